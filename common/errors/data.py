@@ -1,0 +1,92 @@
+"""Errors WRN-4xx: data sets and their files."""
+
+from common.errors.base import WarrenError
+
+
+class DataError(WarrenError):
+    """Base of the errors about data sets and their files."""
+
+
+class DataFileError(DataError):
+    """A data file cannot be read."""
+
+    code = "WRN-401"
+    text = "{path} cannot be read as {data_type}: {reason}"
+    cause = "the file is missing, damaged, or of another format"
+    remedy = "check the path and the format"
+
+
+class DataFileGoneError(DataError):
+    """A registered data file is gone or was changed."""
+
+    code = "WRN-402"
+    text = "the file of data set {name!r} {what} since it was registered"
+    cause = "somebody moved, removed or edited it"
+    remedy = "put it back, or run `warren-node dataset remove` and `add`"
+
+
+class UnknownColumnError(DataError):
+    """A column does not exist in the data set."""
+
+    code = "WRN-403"
+    text = "no column {column!r}; there are {columns}"
+    cause = "the plan names a column that this hospital does not have, or spells it otherwise"
+    remedy = "compare the columns with `warren-researcher datasets --tags ...`"
+    public = True
+
+
+class NonNumericColumnError(DataError):
+    """A column is not numeric."""
+
+    code = "WRN-404"
+    text = "column {column!r} is of type {dtype}, and a plan takes numbers"
+    cause = "the column holds text"
+    remedy = "leave the column out, or encode it before registering"
+    public = True
+
+
+class MissingValuesError(DataError):
+    """A column has missing values."""
+
+    code = "WRN-405"
+    text = "column {column!r} has {count} missing values of {rows}"
+    cause = "the file has empty cells"
+    remedy = 'register a cleaned file, or choose `missing="drop"` or `"mean"` in the plan\'s TabularDataset'
+    public = True
+
+
+class TagsOverlapError(DataError):
+    """The tags overlap those of another data set."""
+
+    code = "WRN-406"
+    text = "tags {tags} contain or are contained in those of {other!r}: {other_tags}"
+    cause = "a search must find at most one data set of a node"
+    remedy = "choose tags so that neither set contains the other"
+
+
+class NoSuchDatasetError(DataError):
+    """The data set is not registered."""
+
+    code = "WRN-407"
+    text = "no data set {dataset!r} is registered"
+    cause = "it was removed, or the id is misspelt"
+    remedy = "list them with `warren-node dataset list HOME`"
+
+
+class TooFewSamplesError(DataError):
+    """The data set has too few samples."""
+
+    code = "WRN-408"
+    text = "{samples} samples are fewer than the {minimum} that this node requires"
+    cause = "the policy of the node protects small groups"
+    remedy = "train on a larger set, or ask the node about its policy"
+    public = True
+
+
+class InvalidDatasetError(DataError):
+    """The description of a data set is not valid."""
+
+    code = "WRN-409"
+    text = "data set cannot be registered: {reason}"
+    cause = "a name, tag or description is missing or too short"
+    remedy = "correct the option and try again"

@@ -1,0 +1,98 @@
+"""Errors WRN-7xx: rounds, updates, models."""
+
+from common.errors.base import WarrenError
+
+
+class ExperimentError(WarrenError):
+    """Base of the errors about rounds, updates, models."""
+
+
+class NoDatasetError(ExperimentError):
+    """No node has a data set with these tags."""
+
+    code = "WRN-701"
+    text = "no node that is online has a data set with the tags {tags}"
+    cause = "the tags are misspelt, or the nodes are offline"
+    remedy = "see `warren-researcher nodes` and `warren-researcher datasets`"
+    public = True
+
+
+class AmbiguousDatasetError(ExperimentError):
+    """A node has two data sets that match the tags."""
+
+    code = "WRN-702"
+    text = "{node} has {count} data sets with the tags {tags}: {names}"
+    cause = "the tags are too general"
+    remedy = "add a tag that only one of them has"
+    public = True
+
+
+class RoundFailedError(ExperimentError):
+    """A round could not be completed."""
+
+    code = "WRN-703"
+    text = "round {round} failed: {reason}"
+    cause = "too few nodes sent a usable update in time"
+    remedy = (
+        "see `exp.history()` for what each node said; the experiment can be run again from where it stands"
+    )
+    public = True
+
+
+class UpdateRefusedError(ExperimentError):
+    """An update was refused by the gate."""
+
+    code = "WRN-704"
+    text = "update of {node} in round {round} was refused: {reason}"
+    cause = "the plan diverged on that data, or the node is faulty"
+    remedy = "look at the losses of that node; lower the learning rate"
+    public = True
+
+
+class ModelMismatchError(ExperimentError):
+    """Tensors do not fit the model."""
+
+    code = "WRN-705"
+    text = "{where}: {problem}"
+    cause = "the plan builds another model than the one that the weights come from"
+    remedy = "build the same architecture from the same model_args everywhere"
+    public = True
+
+
+class ExperimentCancelledError(ExperimentError):
+    """The experiment was cancelled."""
+
+    code = "WRN-706"
+    text = "experiment {experiment} was cancelled in round {round}"
+    cause = "somebody pressed Ctrl-C or called cancel()"
+    remedy = "resume it with `Experiment.resume(dir)`"
+    public = True
+
+
+class NoSuchExperimentError(ExperimentError):
+    """There is no experiment in this folder."""
+
+    code = "WRN-707"
+    text = "{path} holds no experiment: {reason}"
+    cause = "the path is wrong"
+    remedy = "list them with `warren-researcher experiments`"
+
+
+class NotTrainedError(ExperimentError):
+    """There is no model yet."""
+
+    code = "WRN-708"
+    text = "experiment {experiment} has finished no round"
+    cause = "run() was not called, or its first round failed"
+    remedy = "call run() first"
+    public = True
+
+
+class NoNodesError(ExperimentError):
+    """No node was chosen for a round."""
+
+    code = "WRN-709"
+    text = "the strategy chose no node for round {round} out of {available}"
+    cause = "the nodes are offline or were left out after failures"
+    remedy = "see `warren-researcher nodes`"
+    public = True

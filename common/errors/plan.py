@@ -1,0 +1,66 @@
+"""Errors WRN-5xx: training plans and their approval."""
+
+from common.errors.base import WarrenError
+
+
+class PlanError(WarrenError):
+    """Base of the errors about training plans and their approval."""
+
+
+class PlanNotApprovedError(PlanError):
+    """The training plan is not approved at the node."""
+
+    code = "WRN-501"
+    text = "plan {plan_hash} is {status} at {node}"
+    cause = "each node runs only what its own people approved"
+    remedy = 'ask with `exp.request_approval("why")`, then at the node: `warren-node plan approve HOME {plan_hash}`'
+    public = True
+
+
+class PlanSourceError(PlanError):
+    """The training plan's source cannot be used."""
+
+    code = "WRN-502"
+    text = "the source of {plan} cannot be used: {reason}"
+    cause = "the class cannot be found as text, or uses names that are not in it"
+    remedy = "keep the plan and what it uses in one file or notebook, and import the rest inside it"
+    public = True
+
+
+class PlanHashError(PlanError):
+    """The plan's source does not have the hash that was announced."""
+
+    code = "WRN-503"
+    text = "plan source hashes to {actual}, announced was {expected}"
+    cause = "the source was altered on the way"
+    remedy = "nothing runs; tell the federation operator"
+    public = True
+
+
+class PlanFailedError(PlanError):
+    """The training plan raised an error at the node."""
+
+    code = "WRN-504"
+    text = "{error_type} at line {line} of the plan, in {where}"
+    cause = "the plan has a mistake or meets data that it does not expect"
+    remedy = "look at that line; the message text stays in the log of the node"
+    public = True
+
+
+class NoSuchPlanError(PlanError):
+    """The node does not know the plan."""
+
+    code = "WRN-505"
+    text = "no plan {plan} is known here"
+    cause = "it was never requested, or the hash is misspelt"
+    remedy = "list them with `warren-node plan list HOME`"
+
+
+class PlanContractError(PlanError):
+    """The training plan breaks its contract."""
+
+    code = "WRN-506"
+    text = "{plan}.{method} {problem}"
+    cause = "a required method is missing or returns the wrong thing"
+    remedy = "see docs/how-to/training-plans.md"
+    public = True

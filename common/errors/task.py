@@ -1,0 +1,77 @@
+"""Errors WRN-6xx: work at a node."""
+
+from common.errors.base import WarrenError
+
+
+class TaskError(WarrenError):
+    """Base of the errors about work at a node."""
+
+
+class WorkerDiedError(TaskError):
+    """The worker process ended before the task did."""
+
+    code = "WRN-601"
+    text = "the worker ended with {status} during {step}"
+    cause = "it ran out of memory, was killed, or crashed in native code"
+    remedy = "look at the log of the node; lower the batch size if memory was short"
+    public = True
+
+
+class WorkerStartError(TaskError):
+    """The worker process did not start."""
+
+    code = "WRN-602"
+    text = "the worker did not start within {timeout_s} s: {reason}"
+    cause = "the machine is overloaded or the installation is broken"
+    remedy = "run `warren-node doctor` or look at the log of the node"
+    public = True
+
+
+class TaskExpiredError(TaskError):
+    """The task came after its deadline."""
+
+    code = "WRN-603"
+    text = "task {task} was due {late_s} s ago"
+    cause = "the node was offline or busy for longer than the round waits"
+    remedy = "give the round a later deadline"
+    public = True
+
+
+class TaskSupersededError(TaskError):
+    """The task belongs to an older run."""
+
+    code = "WRN-604"
+    text = "task {task} belongs to run {run}, which ended or was replaced"
+    cause = "the experiment was started again or cancelled meanwhile"
+    remedy = "nothing: stale work never runs"
+    public = True
+
+
+class TaskCancelledError(TaskError):
+    """The task was cancelled."""
+
+    code = "WRN-605"
+    text = "task {task} was cancelled by {by}"
+    cause = "the researcher or the node stopped it"
+    remedy = "nothing"
+    public = True
+
+
+class TaskRefusedError(TaskError):
+    """The node's policy refuses the task."""
+
+    code = "WRN-606"
+    text = "{node} refuses: {reason}"
+    cause = "the policy of the node does not allow it"
+    remedy = "talk to the people of the node"
+    public = True
+
+
+class DatasetNotOnNodeError(TaskError):
+    """The node has no such data set any more."""
+
+    code = "WRN-607"
+    text = "{node} has no data set {dataset}"
+    cause = "it was removed after the experiment chose it"
+    remedy = "start the experiment again, so that it searches anew"
+    public = True

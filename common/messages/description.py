@@ -1,0 +1,46 @@
+"""Describe nodes and their data sets to others: never a path, never a value."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from common.ids import DatasetId
+from common.messages.base import Count, Name, Part, Tag, Text, UnixTime
+
+
+class Column(Part):
+    """One column of a tabular data set."""
+
+    name: Name
+    dtype: Name
+    missing: Count = 0
+    """Number of missing values."""
+
+
+class DatasetDescription(Part):
+    """What a node tells about one data set."""
+
+    dataset_id: DatasetId
+    name: Name
+    data_type: Name
+    tags: Annotated[tuple[Tag, ...], Field(max_length=50)]
+    description: Text
+    samples: Count
+    shape: Annotated[tuple[Count, ...], Field(max_length=8)]
+    columns: Annotated[tuple[Column, ...], Field(max_length=2000)] = ()
+
+
+class NodeInfo(Part):
+    """What a node tells about itself."""
+
+    version: Name
+    python: Name
+    started_at: UnixTime
+    max_workers: Count
+    running: Count
+    waiting: Count
+    datasets: Count
+    plan_approval: bool
+    """Whether the node runs approved plans only."""

@@ -1,0 +1,142 @@
+"""Ask nodes to train, and tell what came of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from common.ids import DatasetId, Digest, PartyId, TaskId
+from common.messages.base import Count, Duration, ExperimentMessage, Name, Part, TaskMessage, Text, UnixTime
+from common.messages.payload import PayloadManifest
+from common.messages.plan import PlanSource
+from common.training_args import TrainingArgs
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class TaskState(StrEnum):
+    """How far a task has come at its node."""
+
+    RECEIVED = "received"
+    WAITING = "waiting"
+    RUNNING = "running"
+    TRAINED = "trained"
+    UPLOADING = "uploading"
+    REPORTED = "reported"
+    FORGOTTEN = "forgotten"
+
+
+class Assignment(Part):
+    """One node's share of a round."""
+
+    node: PartyId
+    task_id: TaskId
+    dataset_id: DatasetId
+
+
+class TrainRequest(ExperimentMessage):
+    """Ask every assigned node for its share of a round; one message for all of them, stored once by the broker."""
+
+    kind: Literal["train_request"] = "train_request"
+    round: Count
+    assignments: Annotated[tuple[Assignment, ...], Field(min_length=1, max_length=2000)]
+    plan_name: Name
+    plan_hash: Digest
+    source: PlanSource
+    model_args: dict[str, JsonValue]
+    training_args: TrainingArgs
+    train: bool = True
+    """False asks for validation of the given model alone."""
+    seed: Count
+    """Seed of this round; each node derives its own stream from it and its id."""
+    model: PayloadManifest
+    """The global model to start from."""
+
+
+class LossPoint(Part):
+    """The training loss at one moment."""
+
+    iteration: Count
+    """Optimisation steps done in this task."""
+    epoch: Count
+    samples: Count
+    """Samples seen in this task."""
+    loss: Finite | None
+    """Mean over the batches since the last point; none if it is not finite."""
+
+
+class Validation(Part):
+    """Metrics of one model on the test part of one data set."""
+
+    on: Literal["global", "local"]
+    """The model received, before training, or the one trained here."""
+    samples: Count
+    metrics: dict[Name, Finite | None]
+
+
+class TaskTimings(Part):
+    """When and how long, in seconds, each step of a task took at its node."""
+
+    received_at: UnixTime
+    waited_s: Duration
+    """From being journalled to being given to a worker; starting the worker is part of it."""
+    loaded_s: Duration
+    """Plan, data and model."""
+    trained_s: Duration
+    validated_s: Duration
+    saved_s: Duration
+    """Writing and hashing the update."""
+
+
+class TrainReply(TaskMessage):
+    """One node's update, and what it was made from."""
+
+    kind: Literal["train_reply"] = "train_reply"
+    dataset_id: DatasetId
+    plan_hash: Digest
+    base: Digest
+    """The global model that training started from."""
+    update: PayloadManifest | None
+    """The trained parameters; none if only validation was asked for."""
+    samples_seen: Count
+    """Samples that took part in optimisation steps, counted each time."""
+    samples_train: Count
+    samples_test: Count
+    losses: Annotated[tuple[LossPoint, ...], Field(max_length=1000)]
+    validations: Annotated[tuple[Validation, ...], Field(max_length=2)] = ()
+    timings: TaskTimings
+
+
+class TaskFailed(TaskMessage):
+    """A task came to nothing; says why, without any value of the data."""
+
+    kind: Literal["task_failed"] = "task_failed"
+    code: Annotated[str, Field(pattern=r"^WRN-\d{3}$")]
+    text: Text
+    plan_line: Count | None = None
+    final: bool
+    """Whether trying again is pointless: refused, not approved, expired, cancelled."""
+
+
+class TaskProgress(TaskMessage):
+    """Tell while it happens how far a task has come; may be lost."""
+
+    kind: Literal["task_progress"] = "task_progress"
+    state: TaskState
+    losses: Annotated[tuple[LossPoint, ...], Field(max_length=1000)] = ()
+
+
+class TaskCancel(ExperimentMessage):
+    """Stop these tasks of a run, running or not."""
+
+    kind: Literal["task_cancel"] = "task_cancel"
+    tasks: Annotated[tuple[TaskId, ...], Field(min_length=1, max_length=2000)]
+
+
+class RunEnd(ExperimentMessage):
+    """Stop whatever is left of a run and free its worker; nothing of it will be asked for again."""
+
+    kind: Literal["run_end"] = "run_end"
+    reason: Text = ""

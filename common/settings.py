@@ -1,0 +1,101 @@
+"""Hold the settings that both sides share, each with its unit, default and reason.
+
+Settings are read once, at start, into frozen objects. A file that is wrong is refused with every mistake at once.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.errors import InvalidSettingsError
+from common.ids import PartyId
+
+Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
+Role = Literal["node", "researcher", "registrar"]
+
+
+class Settings(BaseModel):
+    """A frozen group of settings in which unknown keys are mistakes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Timeouts(Settings):
+    """Every time limit of the product, in seconds; `warren_timeouts_total{timeout="<name>"}` counts each that fires.
+
+    The deadline of a round belongs to the strategy of the experiment and is not a setting.
+    """
+
+    connect_s: Seconds = 10.0
+    """One attempt to reach the broker: TCP, TLS and login."""
+    reconnect_first_s: Seconds = 2.0
+    """Pause before the second attempt to connect; later ones back off with jitter."""
+    reconnect_max_s: Seconds = 30.0
+    """Longest pause between attempts to connect."""
+    heartbeat_s: Seconds = 30.0
+    """Silence on a connection after which the broker or the client is taken for dead."""
+    reply_s: Seconds = 5.0
+    """Wait for the answer to a short request: list, search, approval, status."""
+    presence_s: Seconds = 5.0
+    """Silence after which a node counts as offline; nodes speak every 0.4 of it."""
+    worker_start_s: Seconds = 120.0
+    """From spawning a worker to its being ready: imports torch, which is slow on a cold disk."""
+    progress_s: Seconds = 3600.0
+    """Silence of a running worker after which it counts as hung."""
+    stop_s: Seconds = 2.0
+    """Grace between asking a worker to stop and killing it."""
+
+
+class Connection(Settings):
+    """Where the broker is and who this party is: `connection.toml` of a kit."""
+
+    federation: str
+    party: PartyId
+    role: Role
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    server_name: str
+    """Name that the broker's certificate must carry."""
+    vhost: str
+    timeouts: Timeouts = Timeouts()
+
+
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
+
+
+def load_toml(path: Path, model: type[SettingsT]) -> SettingsT:
+    """Read a TOML file into a settings object.
+
+    Raises:
+        InvalidSettingsError: If the file is missing, is not TOML, or breaks the model; names every mistake.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidSettingsError(source=str(path), problems=f"  {error}") from error
+    return validate(document, model, source=str(path))
+
+
+def validate(document: object, model: type[SettingsT], *, source: str) -> SettingsT:
+    """Check a document against a settings model.
+
+    Raises:
+        InvalidSettingsError: If it breaks the model; names every mistake.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise InvalidSettingsError(source=source, problems=describe(error)) from error
+
+
+def describe(error: ValidationError) -> str:
+    """Return one line for each mistake that pydantic found, without the offending values."""
+    lines = [
+        f"  {'.'.join(str(part) for part in item['loc']) or '(all)'}: {item['msg']}"
+        for item in error.errors()
+    ]
+    return "\n".join(lines)
