@@ -48,6 +48,8 @@ class Timeouts(Settings):
     """Silence of a running worker after which it counts as hung."""
     stop_s: Seconds = 2.0
     """Grace between asking a worker to stop and killing it."""
+    lock_s: Seconds = 10.0
+    """Wait for another process that is writing to the same database."""
 
 
 class Connection(Settings):
@@ -75,7 +77,7 @@ def load_toml(path: Path, model: type[SettingsT]) -> SettingsT:
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # tomllib raises all three for hostile bytes
         raise InvalidSettingsError(source=str(path), problems=f"  {error}") from error
     return validate(document, model, source=str(path))
 

@@ -41,6 +41,7 @@ from common.errors.experiment import (
     UpdateRefusedError,
 )
 from common.errors.federation import (
+    AgentStartError,
     BrokerAdminError,
     BrokerMissingError,
     BrokerStartError,
@@ -65,8 +66,10 @@ from common.errors.message import (
     MessageTooLargeError,
     ProtocolVersionError,
     SenderMismatchError,
+    UnauthenticMessageError,
 )
 from common.errors.plan import (
+    AmbiguousPlanError,
     NoSuchPlanError,
     PlanContractError,
     PlanError,
@@ -82,6 +85,7 @@ from common.errors.settings import (
     SettingsError,
 )
 from common.errors.storage import (
+    DatabaseBusyError,
     DatabaseVersionError,
     DiskFullError,
     ForeignDatabaseError,
@@ -109,7 +113,9 @@ from common.errors.transport import (
 )
 
 __all__ = [
+    "AgentStartError",
     "AmbiguousDatasetError",
+    "AmbiguousPlanError",
     "BrokerAdminError",
     "BrokerMissingError",
     "BrokerRefusedError",
@@ -119,6 +125,7 @@ __all__ = [
     "DataError",
     "DataFileError",
     "DataFileGoneError",
+    "DatabaseBusyError",
     "DatabaseVersionError",
     "DatasetNotOnNodeError",
     "DigestMismatchError",
@@ -175,6 +182,7 @@ __all__ = [
     "TooFewSamplesError",
     "TransportClosedError",
     "TransportError",
+    "UnauthenticMessageError",
     "UnknownAuthorityError",
     "UnknownColumnError",
     "UnknownPartyError",

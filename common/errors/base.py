@@ -42,15 +42,23 @@ class WarrenError(Exception):
         return (type(self).__doc__ or "").strip().splitlines()[0].rstrip(".")
 
     @property
+    def advice(self) -> str:
+        """Return the remedy with the facts filled in."""
+        return self.remedy.format(**self.facts)
+
+    @property
     def public_text(self) -> str:
         """Return what may be told to another party: the text if its facts are public, else the summary."""
         return self.text.format(**self.facts) if self.public else self.summary
 
     @classmethod
     def fields(cls) -> frozenset[str]:
-        """Return the names of the facts that the template needs."""
+        """Return the names of the facts that the text and the remedy need."""
         return frozenset(
-            name.split(".")[0].split("[")[0] for _, name, _, _ in Formatter().parse(cls.text) if name
+            name.split(".")[0].split("[")[0]
+            for template in (cls.text, cls.remedy)
+            for _, name, _, _ in Formatter().parse(template)
+            if name
         )
 
 

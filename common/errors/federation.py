@@ -106,7 +106,7 @@ class HomeError(FederationError):
     code = "WRN-311"
     text = "{path} cannot be used as a home: {reason}"
     cause = "the path is wrong, or the home was never made"
-    remedy = "make it with `warren-node init HOME --kit KIT`"
+    remedy = "make it with `warren-node init HOME --kit KIT`, for a researcher with `warren-researcher init HOME --kit KIT`"
 
 
 class BrokerMissingError(FederationError):
@@ -134,3 +134,12 @@ class BrokerAdminError(FederationError):
     text = "the broker did not take the change: {reason}"
     cause = "the broker is down, or it is run by somebody else"
     remedy = "start it with `warren broker start DIR`, or import the written definitions yourself"
+
+
+class AgentStartError(FederationError):
+    """The node agent did not start."""
+
+    code = "WRN-315"
+    text = "the agent of {path} did not start: {reason}"
+    cause = "it met an error before it was ready"
+    remedy = "read {log}, or start it without --background and look"

@@ -65,3 +65,13 @@ class DigestMismatchError(MessageError):
     cause = "the bytes were damaged or altered on the way"
     remedy = "nothing: the payload is asked for again"
     public = True
+
+
+class UnauthenticMessageError(MessageError):
+    """A sealed message could not be believed."""
+
+    code = "WRN-107"
+    text = "message from {sender} on the {lane} lane was refused: {reason}"
+    cause = "it was forged, altered or sent to somebody else, or the two sides hold different rosters"
+    remedy = "compare the roster serials with `warren federation show DIR`; the message was set aside in the dead-letter queue"
+    public = True

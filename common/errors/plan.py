@@ -64,3 +64,12 @@ class PlanContractError(PlanError):
     cause = "a required method is missing or returns the wrong thing"
     remedy = "see docs/how-to/training-plans.md"
     public = True
+
+
+class AmbiguousPlanError(PlanError):
+    """Several plans start with these characters."""
+
+    code = "WRN-507"
+    text = "{prefix!r} could be any of {hashes}"
+    cause = "the beginning of the hash is too short"
+    remedy = "give more characters of the hash"

@@ -41,3 +41,12 @@ class PayloadMissingError(StorageError):
     text = "payload {digest} is not in {path}"
     cause = "it was removed by hand, or by the retention setting"
     remedy = "restore it, or run the round again"
+
+
+class DatabaseBusyError(StorageError):
+    """Another process holds a database."""
+
+    code = "WRN-805"
+    text = "{path} was held by another process for more than {timeout_s} s"
+    cause = "a program that has it open hangs or was stopped in the middle of a change"
+    remedy = "end that program; nothing was changed here"

@@ -1,1 +1,1 @@
-
+"""Say who a party is, whom it believes, and seal what it sends."""

@@ -1,0 +1,49 @@
+# Two commands do everything from a fresh machine with Python 3.11+: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.PHONY: demo test check format bench clean help rabbitmq
+
+help:           ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+demo: $(VENV)/.demo rabbitmq  ## four hospitals train one model; ARGS="--out DIR --rounds 15"
+	@$(BIN)/warren demo $(ARGS)
+
+test: $(VENV)/.test rabbitmq  ## run the whole suite; ARGS="-k pattern"
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.test  ## lint, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test  ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.test rabbitmq  ## measure speed, CPU and memory; ARGS="--json FILE"
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+rabbitmq:  # installs the server program; never starts or touches a broker of the system
+	@deploy/rabbitmq/install.sh
+
+$(VENV)/.venv: 
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "Warren needs Python 3.11 to 3.13; name one: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.venv pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sklearn]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.venv pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sklearn,test,check]'
+	@touch $(VENV)/.demo $@
+
+clean:          ## remove everything that was made here
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,209 @@
+"""Record what a node received, did and sent, so that the death of any process costs time and nothing else."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field, TypeAdapter
+
+from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId
+from common.messages import TaskFailed, TrainReply, TrainRequest
+from common.sqlite import open_database, transaction
+from node.tasks import Phase, Run, Task
+
+_APPLICATION_ID: Final = 0x57524E4A  # "WRNJ"
+
+_MIGRATIONS: Final = (
+    """
+    CREATE TABLE task (
+        task_id       TEXT PRIMARY KEY,
+        researcher    TEXT NOT NULL,
+        experiment_id TEXT NOT NULL,
+        run_id        TEXT NOT NULL,
+        round         INTEGER NOT NULL,
+        deadline      REAL,
+        received_at   REAL NOT NULL,
+        changed_at    REAL NOT NULL,
+        phase         TEXT NOT NULL,
+        attempts      INTEGER NOT NULL DEFAULT 0,
+        model         TEXT NOT NULL,   -- digest of the global model
+        request       TEXT NOT NULL,   -- TrainRequest as JSON; empty once forgotten
+        reply         TEXT,            -- TrainReply or TaskFailed as JSON
+        update_digest TEXT             -- digest of the update, if there is one
+    ) STRICT;
+    CREATE INDEX task_by_phase ON task (phase);
+    CREATE INDEX task_by_update ON task (update_digest);
+    CREATE INDEX task_by_model ON task (model);
+    CREATE TABLE run (
+        researcher    TEXT NOT NULL,
+        experiment_id TEXT NOT NULL,
+        run_id        TEXT NOT NULL,
+        ended         INTEGER NOT NULL,
+        PRIMARY KEY (researcher, experiment_id)
+    ) STRICT;
+    """,
+)
+
+_ANSWER: Final[TypeAdapter[TrainReply | TaskFailed]] = TypeAdapter(
+    Annotated[TrainReply | TaskFailed, Field(discriminator="kind")]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the journal knows of one task."""
+
+    task: Task
+    phase: Phase
+    attempts: int
+    request: TrainRequest
+    reply: TrainReply | TaskFailed | None
+    update: Digest | None
+
+
+class Journal:
+    """The tasks of one node on disk.
+
+    Writes happen inside `transaction()` and are on disk when the block ends. One thread at a time may use it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the journal, making it if there is none.
+
+        Raises:
+            ForeignDatabaseError: If the file is something else.
+            DatabaseVersionError: If a newer Warren wrote it.
+        """
+        self._db = open_database(path, kind="journal", application_id=_APPLICATION_ID, migrations=_MIGRATIONS)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Group writes; all are on disk when the block ends, or none if it raises."""
+        return transaction(self._db)
+
+    def receive(self, task: Task, request: TrainRequest) -> None:
+        """Record a new task; one that is known stays as it is."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO task (task_id, researcher, experiment_id, run_id, round, deadline, received_at,"
+            " changed_at, phase, model, request) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                task.task_id,
+                task.researcher,
+                task.experiment_id,
+                task.run_id,
+                task.round,
+                task.deadline,
+                task.received_at,
+                task.received_at,
+                Phase.RECEIVED,
+                task.model,
+                request.model_dump_json(),
+            ),
+        )
+
+    def begin(self, task_id: TaskId, now: float) -> None:
+        """Record that a worker has the task, and that it was tried once more."""
+        self._db.execute(
+            "UPDATE task SET phase = ?, attempts = attempts + 1, changed_at = ? WHERE task_id = ?",
+            (Phase.RUNNING, now, task_id),
+        )
+
+    def answer(self, reply: TrainReply | TaskFailed, update: Digest | None, now: float) -> None:
+        """Record the answer to a task; it must be published until the broker has it."""
+        self._db.execute(
+            "UPDATE task SET phase = ?, reply = ?, update_digest = ?, changed_at = ? WHERE task_id = ?",
+            (Phase.ANSWERED, reply.model_dump_json(), update, now, reply.task_id),
+        )
+
+    def report(self, task_id: TaskId, now: float) -> None:
+        """Record that the broker has the answer."""
+        self._db.execute(
+            "UPDATE task SET phase = ?, changed_at = ? WHERE task_id = ? AND phase = ?",
+            (Phase.REPORTED, now, task_id, Phase.ANSWERED),
+        )
+
+    def forget(self, task_id: TaskId, now: float) -> None:
+        """Keep of a task only that it existed."""
+        self._db.execute(
+            "UPDATE task SET phase = ?, request = '', reply = NULL, update_digest = NULL, changed_at = ? WHERE task_id = ?",
+            (Phase.FORGOTTEN, now, task_id),
+        )
+
+    def prune(self, before: float) -> None:
+        """Remove tasks that were forgotten before this Unix time."""
+        self._db.execute("DELETE FROM task WHERE phase = ? AND changed_at < ?", (Phase.FORGOTTEN, before))
+
+    def keep_run(self, run: Run) -> None:
+        """Record the newest run of an experiment."""
+        self._db.execute(
+            "INSERT INTO run VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET run_id = excluded.run_id, ended = excluded.ended",
+            (run.researcher, run.experiment_id, run.run_id, int(run.ended)),
+        )
+
+    def runs(self) -> Iterator[Run]:
+        """Yield the newest run of every experiment."""
+        for row in self._db.execute("SELECT * FROM run"):
+            yield Run(
+                PartyId(row["researcher"]),
+                ExperimentId(row["experiment_id"]),
+                RunId(row["run_id"]),
+                bool(row["ended"]),
+            )
+
+    def open_tasks(self) -> Iterator[Record]:
+        """Yield every task that is not forgotten, oldest first."""
+        query = "SELECT * FROM task WHERE phase != ? ORDER BY received_at, rowid"
+        for row in self._db.execute(query, (Phase.FORGOTTEN,)).fetchall():
+            yield _record(row)
+
+    def get(self, task_id: TaskId) -> Record | None:
+        """Return what is known of a task, or None if it was never received or is forgotten."""
+        row = self._db.execute(
+            "SELECT * FROM task WHERE task_id = ? AND phase != ?", (task_id, Phase.FORGOTTEN)
+        ).fetchone()
+        return _record(row) if row else None
+
+    def is_forgotten(self, task_id: TaskId) -> bool:
+        """Tell whether a task was done with long ago."""
+        query = "SELECT 1 FROM task WHERE task_id = ? AND phase = ?"
+        return self._db.execute(query, (task_id, Phase.FORGOTTEN)).fetchone() is not None
+
+    def owners(self, update: Digest) -> dict[TaskId, PartyId]:
+        """Return the tasks that have this update as their answer, each with the researcher it is meant for."""
+        rows = self._db.execute("SELECT task_id, researcher FROM task WHERE update_digest = ?", (update,))
+        return {TaskId(row["task_id"]): PartyId(row["researcher"]) for row in rows}
+
+    def needs(self, digest: Digest) -> bool:
+        """Tell whether a task that is not forgotten has this model or this update."""
+        query = "SELECT 1 FROM task WHERE (model = ?1 OR update_digest = ?1) AND phase != ?2"
+        return self._db.execute(query, (digest, Phase.FORGOTTEN)).fetchone() is not None
+
+    def close(self) -> None:
+        """Close the database; idempotent."""
+        self._db.close()
+
+
+def _record(row: sqlite3.Row) -> Record:
+    reply = None if row["reply"] is None else _ANSWER.validate_json(row["reply"])
+    return Record(
+        task=Task(
+            task_id=TaskId(row["task_id"]),
+            experiment_id=ExperimentId(row["experiment_id"]),
+            run_id=RunId(row["run_id"]),
+            round=row["round"],
+            researcher=PartyId(row["researcher"]),
+            model=Digest(row["model"]),
+            deadline=row["deadline"],
+            received_at=row["received_at"],
+        ),
+        phase=Phase(row["phase"]),
+        attempts=row["attempts"],
+        request=TrainRequest.model_validate_json(row["request"]),
+        reply=reply,
+        update=Digest(row["update_digest"]) if row["update_digest"] else None,
+    )

@@ -1,0 +1,420 @@
+"""Do the work that researchers ask for: journal it, run it, report it, whatever dies on the way.
+
+What the machine in `node.tasks` decides is performed here. Every method runs inside one transaction of the journal; what must
+wait until that is on disk (acks, publishes, workers) is put into `after_commit`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from common import metrics
+from common.clock import Clock
+from common.errors import (
+    DataError,
+    DatasetNotOnNodeError,
+    DigestMismatchError,
+    NoSuchDatasetError,
+    PlanHashError,
+    TaskSupersededError,
+    WarrenError,
+    WorkerDiedError,
+    WorkerStartError,
+)
+from common.ids import RunId, TaskId
+from common.limits import INLINE_BYTES
+from common.mailbox import Mail, Mailbox
+from common.messages import (
+    Assignment,
+    Chunk,
+    PayloadManifest,
+    PayloadReceipt,
+    RunEnd,
+    TaskCancel,
+    TaskTimings,
+    TrainRequest,
+)
+from common.payload.store import PayloadStore
+from common.settings import Timeouts
+from common.training_plans.source import plan_hash
+from node.approval import Approvals
+from node.arrivals import Arrivals
+from node.journal import Journal
+from node.outbox import Outbox, ReplyPublished
+from node.policy import Policy
+from node.registry import Registry
+from node.replies import failed, running_progress, share, trained
+from node.tasks import (
+    Abort,
+    Begin,
+    Event,
+    Failure,
+    Forget,
+    KeepRun,
+    ModelArrived,
+    Phase,
+    Refuse,
+    ReplyConfirmed,
+    Report,
+    Retire,
+    Run,
+    RunEnded,
+    RunRecovered,
+    Task,
+    TaskBroke,
+    TaskMachine,
+    TaskReceived,
+    TaskRecovered,
+    TasksCancelled,
+    TaskTrained,
+    UpdateArrived,
+)
+from node.worker.pool import WorkerEnded, WorkerEvent, WorkerPool
+from node.worker.protocol import DatasetSource, Done, Failed, Progress, Ready, RunTask
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS: Final = 3
+"""How often a task is begun before the node gives up on it; each begin beyond the first follows a death of the agent."""
+
+
+@dataclass(slots=True)
+class _Running:
+    """A task that a worker has."""
+
+    started_at: float
+    silent_at: float
+    """When the worker counts as hung, on the monotonic clock."""
+
+
+class Work:
+    """All tasks of one node. Used by the agent's thread only."""
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        journal: Journal,
+        payloads: PayloadStore,
+        arrivals: Arrivals,
+        outbox: Outbox,
+        pool: WorkerPool,
+        registry: Registry,
+        approvals: Approvals,
+        policy: Policy,
+        *,
+        clock: Clock,
+        timeouts: Timeouts,
+    ) -> None:
+        """Wire the parts together.
+
+        Args:
+            mailbox: Where progress is told.
+            journal: What survives.
+            payloads: Models that came and updates that go.
+            arrivals: Models that are still arriving.
+            outbox: Answers on their way.
+            pool: The workers.
+            registry: The data sets of this node.
+            approvals: What its people decided about plans.
+            policy: What it allows.
+            clock: Tells the time.
+            timeouts: When something counts as stuck.
+        """
+        self._mailbox = mailbox
+        self._journal = journal
+        self._payloads = payloads
+        self._arrivals = arrivals
+        self._outbox = outbox
+        self._pool = pool
+        self._registry = registry
+        self._approvals = approvals
+        self._policy = policy
+        self._clock = clock
+        self._timeouts = timeouts
+        self._machine = TaskMachine(policy.max_workers)
+        self._requests: dict[TaskId, TrainRequest] = {}
+        self._running: dict[TaskId, _Running] = {}
+        self.after_commit: list[Callable[[], object]] = []
+
+    @property
+    def running(self) -> int:
+        """Return how many tasks are with a worker."""
+        return self._machine.count(Phase.RUNNING)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many tasks wait for a worker or their model."""
+        return self._machine.count(Phase.RECEIVED, Phase.WAITING)
+
+    def recover(self) -> None:
+        """Take up what the journal holds from before."""
+        for run in self._journal.runs():
+            self._handle(RunRecovered(run))
+        for record in self._journal.open_tasks():
+            self._requests[record.task.task_id] = record.request
+            here = self._payloads.has(record.task.model)
+            if not here and record.phase is not Phase.REPORTED:
+                self._arrivals.expect(record.request.model, record.task.researcher)
+            self._handle(TaskRecovered(record.task, record.phase, here))
+
+    def train(self, mail: Mail, request: TrainRequest) -> None:
+        """Take in a request to train."""
+        assignment = share(request, self._mailbox.party)
+        if request.model.inline and (digest := self._payloads.put(mail.payload)) != request.model.sha256:
+            self._payloads.remove(digest)
+            raise DigestMismatchError(expected=request.model.sha256, actual=digest)
+        self.after_commit.append(mail.ack)
+        here = self._payloads.has(request.model.sha256)
+        task = Task(
+            task_id=assignment.task_id,
+            experiment_id=request.experiment_id,
+            run_id=request.run_id,
+            round=request.round,
+            researcher=request.sender,
+            model=request.model.sha256,
+            deadline=request.deadline,
+            received_at=self._clock.now(),
+        )
+        if self._journal.is_forgotten(task.task_id):
+            # Only a researcher that went back to an older copy of its experiment asks for it; a new attempt may run.
+            superseded = TaskSupersededError(task=task.task_id, run=task.run_id)
+            answer = failed(
+                self._mailbox.party, request, task.task_id, replace(Failure.of(superseded), final=False)
+            )
+            self.after_commit.append(lambda: self._mailbox.send(answer))
+            return
+        self._journal.receive(task, request)
+        self._requests[task.task_id] = request
+        if not here:
+            self._arrivals.expect(request.model, request.sender)
+        self._handle(TaskReceived(task, here, self._refusal(request, assignment)))
+
+    def chunk(self, mail: Mail, chunk: Chunk) -> None:
+        """Take in a piece of a global model."""
+        self.after_commit.append(mail.ack)
+        if self._arrivals.accept(chunk, mail.payload):
+            self._handle(ModelArrived(chunk.manifest.sha256))
+
+    def receipt(self, message: PayloadReceipt) -> None:
+        """Forget an update that its researcher has."""
+        self._handle(UpdateArrived(message.sender, tuple(self._journal.owners(message.sha256))))
+
+    def cancel(self, message: TaskCancel) -> None:
+        """Stop tasks that a researcher does not want any more."""
+        self._handle(TasksCancelled(message.sender, message.tasks))
+
+    def end(self, message: RunEnd) -> None:
+        """Stop whatever is left of a run."""
+        self._handle(RunEnded(Run(message.sender, message.experiment_id, message.run_id, ended=True)))
+
+    def worker_event(self, event: WorkerEvent) -> None:
+        """Take note of what a worker said."""
+        if not self._pool.heard(event):
+            return
+        if isinstance(event, WorkerEnded):
+            log.error("worker died", extra={"action": "worker_died", "error": str(event.error)})
+            if event.task_id is not None:
+                self._handle(TaskBroke(event.task_id, Failure.of(event.error)))
+            return
+        match event.report:
+            case Ready():
+                if (task := event.worker.task) is not None and task.task_id in self._running:
+                    running = self._running[task.task_id]
+                    running.started_at = self._clock.now()
+                    running.silent_at = self._clock.monotonic() + self._timeouts.progress_s
+            case Progress() as progress:
+                self._progress(progress)
+            case Done() as done:
+                self._done(done, event.worker.folder)
+            case Failed() as report:
+                log.error(
+                    "task failed",
+                    extra={
+                        "action": "task_failed",
+                        "task": report.task_id,
+                        "code": report.code,
+                        "detail": report.detail,
+                    },
+                )
+                self._handle(TaskBroke(report.task_id, Failure(report.code, report.text, report.plan_line)))
+
+    def reply_published(self, event: ReplyPublished) -> None:
+        """Take note that the broker has a reply, or did not take it."""
+        if self._outbox.settle(event):
+            self._journal.report(event.task_id, self._clock.now())
+            self._handle(ReplyConfirmed(event.task_id))
+
+    def due(self) -> float | None:
+        """Return when `tick` must be called next, on the monotonic clock."""
+        return min((running.silent_at for running in self._running.values()), default=None)
+
+    def tick(self) -> None:
+        """Give up on workers that have been silent for too long."""
+        now = self._clock.monotonic()
+        for task_id in [task_id for task_id, running in self._running.items() if running.silent_at <= now]:
+            self._give_up(task_id)
+
+    def _refusal(self, request: TrainRequest, assignment: Assignment) -> Failure | None:
+        node = self._mailbox.party
+        actual = plan_hash(request.source)
+        if actual != request.plan_hash:
+            return Failure.of(PlanHashError(expected=request.plan_hash, actual=actual))
+        try:
+            dataset = self._registry.get(assignment.dataset_id)
+            self._registry.check(dataset)
+            state = self._approvals.state(request.plan_hash)
+            error = self._policy.refusal(request, node=node, samples=dataset.samples, plan=state)
+        except NoSuchDatasetError:
+            error = DatasetNotOnNodeError(node=node, dataset=assignment.dataset_id)
+        except DataError as caught:
+            error = caught
+        if error is not None:
+            log.warning(
+                "task refused",
+                extra={"action": "task_refused", "task": assignment.task_id, "error": str(error)},
+            )
+        return Failure.of(error) if error else None
+
+    def _handle(self, event: Event) -> None:
+        for effect in self._machine.handle(event, self._clock.now()):
+            self._perform(effect)
+
+    def _perform(self, effect: Begin | Abort | Refuse | Report | Retire | Forget | KeepRun) -> None:
+        match effect:
+            case KeepRun(run):
+                self._journal.keep_run(run)
+            case Begin(task_id):
+                self._begin(task_id)
+            case Abort(task_id):
+                self._running.pop(task_id, None)
+                run_id = self._requests[task_id].run_id
+                self.after_commit.append(lambda: self._pool.retire(run_id))
+            case Retire(run_id):
+                self.after_commit.append(lambda: self._pool.retire(run_id))
+            case Refuse(task_id, reason):
+                self._running.pop(task_id, None)
+                answer = failed(self._mailbox.party, self._requests[task_id], task_id, reason)
+                self._journal.answer(answer, None, self._clock.now())
+            case Report(task_id):
+                self.after_commit.append(lambda: self._outbox.publish(task_id))
+            case Forget(task_id):
+                self._forget(task_id)
+
+    def _begin(self, task_id: TaskId) -> None:
+        record = self._journal.get(task_id)
+        request = self._requests[task_id]
+        if record is None or record.attempts >= ATTEMPTS:
+            error = WorkerDiedError(status=f"the agent, {ATTEMPTS} times", step="this task")
+            self._handle(TaskBroke(task_id, Failure.of(error)))
+            return
+        self._journal.begin(task_id, self._clock.now())
+        now = self._clock.monotonic()
+        self._running[task_id] = _Running(self._clock.now(), now + self._timeouts.worker_start_s)
+        self.after_commit.append(lambda: self._give(record.task, request))
+
+    def _give(self, task: Task, request: TrainRequest) -> None:
+        dataset_id = share(request, self._mailbox.party).dataset_id
+        folder = self._pool.folder(task.run_id)
+        plan = folder / "plan.py"
+        if not plan.exists() or plan.read_text(encoding="utf-8") != request.source:
+            plan.write_text(request.source, encoding="utf-8")
+        dataset = self._registry.get(dataset_id)
+        spec = RunTask(
+            task_id=task.task_id,
+            experiment_id=task.experiment_id,
+            run_id=task.run_id,
+            round=task.round,
+            node_id=self._mailbox.party,
+            seed=request.seed,
+            train=request.train,
+            plan_path=str(plan),
+            plan_name=request.plan_name,
+            plan_hash=request.plan_hash,
+            model_args=request.model_args,
+            training_args=request.training_args,
+            dataset=DatasetSource(
+                dataset_id=dataset_id,
+                data_type=dataset.data_type,
+                path=str(dataset.path),
+                parameters=dict(dataset.parameters),
+            ),
+            model_path=str(self._payloads.path(task.model)),
+            update_path=str(folder / f"{task.task_id}.safetensors"),
+        )
+        if not self._pool.is_warm(task.run_id):
+            self._mailbox.send(running_progress(self._mailbox.party, request, task.task_id))
+        self._pool.give(task.run_id, spec)
+
+    def _progress(self, progress: Progress) -> None:
+        task_id = progress.task_id
+        if (running := self._running.get(task_id)) is not None:
+            running.silent_at = self._clock.monotonic() + self._timeouts.progress_s
+            self._mailbox.send(
+                running_progress(self._mailbox.party, self._requests[task_id], task_id, progress.losses)
+            )
+
+    def _done(self, done: Done, folder: Path) -> None:
+        task_id = done.task_id
+        running = self._running.pop(task_id, None)
+        record = self._journal.get(task_id)
+        if running is None or record is None:
+            return
+        task, started = record.task, self._clock.monotonic()
+        update = manifest = None
+        if record.request.train:
+            update = self._payloads.add(folder / f"{task_id}.safetensors")
+            size = self._payloads.path(update).stat().st_size
+            manifest = PayloadManifest(sha256=update, size_bytes=size, inline=size <= INLINE_BYTES)
+        timings = TaskTimings(
+            received_at=task.received_at,
+            waited_s=max(0.0, running.started_at - task.received_at),
+            loaded_s=done.loaded_s,
+            trained_s=done.trained_s,
+            validated_s=done.validated_s,
+            saved_s=done.saved_s + self._clock.monotonic() - started,
+        )
+        reply = trained(self._mailbox.party, record.request, done, manifest, timings)
+        self._journal.answer(reply, update, self._clock.now())
+        log.info(
+            "task trained",
+            extra={
+                "action": "task_trained",
+                "task": task_id,
+                "round": task.round,
+                "samples": done.samples_seen,
+            },
+        )
+        self._handle(TaskTrained(task_id))
+
+    def _forget(self, task_id: TaskId) -> None:
+        record = self._journal.get(task_id)
+        self._journal.forget(task_id, self._clock.now())
+        self._requests.pop(task_id, None)
+        self._running.pop(task_id, None)
+        if record is None:
+            return
+        for digest in (record.task.model, record.update):
+            if digest is not None and not self._journal.needs(digest):
+                self._arrivals.forget(digest)
+                self.after_commit.append(partial(self._payloads.remove, digest))
+
+    def _give_up(self, task_id: TaskId) -> None:
+        run_id: RunId = self._requests[task_id].run_id
+        running = self._running.pop(task_id)
+        started = self._pool.is_warm(run_id)
+        metrics.TIMEOUTS.labels(timeout="progress_s" if started else "worker_start_s").inc()
+        error: WarrenError
+        if started:
+            error = WorkerDiedError(
+                status=f"no progress for {self._timeouts.progress_s:g} s", step="this task"
+            )
+        else:
+            waited = self._clock.now() - running.started_at
+            error = WorkerStartError(timeout_s=round(waited), reason="it never said that it is ready")
+        self.after_commit.append(lambda: self._pool.retire(run_id))
+        self._handle(TaskBroke(task_id, Failure.of(error)))

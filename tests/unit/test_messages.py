@@ -1,0 +1,104 @@
+"""Messages as bytes and back."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import MalformedMessageError, MessageError, MessageTooLargeError, ProtocolVersionError
+from common.ids import PartyId
+from common.limits import HEADER_BYTES, MESSAGE_BYTES
+from common.messages import Chunk, PayloadManifest, PingRequest, SearchRequest, decode, encode
+from common.messages.codec import MAGIC
+
+PING = PingRequest(sender=PartyId("alice"), recipients=(PartyId("north"),))
+
+
+def body_of(document: object) -> bytes:
+    header = json.dumps(document).encode()
+    return MAGIC + len(header).to_bytes(4) + header
+
+
+def test_a_message_comes_back_as_it_was_with_what_rode_behind_it():
+    message, payload = decode(encode(PING, b"tensors"))
+
+    assert PING == message
+    assert b"tensors" == bytes(payload)
+
+
+@given(tags=st.lists(st.text(min_size=1, max_size=50), min_size=1, max_size=5))
+def test_any_text_survives_the_wire(tags):
+    request = SearchRequest(sender=PartyId("alice"), recipients=(PartyId("north"),), tags=tuple(tags))
+
+    assert request == decode(encode(request))[0]
+
+
+@given(data=st.binary(max_size=300))
+def test_noise_gives_a_typed_error_and_nothing_else(data):
+    for body in (data, MAGIC + data, MAGIC + len(data).to_bytes(4) + data):
+        with pytest.raises(MessageError):
+            decode(body)
+
+
+@given(data=st.data())
+def test_a_damaged_message_is_refused_or_still_valid(data):
+    body = bytearray(encode(PING))
+    index = data.draw(st.integers(0, len(body) - 1))
+    body[index] ^= data.draw(st.integers(1, 255))
+
+    try:
+        message, _ = decode(bytes(body))
+    except MessageError:
+        return
+    assert isinstance(message, PingRequest)
+
+
+def test_unknown_fields_are_refused():
+    document = PING.model_dump(mode="json") | {"surprise": 1}
+
+    with pytest.raises(MalformedMessageError, match="surprise"):
+        decode(body_of(document))
+
+
+def test_unknown_kinds_are_refused():
+    with pytest.raises(MalformedMessageError):
+        decode(body_of(PING.model_dump(mode="json") | {"kind": "no_such_thing"}))
+
+
+@pytest.mark.parametrize("version", ["1.1", "2.0", "0.9"])
+def test_another_version_is_refused_and_named(version):
+    document = PING.model_dump(mode="json") | {"protocol": version, "new_field": 1}
+
+    with pytest.raises(ProtocolVersionError, match=f"speaks protocol {version}"):
+        decode(body_of(document), sender="north")
+
+
+def test_a_refused_message_does_not_show_its_values():
+    document = PING.model_dump(mode="json") | {"created_at": "patient 4711"}
+
+    with pytest.raises(MalformedMessageError) as caught:
+        decode(body_of(document))
+
+    assert "4711" not in str(caught.value)
+
+
+def test_the_length_of_the_json_is_not_believed():
+    with pytest.raises(MalformedMessageError, match="cannot be"):
+        decode(MAGIC + (2**32 - 1).to_bytes(4) + b"{}")
+
+
+def test_messages_larger_than_the_wire_allows_are_not_sent():
+    manifest = PayloadManifest(sha256="0" * 64, size_bytes=100, inline=False)
+    chunk = Chunk(sender=PartyId("a"), recipients=(PartyId("b"),), manifest=manifest, index=0)
+    huge = SearchRequest.model_construct(
+        **(
+            SearchRequest(sender=PartyId("a"), recipients=(PartyId("b"),), tags=("x",)).model_dump()
+            | {"tags": ("x" * HEADER_BYTES,)}
+        )
+    )
+
+    with pytest.raises(MessageTooLargeError):
+        encode(chunk, bytes(MESSAGE_BYTES))
+    with pytest.raises(MessageTooLargeError):
+        encode(huge)
