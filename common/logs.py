@@ -1,0 +1,91 @@
+"""Set up logging once per process: readable in a terminal, JSON lines everywhere else.
+
+A log call has a constant message and passes its facts as `extra={...}`; both formats show them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Final, TextIO
+
+_OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+"""What every record carries, as opposed to the facts of one call."""
+
+_FILE_BYTES: Final = 10 * 1024 * 1024
+_FILES_KEPT: Final = 5
+_COLOURS: Final = {"DEBUG": 2, "INFO": 32, "WARNING": 33, "ERROR": 31, "CRITICAL": 31}
+_QUIET: Final = {"pika": logging.CRITICAL, "urllib3": logging.WARNING, "matplotlib": logging.WARNING}
+"""Lowest level of libraries that say too much; what pika reports as an error, our transport tells once, in words."""
+
+
+def configure(
+    level: int | str = logging.INFO, *, file: Path | None = None, stream: TextIO | None = sys.stderr
+) -> None:
+    """Send all log records of this process to a stream, to a file, or to both; replaces earlier settings.
+
+    Args:
+        level: Lowest level that is shown.
+        file: Where JSON lines are kept; rotated at 10 MiB, five old ones stay. Its folder must exist.
+        stream: Where records are shown: coloured lines if it is a terminal, JSON lines otherwise. None shows nothing.
+    """
+    handlers: list[logging.Handler] = []
+    if stream is not None:
+        shown = logging.StreamHandler(stream)
+        shown.setFormatter(PrettyFormatter() if stream.isatty() else JsonFormatter())
+        handlers.append(shown)
+    if file is not None:
+        kept = RotatingFileHandler(file, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT, encoding="utf-8")
+        kept.setFormatter(JsonFormatter())
+        handlers.append(kept)
+    logging.basicConfig(level=level, handlers=handlers or [logging.NullHandler()], force=True)
+    logging.captureWarnings(capture=True)
+    for name, lowest in _QUIET.items():
+        logging.getLogger(name).setLevel(lowest)
+
+
+def facts(record: logging.LogRecord) -> dict[str, object]:
+    """Return what a log call passed as `extra`."""
+    return {key: value for key, value in vars(record).items() if key not in _OWN}
+
+
+class JsonFormatter(logging.Formatter):
+    """Write a record as one line of JSON: time, level, logger, message, facts, traceback if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without its end."""
+        line: dict[str, object] = {
+            "at": _moment(record).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **facts(record),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+class PrettyFormatter(logging.Formatter):
+    """Write a record for a person at a terminal: local time, level, message, `key=value` facts."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, followed by the traceback if there is one."""
+        shown = facts(record)
+        shown.pop("action", None)  # the message says it in words
+        parts = [
+            _moment(record).astimezone().strftime("%H:%M:%S"),
+            f"\x1b[{_COLOURS.get(record.levelname, 0)}m{record.levelname.lower():<8}\x1b[0m",
+            record.getMessage(),
+            *(f"\x1b[2m{key}=\x1b[0m{value}" for key, value in shown.items()),
+        ]
+        text = " ".join(parts)
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+def _moment(record: logging.LogRecord) -> datetime:
+    return datetime.fromtimestamp(record.created, tz=UTC)

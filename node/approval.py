@@ -1,0 +1,202 @@
+"""Record what the people of a node decided about training plans; a plan is known by the hash of its source."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from common.errors import AmbiguousPlanError, NoSuchPlanError, PlanHashError
+from common.ids import Digest
+from common.messages import PlanState
+from common.sqlite import transaction
+from common.training_plans.source import plan_hash
+from node.database import open_registry
+
+Decision = Literal[PlanState.APPROVED, PlanState.REJECTED]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One training plan, and what was decided about it."""
+
+    plan_hash: Digest
+    name: str
+    source: str = field(repr=False)
+    state: PlanState
+    requested_by: str
+    request_note: str
+    requested_at: float
+    decided_by: str | None
+    decision_note: str
+    decided_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEvent:
+    """One step in the life of a plan: asked for (pending), approved or rejected."""
+
+    plan_hash: Digest
+    state: PlanState
+    actor: str
+    note: str
+    at: float
+
+
+class Approvals:
+    """The plans of one node, on disk, in the same file as its data sets.
+
+    Several processes may use the same file at once; each change is atomic and on disk when the call returns. Nothing is
+    ever forgotten: `history` tells every step. One thread at a time may use an instance.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the registry database, making it if there is none.
+
+        Raises:
+            StorageError: If the file cannot be used; see `common.sqlite.open_database`.
+        """
+        self._db = open_registry(path)
+
+    def request(self, *, name: str, announced: Digest, source: str, by: str, note: str = "") -> Plan:
+        """Put a plan before the people of the node; asking again changes nothing, above all no decision.
+
+        Args:
+            name: Class name of the plan.
+            announced: The hash that the researcher gave.
+            source: The plan's source.
+            by: Who asks.
+            note: Why.
+
+        Returns:
+            The plan as it stands now.
+
+        Raises:
+            PlanHashError: If the source has another hash.
+        """
+        actual = plan_hash(source)
+        if actual != announced:
+            raise PlanHashError(actual=actual, expected=announced)
+        self._propose(actual, name, source, by, note)
+        return self.get(actual)
+
+    def approve_source(self, source: str, *, name: str, by: str, note: str = "") -> Plan:
+        """Approve a plan that the people of the node hold as a file; nobody needs to have asked.
+
+        Returns:
+            The plan, approved.
+        """
+        known = plan_hash(source)
+        self._propose(known, name, source, by, note)
+        return self.decide(known, PlanState.APPROVED, by=by, note=note)
+
+    def decide(self, known: Digest, state: Decision, *, by: str, note: str = "") -> Plan:
+        """Approve or reject a plan; a later decision replaces an earlier one.
+
+        Args:
+            known: Its whole hash.
+            state: The decision.
+            by: Who decides.
+            note: Why; researchers see it.
+
+        Returns:
+            The plan as it stands now.
+
+        Raises:
+            NoSuchPlanError: If it is not known.
+        """
+        now = time.time()
+        with transaction(self._db):
+            changed = self._db.execute(
+                "UPDATE plan SET state = ?, decided_by = ?, decision_note = ?, decided_at = ? WHERE plan_hash = ?",
+                (state, by, note, now, known),
+            ).rowcount
+            if not changed:
+                raise NoSuchPlanError(plan=known)
+            self._record(known, state, by, note, now)
+        return self.get(known)
+
+    def state(self, known: str) -> PlanState:
+        """Return what was decided about a plan, `UNKNOWN` if nobody asked."""
+        row = self._db.execute("SELECT state FROM plan WHERE plan_hash = ?", (known,)).fetchone()
+        return PlanState.UNKNOWN if row is None else PlanState(row["state"])
+
+    def get(self, known: str) -> Plan:
+        """Return the plan with this hash.
+
+        Raises:
+            NoSuchPlanError: If it is not known.
+        """
+        row = self._db.execute("SELECT * FROM plan WHERE plan_hash = ?", (known,)).fetchone()
+        if row is None:
+            raise NoSuchPlanError(plan=known)
+        return _plan(row)
+
+    def find(self, prefix: str) -> Plan:
+        """Return the one plan whose hash starts like this.
+
+        Raises:
+            NoSuchPlanError: If there is none.
+            AmbiguousPlanError: If there are several.
+        """
+        found = [plan for plan in self.list() if prefix and plan.plan_hash.startswith(prefix.lower())]
+        if not found:
+            raise NoSuchPlanError(plan=prefix)
+        if len(found) > 1:
+            raise AmbiguousPlanError(prefix=prefix, hashes=", ".join(plan.plan_hash[:12] for plan in found))
+        return found[0]
+
+    def list(self) -> tuple[Plan, ...]:
+        """Return all plans, the latest request first."""
+        rows = self._db.execute("SELECT * FROM plan ORDER BY requested_at DESC, plan_hash")
+        return tuple(_plan(row) for row in rows)
+
+    def history(self, known: str) -> tuple[PlanEvent, ...]:
+        """Return every step in the life of a plan, oldest first."""
+        rows = self._db.execute(
+            "SELECT * FROM plan_event WHERE plan_hash = ? ORDER BY plan_event_id", (known,)
+        )
+        return tuple(
+            PlanEvent(Digest(row["plan_hash"]), PlanState(row["state"]), row["actor"], row["note"], row["at"])
+            for row in rows
+        )
+
+    def close(self) -> None:
+        """Close the database; idempotent."""
+        self._db.close()
+
+    def _propose(self, known: Digest, name: str, source: str, by: str, note: str) -> None:
+        """Record a plan as pending unless it is known."""
+        now = time.time()
+        with transaction(self._db):
+            added = self._db.execute(
+                "INSERT OR IGNORE INTO plan (plan_hash, name, source, state, requested_by, request_note, requested_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (known, name, source, PlanState.PENDING, by, note, now),
+            ).rowcount
+            if added:
+                self._record(known, PlanState.PENDING, by, note, now)
+
+    def _record(self, known: Digest, state: PlanState, actor: str, note: str, at: float) -> None:
+        self._db.execute(
+            "INSERT INTO plan_event (plan_hash, state, actor, note, at) VALUES (?, ?, ?, ?, ?)",
+            (known, state, actor, note, at),
+        )
+
+
+def _plan(row: sqlite3.Row) -> Plan:
+    """Return the plan of a row."""
+    return Plan(
+        plan_hash=Digest(row["plan_hash"]),
+        name=row["name"],
+        source=row["source"],
+        state=PlanState(row["state"]),
+        requested_by=row["requested_by"],
+        request_note=row["request_note"],
+        requested_at=row["requested_at"],
+        decided_by=row["decided_by"],
+        decision_note=row["decision_note"],
+        decided_at=row["decided_at"],
+    )

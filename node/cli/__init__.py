@@ -1,0 +1,12 @@
+"""The command line of a node: `warren-node`.
+
+Commands import what they need when they run, so that help and mistakes show at once.
+"""
+
+from common.cli import new_app
+from node.cli import agent, dataset, plan
+
+app = new_app("Keep data at home and train where it lies.")
+agent.register(app)
+app.add_typer(dataset.app, name="dataset")
+app.add_typer(plan.app, name="plan")

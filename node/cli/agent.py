@@ -1,0 +1,142 @@
+"""Commands about the node as a whole: make a home, start, ask, stop."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from common.cli import AsJson, emit, reported
+from node.cli.options import Home, moment
+
+if TYPE_CHECKING:
+    from node.process import HomeReport
+
+KitOption = Annotated[
+    Path, typer.Option("--kit", metavar="KIT", help="Folder that the federation operator handed out.")
+]
+Background = Annotated[
+    bool, typer.Option("--background", help="Return when the agent is ready and leave it running.")
+]
+Lines = Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines from the end.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to an app."""
+    for command in (init, start, status, stop, logs):
+        app.command()(command)
+
+
+@reported
+def init(home: Home, kit: KitOption, as_json: AsJson = False) -> None:
+    """Make a node's home from its kit, or put a renewed kit into it."""
+    from node.home import NodeHome
+
+    made = NodeHome.create(home, kit)
+    connection = made.connection()
+    document = {"home": made.path, "party": connection.party, "federation": connection.federation}
+    emit(
+        document,
+        f"[bold]{connection.party}[/] of {connection.federation} has its home in {escape(str(made.path))}",
+        escape(f"next: warren-node dataset add {home}, then warren-node start {home}"),
+        as_json=as_json,
+    )
+
+
+@reported
+def start(home: Home, background: Background = False, as_json: AsJson = False) -> None:
+    """Run the node's agent until Ctrl-C, or in the background."""
+    import os
+
+    from common import logs as logging_setup
+    from node.home import NodeHome
+    from node.process import run_agent, start_background
+
+    node = NodeHome.open(home)
+    party = node.connection().party
+    if background:
+        pid = start_background(node).pid
+        emit(
+            {"party": party, "pid": pid, "log": node.log_path},
+            escape(f"the agent of {party} runs as process {pid}; its log is {node.log_path}"),
+            as_json=as_json,
+        )
+        return
+    logging_setup.configure(file=node.log_path)
+    run_agent(
+        node,
+        ready=lambda: emit(
+            {"party": party, "pid": os.getpid(), "log": node.log_path},
+            f"the agent of {party} runs; Ctrl-C stops it",
+            as_json=as_json,
+        ),
+    )
+
+
+@reported
+def status(home: Home, as_json: AsJson = False) -> None:
+    """Show whether the agent runs, what it is doing and what waits for a decision."""
+    from dataclasses import asdict
+
+    from node.home import NodeHome
+    from node.process import report
+
+    found = report(NodeHome.open(home))
+    document = asdict(found) | {"status": found.status and found.status.model_dump(mode="json")}
+    emit(document, *_sentences(found), as_json=as_json)
+
+
+@reported
+def stop(home: Home, as_json: AsJson = False) -> None:
+    """Stop the agent; a task in work is done again after the next start."""
+    from node.home import NodeHome
+    from node.process import stop as stop_process
+
+    node = NodeHome.open(home)
+    outcome = stop_process(node)
+    party = node.connection().party
+    words = "did not stop in time and was killed" if outcome == "killed" else outcome
+    emit({"party": party, "outcome": outcome}, f"the agent of {party} {words}", as_json=as_json)
+
+
+@reported
+def logs(home: Home, lines: Lines = 50, as_json: AsJson = False) -> None:
+    """Show the end of the agent's log."""
+    import json
+
+    from node.cli.options import visible
+    from node.home import NodeHome
+
+    node = NodeHome.open(home)
+    if not node.log_path.exists():
+        emit([], escape(f"{node.log_path} does not exist yet: the agent never ran"), as_json=as_json)
+        return
+    with node.log_path.open(encoding="utf-8", errors="replace") as file:
+        tail = [line.rstrip("\n") for line in deque(file, maxlen=lines)]
+    if as_json:
+        emit([json.loads(line) for line in tail], as_json=True)
+    else:
+        typer.echo("\n".join(visible(line) for line in tail))
+
+
+def _sentences(found: HomeReport) -> list[str]:
+    """Return a report for people."""
+    name = f"[bold]{found.party}[/] of {found.federation}"
+    lines = [f"{name}: no agent runs"]
+    if found.pid is not None:
+        since = moment(found.status.started_at) if found.status else "just now"
+        lines = [f"{name}: the agent runs as process {found.pid} since {since}"]
+    if found.status:
+        word = "connected" if found.status.connected else "not connected"
+        lines.append(
+            f"  broker:    {word} since {moment(found.status.changed_at)} ({escape(found.status.detail) or 'no detail'})"
+        )
+    lines.append(f"  tasks:     {found.running} running, {found.waiting} waiting, {found.unsent} to be sent")
+    lines.append(f"  data sets: {found.datasets}")
+    lines.append(f"  plans:     {found.plans_pending} wait for a decision")
+    kit = found.kit_problem or f"valid for {found.kit_days_left:.0f} days"
+    lines.append(f"  kit:       {escape(kit)}")
+    return lines

@@ -1,0 +1,62 @@
+"""Hold the schema of the registry database: the data sets of a node and what its people decided about plans."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from common.sqlite import open_database
+
+_APPLICATION_ID: Final = int.from_bytes(b"WRNr")
+
+_MIGRATIONS: Final = (
+    """
+    CREATE TABLE dataset (
+        dataset_id  TEXT PRIMARY KEY,
+        name        TEXT NOT NULL UNIQUE,
+        data_type   TEXT NOT NULL,
+        tags        TEXT NOT NULL,  -- JSON list, normalised and sorted
+        description TEXT NOT NULL,
+        path        TEXT NOT NULL,
+        parameters  TEXT NOT NULL,  -- JSON object
+        samples     INTEGER NOT NULL,
+        shape       TEXT NOT NULL,  -- JSON list
+        columns     TEXT NOT NULL,  -- JSON list of {name, dtype, missing}
+        size_bytes  INTEGER NOT NULL,
+        mtime_ns    INTEGER NOT NULL,
+        sha256      TEXT NOT NULL,
+        added_at    REAL NOT NULL
+    ) STRICT;
+    CREATE TABLE plan (
+        plan_hash     TEXT PRIMARY KEY,
+        name          TEXT NOT NULL,
+        source        TEXT NOT NULL,
+        state         TEXT NOT NULL CHECK (state IN ('pending', 'approved', 'rejected')),
+        requested_by  TEXT NOT NULL,
+        request_note  TEXT NOT NULL,
+        requested_at  REAL NOT NULL,
+        decided_by    TEXT,
+        decision_note TEXT NOT NULL DEFAULT '',
+        decided_at    REAL
+    ) STRICT;
+    CREATE TABLE plan_event (
+        plan_event_id INTEGER PRIMARY KEY,
+        plan_hash     TEXT NOT NULL REFERENCES plan (plan_hash),
+        state         TEXT NOT NULL,
+        actor         TEXT NOT NULL,
+        note          TEXT NOT NULL,
+        at            REAL NOT NULL
+    ) STRICT;
+    CREATE INDEX plan_event_by_plan ON plan_event (plan_hash);
+    """,
+)
+
+
+def open_registry(path: Path) -> sqlite3.Connection:
+    """Open the registry database, making it or bringing it up to date first.
+
+    Raises:
+        StorageError: If the file cannot be used; see `common.sqlite.open_database`.
+    """
+    return open_database(path, kind="registry", application_id=_APPLICATION_ID, migrations=_MIGRATIONS)

@@ -1,0 +1,89 @@
+"""State what a node allows: read from `node.toml`, decided by its own people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import ConfigDict, Field
+
+from common.errors import PlanNotApprovedError, TaskRefusedError, TooFewSamplesError, WarrenError
+from common.ids import PartyId
+from common.limits import PAYLOAD_BYTES
+from common.messages import PlanState, TrainRequest
+from common.settings import Settings, load_toml
+
+_HEADER: Final = """\
+# How this node behaves. Each line shows a default or an example; remove its # to change the setting.
+# A running agent reads this file when it starts.
+"""
+
+
+class Policy(Settings):
+    """What the people of a node allow, and how much of the machine it may use."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    plan_approval: bool = True
+    """Run only training plans that the people of this node approved."""
+    allowed_researchers: tuple[PartyId, ...] | None = Field(default=None, examples=[["alice", "bob"]])
+    """Work for these researchers only; for all of the federation if not set."""
+    minimum_samples: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    """Neither register nor train on a data set with fewer samples."""
+    max_model_bytes: Annotated[int, Field(ge=1024, le=PAYLOAD_BYTES)] = 8 * 1024**3
+    """Largest model that is taken in, in bytes."""
+    max_workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Tasks that run side by side."""
+    worker_threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(default=None, examples=[4])
+    """CPU threads of each worker; the CPUs of the machine shared out evenly if not set."""
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(default=None, examples=[9108])
+    """Port of 127.0.0.1 on which Prometheus may read the node's metrics; none if not set."""
+
+    @classmethod
+    def load(cls, path: Path) -> Policy:
+        """Read the policy in a TOML file.
+
+        Raises:
+            InvalidSettingsError: If the file is missing or wrong; names every mistake.
+        """
+        return load_toml(path, cls)
+
+    @classmethod
+    def template(cls) -> str:
+        """Return a TOML file in which every setting is explained and commented out."""
+        blocks = [_HEADER]
+        for name, info in cls.model_fields.items():
+            shown = info.examples[0] if info.examples else info.default
+            blocks.append(f"# {info.description}\n# {name} = {json.dumps(shown)}\n")
+        return "\n".join(blocks)
+
+    def admits(self, researcher: PartyId) -> bool:
+        """Return whether this node works for a researcher."""
+        return self.allowed_researchers is None or researcher in self.allowed_researchers
+
+    def refusal(
+        self, request: TrainRequest, *, node: PartyId, samples: int, plan: PlanState
+    ) -> WarrenError | None:
+        """Return why this node does not do what a researcher asks, or None if it does.
+
+        A rejected plan is refused even where approval is not required.
+
+        Args:
+            request: What is asked.
+            node: The party that is asked.
+            samples: Rows of the data set that it is asked to train on.
+            plan: What the people of the node decided about the plan.
+        """
+        if not self.admits(request.sender):
+            return TaskRefusedError(node=node, reason=f"it does not work for {request.sender}")
+        if plan is PlanState.REJECTED or (self.plan_approval and plan is not PlanState.APPROVED):
+            return PlanNotApprovedError(plan_hash=request.plan_hash, status=plan, node=node)
+        if request.model.size_bytes > self.max_model_bytes:
+            return TaskRefusedError(
+                node=node,
+                reason=f"a model of {request.model.size_bytes} bytes exceeds its limit of {self.max_model_bytes}",
+            )
+        if samples < self.minimum_samples:
+            return TooFewSamplesError(samples=samples, minimum=self.minimum_samples)
+        return None
