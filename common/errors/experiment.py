@@ -11,8 +11,8 @@ class NoDatasetError(ExperimentError):
     """No node has a data set with these tags."""
 
     code = "WRN-701"
-    text = "no node that is online has a data set with the tags {tags}"
-    cause = "the tags are misspelt, or the nodes are offline"
+    text = "there is no data set with the tags {tags} at {nodes}"
+    cause = "the tags are misspelt, or nodes are offline"
     remedy = "see `warren-researcher nodes` and `warren-researcher datasets`"
     public = True
 
@@ -96,3 +96,21 @@ class NoNodesError(ExperimentError):
     cause = "the nodes are offline or were left out after failures"
     remedy = "see `warren-researcher nodes`"
     public = True
+
+
+class ExperimentExistsError(ExperimentError):
+    """There is an experiment in this folder already."""
+
+    code = "WRN-710"
+    text = "{path} holds an experiment already"
+    cause = "the folder was used before"
+    remedy = "go on with `Experiment.resume(dir)`, or choose another folder"
+
+
+class ExperimentBusyError(ExperimentError):
+    """The experiment is running already."""
+
+    code = "WRN-711"
+    text = "experiment {experiment} is running in another thread"
+    cause = "run() was called twice at the same time"
+    remedy = "wait for the first call, or stop it with cancel()"

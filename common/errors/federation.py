@@ -143,3 +143,30 @@ class AgentStartError(FederationError):
     text = "the agent of {path} did not start: {reason}"
     cause = "it met an error before it was ready"
     remedy = "read {log}, or start it without --background and look"
+
+
+class BrokerStoppedError(FederationError):
+    """The private broker stopped by itself."""
+
+    code = "WRN-316"
+    text = "RabbitMQ stopped by itself with status {status}"
+    cause = "memory or disk ran out, or somebody killed it"
+    remedy = "read the log at {log}, then start it again: confirmed messages are on disk"
+
+
+class BrokerRunningError(FederationError):
+    """The federation's private broker runs already."""
+
+    code = "WRN-317"
+    text = "the broker of {path} runs already as process {pid}"
+    cause = "it was started twice"
+    remedy = "use the one that runs, or stop it first"
+
+
+class PortTakenError(FederationError):
+    """A TCP port cannot be used."""
+
+    code = "WRN-318"
+    text = "port {port} of {host} cannot be used: {reason}"
+    cause = "another program listens there"
+    remedy = "stop that program, or make the federation with another `--port`"

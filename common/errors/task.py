@@ -75,3 +75,13 @@ class DatasetNotOnNodeError(TaskError):
     cause = "it was removed after the experiment chose it"
     remedy = "start the experiment again, so that it searches anew"
     public = True
+
+
+class WorkerFaultError(TaskError):
+    """The worker failed outside the plan."""
+
+    code = "WRN-608"
+    text = "the worker met {error_type} outside the plan"
+    cause = "the machine is short of something, or Warren has a mistake"
+    remedy = "look at the log of the node, and report it if nothing there explains it"
+    public = True

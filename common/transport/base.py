@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from common.ids import PartyId
+from common.limits import BULK_PREFETCH, CONTROL_PREFETCH, TELEMETRY_PREFETCH
 from common.transport.topology import Inbox, Lane
+
+PREFETCH: Final = {
+    Lane.CONTROL: CONTROL_PREFETCH,
+    Lane.BULK: BULK_PREFETCH,
+    Lane.TELEMETRY: TELEMETRY_PREFETCH,
+}
+"""Messages of one queue that are handed over before one of them must be acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)

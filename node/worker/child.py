@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import select
 import socket
 import sys
+import threading
 import traceback
 
 import torch
@@ -23,6 +27,9 @@ def serve(connection: socket.socket) -> None:
     """Do tasks until told to stop or until the other side is gone.
 
     A task that fails is reported, and the next one starts afresh. Losses of a task that takes long are sent meanwhile.
+
+    Raises:
+        BrokenPipeError: If the other side went away while it was being told something.
     """
     _warm_up()
     session = Session()
@@ -56,11 +63,21 @@ def _failed(task_id: TaskId, error: Exception) -> Failed:
     )
 
 
+def _end_with(connection: socket.socket) -> None:
+    """End the process as soon as the other side closes the socket, whatever a plan is doing."""
+    poller = select.poll()
+    poller.register(connection, select.POLLRDHUP)
+    poller.poll()
+    os._exit(0)
+
+
 def main() -> None:
-    """Serve the socket whose file descriptor is the first argument."""
+    """Serve the socket whose file descriptor is the first argument; a dead agent leaves no worker behind."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     with socket.socket(fileno=int(sys.argv[1])) as connection:
-        serve(connection)
+        threading.Thread(target=_end_with, args=(connection,), name="agent-watch", daemon=True).start()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            serve(connection)
 
 
 if __name__ == "__main__":

@@ -119,12 +119,12 @@ class Session:
             manager = plan.call(plan.training_data, **plan.loader_args())
             if not isinstance(manager, DataManager):
                 plan.breaks_contract("training_data", f"returned {type(manager).__name__}, not a DataManager")
-            with PlanCode(type(plan), "training_data"):
+            with PlanCode(type(plan)):
                 manager.bind(Path(source.path), source.parameters)
             self._data, self._parts = (key, manager), None
         split = (seed, args.test_ratio, args.test_batch_size)
         if self._parts is None or self._parts[0] != split:
-            with PlanCode(type(plan), "training_data"):
+            with PlanCode(type(plan)):
                 parts = self._data[1].split(
                     test_ratio=args.test_ratio,
                     seed=seed,

@@ -1,0 +1,87 @@
+"""Give the command lines one way to print a result and one way to fail.
+
+    @app.command()
+    @reported
+    def show(directory: Path, as_json: AsJson = False) -> None:
+        emit({"parties": rows}, table("party", "role", rows=rows), as_json=as_json)
+
+A person sees tables and sentences, a program that passes `--json` sees one JSON document on standard output, also when
+the command fails. The exit code of a failure is 1.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Final, ParamSpec
+
+import typer
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from common.errors import WarrenError
+
+P = ParamSpec("P")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+"""The option that every command has, named `as_json` in its signature."""
+
+FAILED: Final = 1
+"""Exit code of a command that a WarrenError ended."""
+
+
+def new_app(help_text: str) -> typer.Typer:
+    """Return an app, or a group of commands in one, that shows its help when nothing is asked of it."""
+    return typer.Typer(help=help_text, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def reported(command: Callable[P, None]) -> Callable[P, None]:
+    """Make a command show a WarrenError as code, text, cause and remedy, without a traceback, and exit with 1."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except WarrenError as error:
+            show_error(error, as_json=bool(kwargs.get("as_json")))
+            raise typer.Exit(FAILED) from error
+
+    return run
+
+
+def emit(document: object, *views: RenderableType, as_json: bool) -> None:
+    """Print a result: `document` as JSON for programs, or `views` for people.
+
+    Args:
+        document: What `json.dumps` can write; paths and dates become text.
+        views: Strings, tables or anything else that rich can show; strings may carry rich's markup.
+        as_json: Which of the two to print.
+    """
+    if as_json:
+        typer.echo(json.dumps(document, indent=2, default=str))
+    else:
+        Console(highlight=False).print(*views, sep="\n", soft_wrap=True)
+
+
+def table(*columns: str, rows: Iterable[Sequence[object]]) -> Table:
+    """Return a plain table; cells are shown as they are, `None` as a dash."""
+    view = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        view.add_column(column, overflow="fold")
+    for row in rows:
+        view.add_row(*("-" if cell is None else escape(str(cell)) for cell in row))
+    return view
+
+
+def show_error(error: WarrenError, *, as_json: bool = False) -> None:
+    """Print what happened, why it usually does, and what to do: as JSON on standard output, or as text on standard error."""
+    if as_json:
+        facts = {"code": error.code, "text": error.text.format(**error.facts)}
+        emit({"error": {**facts, "cause": error.cause, "remedy": error.advice}}, as_json=True)
+        return
+    console = Console(stderr=True, highlight=False)
+    console.print(f"[bold red]{error.code}[/] {escape(error.text.format(**error.facts))}", soft_wrap=True)
+    console.print(f"  [dim]cause:[/]  {escape(error.cause)}", soft_wrap=True)
+    console.print(f"  [dim]remedy:[/] {escape(error.advice)}", soft_wrap=True)

@@ -1,0 +1,107 @@
+"""Define what every training plan offers, whatever learns in it."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from common.errors import PlanContractError
+from common.training_args import TrainingArgs
+from common.training_plans.guard import PlanCode
+
+if TYPE_CHECKING:
+    from common.data import DataManager
+
+T = TypeVar("T")
+
+
+class TrainingPlan(ABC):
+    """What a researcher writes: a model, its data, and one step of training.
+
+    A plan is made without arguments and prepared by whoever runs it: the researcher to get the first model, a node to train.
+    Its methods may take the arguments that belong to them, or none: `init_model(self, model_args)` or `init_model(self)`.
+    """
+
+    _model_args: Mapping[str, Any] = {}
+    _training_args: TrainingArgs = TrainingArgs(num_updates=0)
+    _node_id: str = ""
+    _round: int = 0
+    _dataset_path: Path | None = None
+
+    @abstractmethod
+    def training_data(self) -> DataManager:
+        """Return the data set and how to batch it."""
+
+    def init_dependencies(self) -> list[str]:
+        """Return import lines that the plan needs beyond what its file imports."""
+        return []
+
+    def model_args(self) -> dict[str, Any]:
+        """Return the arguments that the researcher gave for the model."""
+        return dict(self._model_args)
+
+    def training_args(self) -> dict[str, Any]:
+        """Return the training arguments that the researcher gave, with defaults filled in."""
+        return self._training_args.model_dump()
+
+    def optimizer_args(self) -> dict[str, Any]:
+        """Return the arguments that the researcher gave for the optimizer."""
+        return dict(self._training_args.optimizer_args)
+
+    def loader_args(self) -> dict[str, Any]:
+        """Return the arguments that the researcher gave for the loader."""
+        return dict(self._training_args.loader_args)
+
+    def node_id(self) -> str:
+        """Return the id of the node that the plan runs at; empty at the researcher."""
+        return self._node_id
+
+    def round(self) -> int:
+        """Return the number of the round, from 0."""
+        return self._round
+
+    @property
+    def dataset_path(self) -> Path:
+        """Return where the node keeps the data set, for plans that read it themselves.
+
+        Raises:
+            PlanContractError: At the researcher, who has no data.
+        """
+        if self._dataset_path is None:
+            self.breaks_contract("dataset_path", "is known at nodes only")
+        return self._dataset_path
+
+    def enter(
+        self, *, node_id: str, round_: int, training_args: TrainingArgs, dataset_path: Path | None = None
+    ) -> None:
+        """Tell the plan where, when and how it runs; called by a node before each task."""
+        self._node_id = node_id
+        self._round = round_
+        self._training_args = training_args
+        self._dataset_path = dataset_path
+
+    def breaks_contract(self, method: str, problem: str) -> NoReturn:
+        """Raise PlanContractError about one of the plan's methods."""
+        raise PlanContractError(plan=type(self).__name__, method=method, problem=problem)
+
+    def call(self, method: Callable[..., T], **offered: object) -> T:
+        """Call one of the plan's own methods with those of the offered arguments that it takes.
+
+        Arguments go by name; a parameter with a name of the plan's own and no default gets the first of them.
+
+        Raises:
+            PlanFailedError: If a line of the plan raises; says which.
+            PlanContractError: If calling it fails elsewhere.
+        """
+        with PlanCode(type(self), method.__name__):
+            parameters = inspect.signature(method).parameters
+            named = {name: value for name, value in offered.items() if name in parameters}
+            own = any(
+                parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+                for name, parameter in parameters.items()
+                if name not in named
+            )
+            return method(*list(offered.values())[: int(own)], **named)

@@ -1,0 +1,256 @@
+"""The command `warren`: make federations, run their broker, look things up."""
+
+from __future__ import annotations
+
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from common.cli import AsJson, emit, new_app, reported, table
+from common.errors import catalogue
+from common.security.files import write_atomic
+from common.security.roster import Member
+from common.settings import Role
+from deploy.broker import PrivateBroker, running_endpoint
+from deploy.errors_page import error_document, errors_page
+from deploy.federation import Federation
+from deploy.handover import hand_over
+from deploy.membership import announce, synchronise
+
+app = new_app("Make federations, run their broker, try everything out.")
+federations = new_app("Make a federation and decide who is in it.")
+brokers = new_app("Run the broker of a federation, or hand it to somebody who does.")
+app.add_typer(federations, name="federation")
+app.add_typer(brokers, name="broker")
+
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the federation.")]
+Party = Annotated[str, typer.Argument(help="Id of the party: 1 to 40 of a-z, 0-9 and -.")]
+Days = Annotated[float, typer.Option(min=1, max=3650, help="Days that the party's certificate lasts.")]
+
+
+@federations.command()
+@reported
+def init(
+    directory: Directory,
+    name: Annotated[str, typer.Option(help="Name of the federation; by default that of the folder.")] = "",
+    host: Annotated[str, typer.Option(help="Where the parties reach the broker.")] = "localhost",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Its TLS port; 0 picks a free one.")] = 5671,
+    server_name: Annotated[
+        list[str] | None, typer.Option(help="Another name or IP address of the broker; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a new federation: its authority, its registrar and its broker's certificate."""
+    federation = Federation.create(
+        directory, name or directory.resolve().name, host=host, port=port, server_names=server_name or ()
+    )
+    document = _describe(federation)
+    emit(
+        document,
+        f"Made the federation [bold]{federation.name}[/] in {_shown(directory)}; "
+        f"its broker is {host}:{federation.settings.port}.",
+        f"Fingerprint of its authority: {federation.fingerprint()}",
+        f"Next: warren federation add-researcher {_shown(directory)} NAME",
+        as_json=as_json,
+    )
+
+
+@federations.command("add-researcher")
+@reported
+def add_researcher(directory: Directory, party: Party, days: Days = 397, as_json: AsJson = False) -> None:
+    """Add a researcher and write its kit; a running broker takes it in at once."""
+    _add(directory, party, "researcher", days, as_json=as_json)
+
+
+@federations.command("add-node")
+@reported
+def add_node(directory: Directory, party: Party, days: Days = 397, as_json: AsJson = False) -> None:
+    """Add a node and write its kit; a running broker takes it in at once."""
+    _add(directory, party, "node", days, as_json=as_json)
+
+
+@federations.command()
+@reported
+def revoke(directory: Directory, party: Party, as_json: AsJson = False) -> None:
+    """Take a party out for good; a running broker closes its connections at once."""
+    federation = Federation.load(directory)
+    federation.revoke(party)
+    running = _follow(federation)
+    document = {"revoked": party, "serial": federation.roster.serial, "broker_running": running}
+    emit(document, f"Revoked [bold]{party}[/].", _broker_line(directory, running=running), as_json=as_json)
+
+
+@federations.command()
+@reported
+def show(directory: Directory, as_json: AsJson = False) -> None:
+    """Show who is in a federation, and where its broker is."""
+    federation = Federation.load(directory)
+    settings, endpoint = federation.settings, running_endpoint(federation)
+    state = f"running as process {endpoint.pid}" if endpoint else "no private broker is running"
+    rows = [
+        (member.party, member.role, _state(member), _day(member.added_at), member.certificate_sha256[:16])
+        for member in federation.roster.members
+    ]
+    emit(
+        _describe(federation),
+        f"[bold]{federation.name}[/]  broker {settings.host}:{settings.port} ({state})  "
+        f"roster {federation.roster.serial}",
+        f"authority {federation.fingerprint()}",
+        table("party", "role", "state", "added", "certificate", rows=rows),
+        as_json=as_json,
+    )
+
+
+@federations.command("announce")
+@reported
+def announce_roster(directory: Directory, as_json: AsJson = False) -> None:
+    """Bring the private broker, if it runs, to the roster, and send the roster to every party."""
+    federation = Federation.load(directory)
+    if not _follow(federation):
+        announce(federation)
+    parties = [member.party for member in federation.members()]
+    emit(
+        {"serial": federation.roster.serial, "parties": parties},
+        f"Sent roster {federation.roster.serial} to {len(parties) - 1} parties.",
+        as_json=as_json,
+    )
+
+
+@brokers.command()
+@reported
+def start(directory: Directory, as_json: AsJson = False) -> None:
+    """Run a private RabbitMQ for the federation until Ctrl-C or SIGTERM."""
+    broker = PrivateBroker(Federation.load(directory))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with broker:
+            endpoint = broker.endpoint
+            emit(
+                {
+                    "host": endpoint.host,
+                    "port": endpoint.port,
+                    "metrics": f"http://127.0.0.1:{endpoint.prometheus_port}/metrics",
+                    "pid": endpoint.pid,
+                    "log": str(broker.log),
+                },
+                f"The broker runs at [bold]{endpoint.host}:{endpoint.port}[/] (mutual TLS).",
+                f"Metrics: http://127.0.0.1:{endpoint.prometheus_port}/metrics   Log: {_shown(broker.log)}",
+                "Stop it with Ctrl-C.",
+                as_json=as_json,
+            )
+            broker.wait()
+    except KeyboardInterrupt:
+        emit({"stopped": True}, "Stopped.", as_json=as_json)
+
+
+@brokers.command("definitions")
+@reported
+def broker_definitions(
+    directory: Directory,
+    out: Annotated[Path, typer.Option(help="A new folder for the files.")],
+    major: Annotated[
+        int, typer.Option("--rabbitmq", min=3, max=4, help="Major version of that RabbitMQ.")
+    ] = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Write the files for a RabbitMQ that somebody else runs."""
+    files = hand_over(Federation.load(directory), out, lazy=major == 3)
+    emit(
+        {"files": [str(file) for file in files]},
+        f"Wrote {', '.join(file.name for file in files)} to {_shown(out)}.",
+        f"What to do with them is in {_shown(out / 'README.md')}; server.key is secret.",
+        as_json=as_json,
+    )
+
+
+@app.command()
+@reported
+def errors(
+    page: Annotated[Path | None, typer.Option(help="Write the catalogue as a page to this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show every error, with its code, cause and remedy."""
+    kinds = list(catalogue())
+    if page is not None:
+        write_atomic(page, errors_page(kinds).encode())
+    documents = [error_document(kind) for kind in kinds]
+    rows = [(entry["code"], entry["summary"], entry["cause"], entry["remedy"]) for entry in documents]
+    emit({"errors": documents}, table("code", "error", "cause", "remedy", rows=rows), as_json=as_json)
+
+
+def _add(directory: Path, party: str, role: Role, days: float, *, as_json: bool) -> None:
+    federation = Federation.load(directory)
+    kit = federation.add(party, role, days=days)
+    running = _follow(federation)
+    document = {
+        "party": party,
+        "role": role,
+        "kit": str(kit),
+        "serial": federation.roster.serial,
+        "broker_running": running,
+    }
+    emit(
+        document,
+        f"Added the {role} [bold]{party}[/]. Its kit is {_shown(kit)}: hand it over by a safe way, its keys are secret.",
+        _broker_line(directory, running=running),
+        as_json=as_json,
+    )
+
+
+def _follow(federation: Federation) -> bool:
+    """Bring a running private broker to the roster, and return whether there is one."""
+    endpoint = running_endpoint(federation)
+    if endpoint is not None:
+        synchronise(federation, endpoint)
+    return endpoint is not None
+
+
+def _broker_line(directory: Path, *, running: bool) -> str:
+    if running:
+        return "The running broker follows already."
+    return (
+        f"No private broker is running: `warren broker start {_shown(directory)}`, or for somebody else's "
+        f"`warren broker definitions {_shown(directory)} --out FOLDER`."
+    )
+
+
+def _describe(federation: Federation) -> dict[str, object]:
+    settings = federation.settings
+    return {
+        "name": federation.name,
+        "vhost": settings.vhost,
+        "host": settings.host,
+        "port": settings.port,
+        "server_names": settings.server_names,
+        "authority_sha256": federation.fingerprint(),
+        "serial": federation.roster.serial,
+        "broker_running": running_endpoint(federation) is not None,
+        "parties": [
+            {
+                "party": member.party,
+                "role": member.role,
+                "state": _state(member),
+                "added_at": member.added_at,
+                "revoked_at": member.revoked_at,
+                "certificate_sha256": member.certificate_sha256,
+                "kit": str(federation.kit(member.party)),
+            }
+            for member in federation.roster.members
+        ],
+    }
+
+
+def _shown(path: Path) -> str:
+    return escape(str(path))
+
+
+def _state(member: Member) -> str:
+    return "member" if member.revoked_at is None else "revoked"
+
+
+def _day(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d")

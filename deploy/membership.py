@@ -1,0 +1,78 @@
+"""Let a running broker, and everybody who is connected to it, follow the roster of a federation."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Final
+
+from common.clock import Clock, SystemClock
+from common.errors import BrokerUnreachableError
+from common.ids import REGISTRAR
+from common.messages import RosterUpdate, encode
+from common.security.kit import Kit
+from common.security.sealing import Sealer
+from common.transport.amqp import AmqpTransport
+from common.transport.base import Delivery
+from common.transport.topology import Lane
+from deploy.broker import Endpoint
+from deploy.definitions import full, obsolete
+from deploy.federation import Federation
+
+_LOG: Final = logging.getLogger(__name__)
+_SYSTEM: Final = SystemClock()
+
+
+def synchronise(federation: Federation, endpoint: Endpoint) -> None:
+    """Bring a running private broker to the roster of the federation, and tell all parties.
+
+    Adds what is missing, removes what was revoked, which closes its connections, then announces. Can be repeated, so it is
+    also the way on after it failed.
+
+    Raises:
+        BrokerAdminError: If the broker did not take the change.
+        BrokerUnreachableError: If it took the change, but not the announcement.
+    """
+    settings = federation.settings
+    admin = endpoint.admin(settings.vhost)
+    admin.import_definitions(full(federation.roster, settings.vhost, settings.limits, lazy=endpoint.lazy))
+    admin.remove(obsolete(federation.roster, admin.names()))
+    announce(federation)
+
+
+def announce(federation: Federation, *, clock: Clock = _SYSTEM) -> None:
+    """Send the roster to every party; those that are away find it when they come back.
+
+    Raises:
+        BrokerUnreachableError: If the broker did not confirm it in time.
+        KitError: If the registrar's kit cannot be used.
+    """
+    recipients = tuple(member.party for member in federation.members() if member.party != REGISTRAR)
+    if not recipients:
+        return
+    kit = Kit.load(federation.kit(REGISTRAR), now=clock.now())
+    signed = federation.signed_roster
+    message = RosterUpdate(
+        sender=REGISTRAR, recipients=recipients, document=signed.document, signature=signed.signature
+    )
+    sealed = Sealer(kit.identity, kit.roster).seal(Lane.CONTROL, recipients, encode(message))
+    transport = AmqpTransport(kit.connection, kit.ssl_context())
+    transport.start(_nobody_writes_to_the_registrar, ())
+    try:
+        transport.publish(Lane.CONTROL, recipients, sealed).result(kit.connection.timeouts.connect_s)
+    except FutureTimeoutError as error:
+        raise BrokerUnreachableError(
+            host=kit.connection.host,
+            port=kit.connection.port,
+            reason=f"it did not confirm the roster within {kit.connection.timeouts.connect_s:g} s",
+        ) from error
+    finally:
+        transport.close()
+    _LOG.info(
+        "roster announced",
+        extra={"action": "roster_announced", "serial": federation.roster.serial, "parties": len(recipients)},
+    )
+
+
+def _nobody_writes_to_the_registrar(delivery: Delivery) -> None:
+    delivery.reject()

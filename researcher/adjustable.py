@@ -1,0 +1,108 @@
+"""Offer the settings of an experiment one by one, by Fed-BioMed's names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from common.ids import Digest, ExperimentId, PartyId
+from common.training_args import TrainingArgs
+from researcher.aggregators import Aggregator
+from researcher.dossier import Dossier
+from researcher.strategies import Strategy
+
+
+class Adjustable:
+    """An experiment's settings: getters are methods, and what is set counts from the next run on."""
+
+    _dossier: Dossier
+
+    @property
+    def id(self) -> ExperimentId:
+        """Return the id of the experiment."""
+        return self._dossier.row.id
+
+    @property
+    def name(self) -> str:
+        """Return what people call it."""
+        return self._dossier.row.name
+
+    @property
+    def folder(self) -> Path | None:
+        """Return its directory, or None before there is one."""
+        return self._dossier.folder
+
+    @property
+    def plan_hash(self) -> Digest:
+        """Return the hash that nodes approve."""
+        return self._dossier.row.plan_hash
+
+    def tags(self) -> tuple[str, ...]:
+        """Return the tags that data sets must carry."""
+        return self._dossier.settings.tags
+
+    def nodes(self) -> tuple[PartyId, ...] | None:
+        """Return the nodes that were named, or None for every node."""
+        return self._dossier.settings.nodes
+
+    def training_args(self) -> dict[str, Any]:
+        """Return the training arguments with defaults filled in."""
+        return self._dossier.settings.training_args.model_dump()
+
+    def model_args(self) -> dict[str, Any]:
+        """Return the arguments of the model."""
+        return dict(self._dossier.settings.model_args)
+
+    def round_limit(self) -> int | None:
+        """Return the number of rounds after which the experiment is finished."""
+        return self._dossier.settings.round_limit
+
+    def aggregator(self) -> Aggregator:
+        """Return what makes the global model."""
+        return self._dossier.settings.aggregator
+
+    def strategy(self) -> Strategy:
+        """Return what says when a round closes."""
+        return self._dossier.settings.strategy
+
+    def set_tags(self, tags: Iterable[str] | str) -> None:
+        """Look for other data sets from the next run on."""
+        self._change(tags=tags)
+        self._dossier.choose(None)
+
+    def set_nodes(self, nodes: Iterable[str] | str | None) -> None:
+        """Train at other nodes from the next run on."""
+        self._change(nodes=nodes)
+        self._dossier.choose(None)
+
+    def set_training_args(self, training_args: Mapping[str, Any] | TrainingArgs) -> None:
+        """Train otherwise from the next run on."""
+        self._change(training_args=training_args)
+
+    def set_model_args(self, model_args: Mapping[str, Any]) -> None:
+        """Change the arguments of the model, keeping its weights.
+
+        Raises:
+            ModelMismatchError: If the weights do not fit the model that results.
+        """
+        self._change(model_args=model_args)
+
+    def set_round_limit(self, round_limit: int | None) -> None:
+        """Finish after another number of rounds."""
+        self._change(round_limit=round_limit)
+
+    def set_aggregator(self, aggregator: Aggregator) -> None:
+        """Make the global model otherwise from the next run on."""
+        self._change(aggregator=aggregator)
+
+    def set_strategy(self, node_selection_strategy: Strategy) -> None:
+        """Close rounds otherwise from the next run on."""
+        self._change(strategy=node_selection_strategy)
+
+    def _change(self, **wanted: Any) -> None:
+        """Replace settings after checking all of them together."""
+        settings = self._dossier.settings.changed(**wanted)
+        if "model_args" in wanted:
+            self._dossier.check_model(settings)
+        self._dossier.change(settings)

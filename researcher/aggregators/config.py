@@ -1,0 +1,25 @@
+"""Write aggregators as plain settings and read them back, for ledgers and experiment files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from researcher.aggregators.base import Aggregator
+from researcher.aggregators.fedavg import FedAverage
+from researcher.registry import Registry
+
+_REGISTRY: Registry[Aggregator] = Registry("aggregator", (FedAverage,))
+
+
+def aggregator_config(aggregator: Aggregator) -> dict[str, Any]:
+    """Return the name and settings of an aggregator."""
+    return _REGISTRY.config(aggregator)
+
+
+def aggregator_of(config: dict[str, Any]) -> Aggregator:
+    """Return the aggregator that a configuration describes.
+
+    Raises:
+        InvalidSettingsError: If there is no such aggregator or a setting is wrong.
+    """
+    return _REGISTRY.build(config)

@@ -1,0 +1,234 @@
+"""Run the rounds of an experiment one after the other, from wherever its ledger says that it stands."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from queue import Empty
+
+from common.errors import (
+    ExperimentCancelledError,
+    NoNodesError,
+    RoundFailedError,
+    TransportError,
+    WarrenError,
+)
+from common.ids import PartyId, RunId, new_uuid
+from common.mailbox import Mail
+from common.messages import RunEnd
+from common.payload.store import PayloadStore
+from researcher.driver import RoundDriver
+from researcher.federation import Federation
+from researcher.history import Kind, RoundRecord
+from researcher.inbox import Inbox
+from researcher.intake import account_stray
+from researcher.ledger import ExperimentRow, Ledger
+from researcher.monitoring.events import Event, RunEnded, RunStarted
+from researcher.order import Desk, RoundOrder
+from researcher.preparation import choose_data, require_approval
+from researcher.settings import ExperimentSettings
+
+log = logging.getLogger(__name__)
+
+
+class Campaign:
+    """The rounds of one experiment, run in the calling thread.
+
+    A run is an incarnation of the experiment at the nodes. It goes on from call to call as long as nothing of it was left
+    behind; after a failure, a cancellation or the end of the experiment the next round belongs to a new run, so that no
+    stale work can reach it. A round that is open in the ledger is gone on with inside its run.
+    """
+
+    def __init__(
+        self,
+        federation: Federation,
+        folder: Path,
+        ledger: Ledger,
+        store: PayloadStore,
+        settings: ExperimentSettings,
+        notify: Callable[[Event], None],
+    ) -> None:
+        self.inbox = Inbox()
+        self._federation = federation
+        self._ledger = ledger
+        self._settings = settings
+        self._row = ledger.experiment()
+        self._driver: RoundDriver | None = None
+        self._desk = Desk(
+            hub=federation.hub,
+            inbox=self.inbox,
+            ledger=ledger,
+            store=store,
+            folder=folder,
+            clock=federation.clock,
+            reply_s=federation.timeouts.reply_s,
+            notify=notify,
+        )
+
+    @property
+    def round_current(self) -> int:
+        """Return the number of rounds that were closed."""
+        last = self._ledger.last_model()
+        return last[0] if last else 0
+
+    def run(self, last: int, *, new_run: bool) -> int:
+        """Run rounds until the one with the number `last` is closed, and return how many were closed.
+
+        Args:
+            last: Number of the last round.
+            new_run: Whether to begin a new run unless a round is open.
+
+        Raises:
+            NoDatasetError: And the others of `choose_data` and `require_approval`, before anything is sent.
+            RoundFailedError: If the strategy gives a round up.
+            ExperimentCancelledError: If a `CancelRun` came.
+        """
+        started, before, error = self._desk.clock.monotonic(), self.round_current, ""
+        self._desk.hub.attach(self._row.id, self.inbox)
+        try:
+            self._run(last, new_run=new_run)
+        except KeyboardInterrupt:
+            error = "interrupted"
+            self._interrupt()
+            raise
+        except (RoundFailedError, ExperimentCancelledError) as caught:
+            error = str(caught)
+            self.end_run(error)
+            raise
+        except WarrenError as caught:
+            error = str(caught)
+            raise
+        finally:
+            self._desk.hub.detach(self._row.id)
+            self._drain()
+            total_s = self._desk.clock.monotonic() - started
+            self._desk.notify(RunEnded(self.round_current - before, error or None, total_s))
+        return self.round_current - before
+
+    def end_run(self, reason: str) -> None:
+        """Free the workers of the run; nothing of it is asked for any more. A round that is open keeps its run."""
+        run, data = self._row.run, self._row.training_data
+        if run is None or data is None or self._ledger.open_rounds():
+            return
+        hub = self._desk.hub
+        members = {member.party for member in hub.roster.active("node")}
+        nodes = tuple(node for node in data if node in members)
+        if nodes:
+            ended = RunEnd(
+                sender=hub.party,
+                recipients=nodes,
+                experiment_id=self._row.id,
+                run_id=run,
+                reason=reason[:2000],
+            )
+            self._flush(hub.send(ended))
+        self._save(replace(self._row, run=None))
+
+    def _run(self, last: int, *, new_run: bool) -> None:
+        open_rounds = self._ledger.open_rounds()
+        if not open_rounds:
+            self._prepare(new_run=new_run)
+        run = self._row.run
+        if run is None:
+            raise RuntimeError("a round is open and has no run")
+        nodes = tuple(sorted(self._row.training_data or ()))
+        first = open_rounds[0].round if open_rounds else self.round_current + 1
+        self._desk.notify(RunStarted(self._row.id, self._row.name, run, nodes, first, max(first, last)))
+        validated = False
+        for record in open_rounds:
+            self._go_on(record)
+            validated = record.kind == "validate"
+        while self.round_current < last and not validated:
+            self._drive(self._order(self.round_current + 1, "train", self._sampled(self.round_current + 1)))
+        if self._settings.training_args.test_on_global_updates and not validated:
+            self._validate()
+            validated = True
+        limit = self._settings.round_limit
+        if validated or (limit is not None and self.round_current >= limit):
+            self.end_run("finished")
+
+    def _prepare(self, *, new_run: bool) -> None:
+        data = self._row.training_data or choose_data(self._federation, self._settings)
+        require_approval(self._federation, self._row.plan_hash, data.keys())
+        run = self._row.run if not new_run and self._row.run else RunId(new_uuid())
+        self._save(replace(self._row, run=run, training_data=data))
+
+    def _go_on(self, record: RoundRecord) -> None:
+        """Finish a round that was open when its process died."""
+        asked = {task.node for task in self._ledger.tasks(record.run, record.round)}
+        self._drive(self._order(record.round, record.kind, asked), record)
+
+    def _validate(self) -> None:
+        """Let the nodes validate the last model; training has succeeded whatever becomes of this."""
+        try:
+            round_ = self.round_current + 1
+            self._drive(self._order(round_, "validate", self._sampled(round_)))
+        except RoundFailedError as error:
+            log.warning("last validation failed", extra={"action": "validation_failed", "error": str(error)})
+
+    def _drive(self, order: RoundOrder, record: RoundRecord | None = None) -> None:
+        self._driver = RoundDriver(self._desk, order, record)
+        self._driver.run()
+        self._driver = None
+
+    def _sampled(self, round_: int) -> Iterable[PartyId]:
+        available = sorted(self._row.training_data or ())
+        nodes = self._settings.strategy.sample_nodes(available, round_)
+        if not nodes:
+            raise NoNodesError(round=round_, available=", ".join(available))
+        return nodes
+
+    def _order(self, round_: int, kind: Kind, nodes: Iterable[PartyId]) -> RoundOrder:
+        row, settings = self._row, self._settings
+        model = self._ledger.last_model()
+        base = model[1] if model else row.initial_model
+        if base is None or row.run is None or row.training_data is None:
+            raise RuntimeError("the run was not prepared")
+        return RoundOrder(
+            experiment=row.id,
+            run=row.run,
+            round=round_,
+            kind=kind,
+            base=base,
+            plan_name=row.plan_name,
+            plan_hash=row.plan_hash,
+            plan_source=row.plan_source,
+            model_args=settings.model_args,
+            training_args=settings.training_args,
+            datasets={node: row.training_data[node] for node in nodes},
+            strategy=settings.strategy,
+            aggregator=settings.aggregator,
+        )
+
+    def _interrupt(self) -> None:
+        if self._driver is not None:
+            self._driver.cancel()
+        self.end_run("interrupted")
+
+    def _drain(self) -> None:
+        """Account for answers that nobody waits for any more; those of a round that is still open stay with the broker."""
+        if self._ledger.open_rounds():
+            return
+        while True:
+            try:
+                item = self.inbox.get_nowait()
+            except Empty:
+                return
+            if isinstance(item, Mail):
+                account_stray(self._desk, item)
+                item.ack()
+
+    def _save(self, row: ExperimentRow) -> None:
+        if row != self._row:
+            self._ledger.save(row)
+            self._row = row
+
+    def _flush(self, sent: Future[None]) -> None:
+        """Wait a moment for the broker, as the program may end next."""
+        try:
+            sent.result(self._federation.timeouts.stop_s)
+        except (TransportError, TimeoutError) as error:
+            log.warning("end of run not sent", extra={"action": "send_failed", "error": str(error)})

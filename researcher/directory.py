@@ -1,0 +1,116 @@
+"""Keep track of who is there: a pure record of the nodes of a federation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from pydantic import TypeAdapter
+
+from common.ids import PartyId
+from common.messages import NodeInfo
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """What is known about one node.
+
+    Attributes:
+        node: Its id.
+        online: Whether it is connected; None before it was heard of and before it could have been.
+        since: Unix time from which it is so.
+        last_seen: Unix time at which it last spoke to this researcher.
+        info: What it last told about itself.
+    """
+
+    node: PartyId
+    online: bool | None = None
+    since: float | None = None
+    last_seen: float | None = None
+    info: NodeInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChange:
+    """A node came or went."""
+
+    node: PartyId
+    online: bool
+    at: float
+
+
+class NodeDirectory:
+    """Who is online since when. Not thread-safe; times are handed in.
+
+    A node is online from the moment it speaks until it says goodbye or is silent for `presence_s`. One that was never heard
+    of counts as offline `presence_s` after it was listed.
+    """
+
+    def __init__(self, presence_s: float) -> None:
+        self._presence_s = presence_s
+        self._nodes: dict[PartyId, NodeStatus] = {}
+        self._silent_at: dict[PartyId, float] = {}  # when silence will mean offline, on the monotonic clock
+
+    def list(self, nodes: Iterable[PartyId], *, monotonic: float) -> None:
+        """Replace the set of nodes; what is known of those that stay is kept."""
+        wanted = sorted(nodes)
+        self._nodes = {node: self._nodes.get(node, NodeStatus(node)) for node in wanted}
+        limit = monotonic + self._presence_s
+        self._silent_at = {
+            node: self._silent_at.get(node, limit) for node in wanted if self._nodes[node].online is not False
+        }
+
+    def seen(
+        self,
+        node: PartyId,
+        *,
+        now: float,
+        monotonic: float,
+        info: NodeInfo | None = None,
+        leaving: bool = False,
+    ) -> NodeChange | None:
+        """Note that a node spoke; return the change if it came or went by that."""
+        known = self._nodes.get(node)
+        if known is None:
+            return None
+        online = not leaving
+        changed = known.online is not online
+        self._nodes[node] = replace(
+            known,
+            online=online,
+            since=now if changed else known.since,
+            last_seen=now,
+            info=info or known.info,
+        )
+        if online:
+            self._silent_at[node] = monotonic + self._presence_s
+        else:
+            self._silent_at.pop(node, None)
+        return NodeChange(node, online, now) if changed else None
+
+    def expire(self, *, now: float, monotonic: float) -> Iterable[NodeChange]:
+        """Take nodes that were silent for too long for offline, and return these changes."""
+        silent = [node for node, at in self._silent_at.items() if at <= monotonic]
+        for node in silent:
+            del self._silent_at[node]
+            self._nodes[node] = replace(self._nodes[node], online=False, since=now)
+        return [NodeChange(node, online=False, at=now) for node in silent]
+
+    def forgive(self, monotonic: float) -> None:
+        """Count silence from now on: until now this side was not connected."""
+        limit = monotonic + self._presence_s
+        self._silent_at = dict.fromkeys(self._silent_at, limit)
+
+    @property
+    def deadline(self) -> float | None:
+        """Return the monotonic time at which `expire` should be called next, if any."""
+        return min(self._silent_at.values(), default=None)
+
+    @property
+    def nodes(self) -> Mapping[PartyId, NodeStatus]:
+        """Return all nodes in the order of their ids."""
+        return dict(self._nodes)
+
+
+SNAPSHOT: TypeAdapter[dict[str, NodeStatus]] = TypeAdapter(dict[str, NodeStatus])
+"""Reads and writes the nodes as JSON, for other processes of the same home."""

@@ -1,0 +1,358 @@
+"""Run one round: perform what its machine decides, and tell the machine what happened."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty
+
+from common.errors import (
+    ExperimentCancelledError,
+    RoundFailedError,
+    TransportClosedError,
+    UnknownPartyError,
+    UnroutableError,
+    WarrenError,
+)
+from common.ids import Digest, TaskId
+from common.mailbox import Mail, failure
+from common.messages import TaskCancel, TaskFailed, TaskProgress, TrainReply
+from researcher import round as rounds
+from researcher.aggregators import Contribution
+from researcher.directory import NodeChange
+from researcher.history import RoundRecord
+from researcher.inbox import CancelRun, Item, PayloadWhole, SendFailed
+from researcher.intake import Intake
+from researcher.ledger import TaskRow
+from researcher.monitoring.events import NodeChanged, NodeProgress, RoundEnded, RoundOpened, TaskLost
+from researcher.order import Desk, RoundOrder, model_manifest
+from researcher.round import CancelTask, CloseRound, Effect, FailRound, RoundMachine, RoundState, SendTask
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Seconds that the steps of a round took."""
+
+    opened: float
+    timings: dict[str, float] = field(default_factory=dict)
+    mark: float = 0.0
+
+    def lap(self, name: str, monotonic: float) -> None:
+        self.timings[name] = monotonic - (self.mark or self.opened)
+        self.mark = monotonic
+
+
+class RoundDriver:
+    """One round in the calling thread: it sleeps until something comes into the inbox or the deadline is there.
+
+    Whatever is told to the machine is in the ledger before any order of the machine is performed and before the broker is
+    acknowledged. So the process may die at any moment, and `resume` goes on from the ledger.
+    """
+
+    def __init__(self, desk: Desk, order: RoundOrder, record: RoundRecord | None = None) -> None:
+        """Make the driver of a new round, or of one that the ledger knows as open (`record`)."""
+        self._desk = desk
+        self._order = order
+        self._resumed = record is not None
+        self._opened_at = record.opened_at if record else desk.clock.now()
+        self._machine = RoundMachine(
+            order.round, order.run, tuple(order.datasets), order.strategy, self._opened_at
+        )
+        self._intake = Intake(desk, order, self._machine, self._opened_at)
+        self._tasks: dict[TaskId, SendTask] = {}
+        self._watch = _Watch(desk.clock.monotonic())
+        self._model: Digest | None = None
+
+    def run(self) -> Digest | None:
+        """Run the round to its end and return the new global model, or None after a validation.
+
+        Raises:
+            RoundFailedError: If the strategy gives the round up; the ledger says why.
+            ExperimentCancelledError: If somebody cancelled it.
+        """
+        effects = self._resume() if self._resumed else self._open()
+        for node, status in self._desk.hub.statuses().items():
+            if status.online is False:
+                effects += self._machine.handle(rounds.NodeOffline(node, self._desk.clock.now()))
+        self._perform(effects)
+        while self._machine.state is RoundState.OPEN:
+            self._step()
+        return self._model
+
+    def cancel(self) -> None:
+        """End the round and tell the nodes, without raising."""
+        effects = self._machine.handle(rounds.CancelAsked(self._desk.clock.now()))
+        with contextlib.suppress(ExperimentCancelledError):  # which is what was asked for
+            self._perform(effects)
+
+    # Beginning
+
+    def _open(self) -> list[Effect]:
+        effects = self._machine.start()
+        sent = [effect for effect in effects if isinstance(effect, SendTask)]
+        self._desk.ledger.open_round(
+            self._order.run,
+            self._order.round,
+            self._order.kind,
+            self._order.base,
+            self._opened_at,
+            [self._row(task) for task in sent],
+        )
+        self._announce()
+        return effects
+
+    def _resume(self) -> list[Effect]:
+        """Tell the machine what the ledger knows, and return what is still to do."""
+        effects = self._machine.start()
+        for task in self._desk.ledger.tasks(self._order.run, self._order.round):
+            effects += self._tell(_told(task, self._desk.clock.now()))
+        waiting = self._machine.waiting
+        for effect in effects:
+            if isinstance(effect, SendTask):
+                self._know(effect)
+        # What answered meanwhile waits at the broker: give it the time to come before the deadline counts.
+        self._machine.grant(self._desk.clock.now() + self._desk.reply_s)
+        self._announce()
+        return [
+            effect
+            for effect in effects
+            if not isinstance(effect, SendTask) or waiting.get(effect.node) == effect.task_id
+        ]
+
+    def _announce(self) -> None:
+        nodes = tuple(sorted(self._order.datasets))
+        self._desk.notify(
+            RoundOpened(self._order.round, self._order.kind, nodes, self._opened_at, self._resumed)
+        )
+
+    # Going on
+
+    def _step(self) -> None:
+        items = self._next()
+        if not items:
+            self._perform(self._machine.handle(rounds.DeadlinePassed(self._desk.clock.now())))
+            return
+        if all(_fleeting(item) for item in items):
+            effects = [effect for item in items for effect in self._take(item)]
+        else:
+            with self._desk.ledger.together():
+                effects = [effect for item in items for effect in self._take(item)]
+                for effect in effects:
+                    if isinstance(effect, SendTask):
+                        self._desk.ledger.add_task(self._row(effect))
+        self._after_commit()
+        self._perform(effects)
+
+    def _next(self) -> list[Item]:
+        """Return everything that is in the inbox; wait for the first until the deadline."""
+        deadline = self._machine.deadline
+        timeout = None if deadline is None else max(0.0, deadline - self._desk.clock.now())
+        items: list[Item] = []
+        try:
+            items.append(self._desk.inbox.get(timeout=timeout))
+            while True:
+                items.append(self._desk.inbox.get_nowait())
+        except Empty:
+            return items
+
+    def _take(self, item: Item) -> list[Effect]:
+        """Account for one item and return what the machine makes of it."""
+        now = self._desk.clock.now()
+        match item:
+            case Mail(message=TrainReply() as reply):
+                return self._tell(self._intake.reply(item, reply))
+            case Mail(message=TaskFailed() as message):
+                return self._lost(self._intake.failure(item, message))
+            case Mail(message=TaskProgress(sender=node, round=round_, state=state, losses=losses)):
+                self._desk.notify(NodeProgress(round_, node, state, losses))
+                return []
+            case Mail(message=message):
+                log.warning("unexpected message", extra={"action": "unexpected", "kind": message.kind})
+                item.reject()
+                return []
+            case PayloadWhole(sha256):
+                return [effect for event in self._intake.payload(sha256) for effect in self._tell(event)]
+            case NodeChange(node, online, at):
+                self._desk.notify(NodeChanged(node, online, at))
+                return self._machine.handle(
+                    rounds.NodeOnline(node, at) if online else rounds.NodeOffline(node, at)
+                )
+            case SendFailed(tasks, error):
+                return self._not_sent(tasks, error)
+            case CancelRun():
+                return self._machine.handle(rounds.CancelAsked(now))
+
+    def _not_sent(self, tasks: tuple[TaskId, ...], error: WarrenError) -> list[Effect]:
+        """Find out for which nodes a request was not taken, then count that as a failure of theirs."""
+        log.warning("request not taken", extra={"action": "send_failed", "error": str(error)})
+        if len(tasks) > 1:
+            for task in tasks:
+                self._send([self._tasks[task]])
+            return []
+        (task,) = tasks
+        if not self._machine.admits(task):
+            return []
+        final = isinstance(error, UnroutableError | UnknownPartyError)
+        reason = f"{error.code}: {error.public_text}"
+        return self._lost(self._intake.fail(task, reason, code=error.code, final=final))
+
+    def _tell(self, event: rounds.Event | None) -> list[Effect]:
+        return [] if event is None else self._machine.handle(event)
+
+    def _lost(self, event: rounds.TaskFailed | None) -> list[Effect]:
+        effects = self._tell(event)
+        if event is not None:
+            retried = any(isinstance(effect, SendTask) for effect in effects)
+            lost = TaskLost(self._order.round, self._tasks[event.task_id].node, event.reason, retried)
+            self._intake.after_commit.append(partial(self._desk.notify, lost))
+        return effects
+
+    def _after_commit(self) -> None:
+        steps, self._intake.after_commit = self._intake.after_commit, []
+        for step in steps:
+            step()
+
+    # What the machine orders
+
+    def _perform(self, effects: Iterable[Effect]) -> None:
+        tasks, cancelled = [], []
+        for effect in effects:
+            match effect:
+                case SendTask():
+                    tasks.append(effect)
+                case CancelTask():
+                    cancelled.append(effect)
+                case CloseRound() | FailRound():
+                    self._send_cancel(cancelled)
+                    self._end(effect)
+        if tasks:
+            self._send(tasks)
+
+    def _send(self, tasks: Sequence[SendTask]) -> None:
+        """Ask for these tasks in one message; the model goes with it, or after it in chunks."""
+        for task in tasks:
+            self._know(task)
+        hub, nodes, ids = self._desk.hub, [task.node for task in tasks], tuple(task.task_id for task in tasks)
+        path = self._desk.store.path(self._order.base)
+        manifest = model_manifest(self._order.base, path)
+        request = self._order.request(hub.party, tasks, manifest, self._machine.deadline)
+        try:
+            sent = hub.send(request, path.read_bytes() if manifest.inline else b"")
+        except UnknownPartyError as error:  # revoked meanwhile
+            self._desk.inbox.put(SendFailed(ids, error))
+            return
+        sent.add_done_callback(partial(self._sent, ids))
+        if manifest.inline:
+            return
+        hub.offer(path, manifest, tuple(self._order.datasets))
+        if not self._resumed and all(
+            task.attempt == 1 for task in tasks
+        ):  # later on nodes ask for what they miss
+            hub.send_payload(path, manifest, nodes).add_done_callback(partial(self._sent, ids))
+
+    def _sent(self, tasks: tuple[TaskId, ...], future: Future[None]) -> None:
+        """Take note, on a thread of the transport, that the broker has a request or did not take it."""
+        error = failure(future)
+        if error is None:
+            self._watch.timings.setdefault("broadcast_s", self._desk.clock.monotonic() - self._watch.opened)
+        elif not isinstance(error, TransportClosedError):
+            self._desk.inbox.put(SendFailed(tasks, error))
+
+    def _send_cancel(self, tasks: Sequence[CancelTask]) -> None:
+        if not tasks:
+            return
+        message = TaskCancel(
+            sender=self._desk.hub.party,
+            recipients=tuple(task.node for task in tasks),
+            experiment_id=self._order.experiment,
+            run_id=self._order.run,
+            tasks=tuple(task.task_id for task in tasks),
+        )
+        self._desk.hub.post(message)
+
+    def _end(self, effect: CloseRound | FailRound) -> None:
+        desk, order = self._desk, self._order
+        self._watch.lap("collect_s", desk.clock.monotonic())
+        reason = None
+        if isinstance(effect, FailRound):
+            reason = effect.reason
+        elif order.kind == "train":
+            self._model = self._aggregate(effect.tasks)
+        with desk.ledger.together():
+            self._intake.close()
+            desk.ledger.end_round(
+                order.run,
+                order.round,
+                self._machine.state,
+                desk.clock.now(),
+                model=self._model,
+                reason=reason,
+                timings=self._watch.timings,
+            )
+        self._after_commit()
+        desk.hub.withdraw(order.base)
+        record = desk.ledger.rounds(order.run, order.round)[0]
+        desk.notify(RoundEnded(record))
+        log.info(
+            "round ended",
+            extra={
+                "action": "round_ended",
+                "round": order.round,
+                "state": record.state,
+                "duration_s": record.duration_s,
+            },
+        )
+        if isinstance(effect, FailRound):
+            if effect.cancelled:
+                raise ExperimentCancelledError(experiment=order.experiment, round=order.round)
+            raise RoundFailedError(round=order.round, reason=effect.reason)
+
+    def _aggregate(self, tasks: Sequence[TaskId]) -> Digest:
+        desk = self._desk
+        contributions = [
+            Contribution(node, desk.store.path(digest), told["samples_seen"], told["samples_train"])
+            for node, digest, told in desk.ledger.accepted(tasks)
+        ]
+        draft = desk.folder / "model.draft"
+        self._order.aggregator.aggregate(desk.store.path(self._order.base), contributions, draft)
+        self._watch.lap("aggregate_s", desk.clock.monotonic())
+        model = desk.store.add(draft)
+        self._watch.lap("save_s", desk.clock.monotonic())
+        return model
+
+    def _know(self, task: SendTask) -> None:
+        self._tasks[task.task_id] = task
+        self._intake.know(task)
+
+    def _row(self, task: SendTask) -> TaskRow:
+        return TaskRow(
+            id=task.task_id,
+            run=self._order.run,
+            round=self._order.round,
+            node=task.node,
+            dataset=self._order.datasets[task.node].dataset_id,
+            attempt=task.attempt,
+        )
+
+
+def _fleeting(item: Item) -> bool:
+    """Tell whether nothing about an item is to be remembered."""
+    return isinstance(item, NodeChange | CancelRun) or (
+        isinstance(item, Mail) and isinstance(item.message, TaskProgress)
+    )
+
+
+def _told(task: TaskRow, at: float) -> rounds.Event | None:
+    """Return what the ledger remembers of a task as the event that it was."""
+    reason = task.reason or ""
+    if task.state == "accepted":
+        return rounds.UpdateAccepted(task.id, at)
+    if task.state == "refused":
+        return rounds.UpdateRefused(task.id, reason, at)
+    return rounds.TaskFailed(task.id, reason, final=task.final, at=at) if task.state == "failed" else None

@@ -1,0 +1,329 @@
+"""Offer what a researcher uses: the experiment."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from common.errors import ExperimentBusyError, InvalidSettingsError
+from common.ids import PartyId
+from common.messages import DatasetDescription, PlanApprovalReply, PlanStatusReply
+from common.training_args import TrainingArgs
+from researcher.adjustable import Adjustable
+from researcher.aggregators import Aggregator
+from researcher.campaign import Campaign
+from researcher.dossier import Dossier
+from researcher.federation import Federation
+from researcher.history import History
+from researcher.home import Home
+from researcher.inbox import CancelRun
+from researcher.monitoring import Event, Observer, TerminalView
+from researcher.preparation import choose_data, described
+from researcher.settings import ExperimentSettings
+from researcher.strategies import Strategy
+
+if TYPE_CHECKING:
+    from common.training_plans import TorchTrainingPlan
+
+log = logging.getLogger(__name__)
+
+
+class Experiment(Adjustable):
+    """One training campaign.
+
+    It lives in a directory: what was asked, what came of it, every model and every update. `Experiment.resume` goes on from
+    there, also inside a round, after whatever happened to this process. Works in scripts, notebooks and threads; one thread
+    at a time may run it, and `cancel` may be called from any.
+    """
+
+    def __init__(
+        self,
+        *,
+        tags: Iterable[str] | str | None = None,
+        nodes: Iterable[str] | str | None = None,
+        training_plan_class: type[TorchTrainingPlan] | None = None,
+        training_args: Mapping[str, Any] | TrainingArgs | None = None,
+        model_args: Mapping[str, Any] | None = None,
+        round_limit: int | None = None,
+        aggregator: Aggregator | None = None,
+        node_selection_strategy: Strategy | None = None,
+        experimentation_folder: Path | str | None = None,
+        federation: Federation | None = None,
+        observers: Sequence[Observer] | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Describe an experiment; nothing is sent, and no directory is made, before it is needed.
+
+        Args:
+            tags: What the data set of each node must carry; all of them.
+            nodes: Ids of the nodes to train at; none takes every node that has such a data set.
+            training_plan_class: What to train and how; see `common.training_plans`.
+            training_args: How long and with what; see `docs/reference/training-args.md`.
+            model_args: Handed to the plan's `init_model`.
+            round_limit: Number of rounds after which the experiment is finished.
+            aggregator: Makes the global model out of the updates; `FedAverage()` if not given.
+            node_selection_strategy: Says when a round closes; `DefaultStrategy()` if not given.
+            experimentation_folder: Directory of the experiment; a relative one is under `experiments` in the home.
+            federation: Where to run; that of the default home if not given.
+            observers: Who is told what happens; a live view if not given.
+            name: What people call it; the name of the plan if not given.
+
+        Raises:
+            InvalidSettingsError: If something is missing or wrong; names all of it.
+            InvalidArgumentsError: If the training arguments are wrong.
+            PlanSourceError: If the plan cannot be written as text.
+        """
+        settings = ExperimentSettings.of(
+            tags=tags,
+            nodes=nodes,
+            training_args=training_args,
+            model_args=model_args,
+            round_limit=round_limit,
+            aggregator=aggregator,
+            strategy=node_selection_strategy,
+        )
+        if training_plan_class is None:
+            raise InvalidSettingsError(source="the experiment", problems="  training_plan_class: missing")
+        dossier = Dossier.draft(settings, training_plan_class, name=name, folder=experimentation_folder)
+        self._begin(dossier, federation, observers)
+
+    @classmethod
+    def resume(
+        cls,
+        directory: Path | str,
+        *,
+        federation: Federation | None = None,
+        training_plan_class: type[TorchTrainingPlan] | None = None,
+        aggregator: Aggregator | None = None,
+        node_selection_strategy: Strategy | None = None,
+        observers: Sequence[Observer] | None = None,
+    ) -> Self:
+        """Take up an experiment where its directory says that it stands; `run` goes on, also inside a round.
+
+        Args:
+            directory: That of the experiment; it may have been moved or copied.
+            federation: Where to run; that of the home around the directory, or of the default home, if not given.
+            training_plan_class: The class, if its source in the directory is not to be run here.
+            aggregator: Needed again if it is one of your own.
+            node_selection_strategy: Needed again if it is one of your own.
+            observers: Who is told what happens; a live view if not given.
+
+        Raises:
+            NoSuchExperimentError: If there is none in the directory.
+            StorageError: If its ledger cannot be read.
+        """
+        dossier = Dossier.open(
+            Path(directory),
+            plan_class=training_plan_class,
+            aggregator=aggregator,
+            strategy=node_selection_strategy,
+        )
+        experiment = cls.__new__(cls)
+        experiment._begin(dossier, federation, observers)  # noqa: SLF001 - of this class
+        return experiment
+
+    def _begin(
+        self, dossier: Dossier, federation: Federation | None, observers: Sequence[Observer] | None
+    ) -> None:
+        self._dossier = dossier
+        self._given_federation = federation
+        self._observers: list[Observer] = list((TerminalView(),) if observers is None else observers)
+        self._continues = False  # whether the run of an earlier call may go on
+        self._busy = threading.Lock()
+        self._campaign: Campaign | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Experiment({self.name!r}, {self.round_current()} rounds, {self.folder or 'not begun'})"
+
+    # Running
+
+    def run(self, rounds: int | None = None, increase: bool = False) -> int:  # noqa: FBT001, FBT002 - Fed-BioMed's signature
+        """Run rounds and return how many were finished.
+
+        Args:
+            rounds: How many; up to the round limit if not given.
+            increase: Raise the round limit if more rounds are asked for than it leaves.
+
+        Raises:
+            InvalidSettingsError: If neither `rounds` nor a round limit says when to stop.
+            NoDatasetError: If no node has such a data set.
+            AmbiguousDatasetError: If a node has several.
+            PlanNotApprovedError: If a node would refuse the plan; names all of them.
+            RoundFailedError: If a round could not be completed.
+            ExperimentCancelledError: If `cancel` was called.
+            KeyboardInterrupt: If Ctrl-C was pressed; the nodes were told to stop.
+        """
+        with self._running():
+            current = self.round_current()
+            limit = self.round_limit()
+            if rounds is None and limit is None:
+                raise InvalidSettingsError(source="run", problems="  rounds: give it, or set a round limit")
+            last = current + rounds if rounds is not None else limit or current
+            if limit is not None and last > limit:
+                if increase:
+                    self.set_round_limit(last)
+                else:
+                    last = limit
+            if last <= current and not self._interrupted():
+                log.warning("no round left", extra={"action": "no_round_left", "round_limit": limit})
+                return 0
+            return self._run(last)
+
+    def run_once(self, increase: bool = False) -> int:  # noqa: FBT001, FBT002 - Fed-BioMed's signature
+        """Run one round; otherwise as `run`."""
+        return self.run(1, increase)
+
+    def cancel(self) -> None:
+        """Stop a run that goes on in another thread; harmless if there is none. The run ends with ExperimentCancelledError."""
+        campaign = self._campaign
+        if campaign is not None:
+            campaign.inbox.put(CancelRun())
+
+    def close(self) -> None:
+        """Tell the nodes that nothing more comes, and close the directory. Idempotent; results can still be read."""
+        if self._continues:
+            with self._running():
+                self._prepare_campaign().end_run("closed")
+            self._continues = False
+        self._dossier.close()
+
+    # What came out of it
+
+    def training_plan(self) -> TorchTrainingPlan:
+        """Return the plan with the current global model; `export_model(path)` writes that.
+
+        Seeds the global generators of `random`, `numpy` and `torch`.
+
+        Raises:
+            NotTrainedError: If no round was finished.
+        """
+        return self._dossier.plan()
+
+    def history(self) -> History:
+        """Return what happened in each round, at each node."""
+        if not self._dossier.begun:
+            return History([])
+        with self._dossier.reading() as ledger:
+            return History(ledger.rounds())
+
+    def round_current(self) -> int:
+        """Return the number of rounds that were finished."""
+        if not self._dossier.begun:
+            return 0
+        with self._dossier.reading() as ledger:
+            model = ledger.last_model()
+        return model[0] if model else 0
+
+    def info(self) -> dict[str, Any]:
+        """Return all settings and where the experiment stands, as plain values."""
+        row = self._dossier.row
+        return {
+            "id": row.id,
+            "name": row.name,
+            "folder": None if self.folder is None else str(self.folder),
+            "round_current": self.round_current(),
+            "plan": row.plan_name,
+            "plan_hash": row.plan_hash,
+            **self._dossier.settings.config(),
+            "training_data": described(row.training_data or {}),
+        }
+
+    # Data and approval
+
+    def training_data(self) -> dict[PartyId, DatasetDescription]:
+        """Return the data set of each node; searches if that was not done yet.
+
+        Raises:
+            NoDatasetError: If no node has one.
+            AmbiguousDatasetError: If a node has several.
+        """
+        if self._dossier.row.training_data is None:
+            self._dossier.choose(choose_data(self._federation, self._dossier.settings))
+        return dict(self._dossier.row.training_data or {})
+
+    def request_approval(self, note: str = "") -> dict[PartyId, PlanApprovalReply]:
+        """Ask the people of the nodes to approve the plan; those that are offline find the request when they return.
+
+        Returns:
+            What each node that is online says: usually that the request is pending.
+        """
+        row, nodes = self._dossier.row, self.nodes()
+        return self._federation.request_approval(
+            row.plan_name,
+            row.plan_hash,
+            row.plan_source,
+            note=note,
+            nodes=nodes or tuple(self.training_data()),
+        )
+
+    def training_plan_approve(self, description: str = "") -> dict[PartyId, PlanApprovalReply]:
+        """Do what `request_approval` does, by Fed-BioMed's name."""
+        return self.request_approval(description)
+
+    def check_training_plan_status(self) -> dict[PartyId, PlanStatusReply]:
+        """Return what each node of the experiment decided about the plan."""
+        return self._federation.plan_status(self.plan_hash, tuple(self.training_data()))
+
+    # Inside
+
+    @property
+    def _federation(self) -> Federation:
+        if self._given_federation is None:
+            folder = self.folder
+            around = folder.parent.parent if folder is not None else None
+            inside = around is not None and Home(around).kit.is_dir()
+            self._given_federation = Federation.open(around if inside else None)
+        return self._given_federation
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        if not self._busy.acquire(blocking=False):
+            raise ExperimentBusyError(experiment=self.name)
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+    def _interrupted(self) -> bool:
+        """Tell whether a round is open, left by a process that died."""
+        if not self._dossier.begun:
+            return False
+        with self._dossier.reading() as ledger:
+            return bool(ledger.open_rounds())
+
+    def _run(self, last: int) -> int:
+        self._federation.adopt(self)
+        self._campaign = campaign = self._prepare_campaign()
+        try:
+            done = campaign.run(last, new_run=not self._continues)
+        finally:
+            self._campaign = None
+            self._dossier.refresh()
+            self._continues = self._dossier.row.run is not None
+        return done
+
+    def _prepare_campaign(self) -> Campaign:
+        federation = self._federation
+        folder, ledger, store = self._dossier.begin(federation.home, federation.clock)
+        return Campaign(federation, folder, ledger, store, self._dossier.settings, self._notify)
+
+    def _notify(self, event: Event) -> None:
+        for observer in list(self._observers):
+            try:
+                observer.on_event(event)
+            except Exception:
+                self._observers.remove(observer)
+                log.exception("observer failed", extra={"action": "observer_failed"})

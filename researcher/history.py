@@ -1,0 +1,156 @@
+"""Show what happened in an experiment: one record for each round, one in it for each node."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, overload
+
+from common.errors import MissingExtraError
+from common.ids import Digest, PartyId, RunId
+from common.messages import LossPoint, TaskTimings, Validation
+from researcher.round import RoundState
+
+Kind = Literal["train", "validate"]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """What one node contributed to a round, as it told itself.
+
+    Attributes:
+        node: The node.
+        outcome: `accepted`, `refused`, `late`, `failed`, `cancelled`, or `sent` while nothing has come.
+        attempt: Which attempt this was, from 1.
+        code: Code of the failure, if any.
+        reason: Why it failed or was refused.
+        digest: Names the update; none when there is none.
+        answered_s: Seconds from the opening of the round to the arrival of the answer.
+        samples_seen: Samples that took part in optimisation steps, counted each time.
+        samples_train: Samples in the training part.
+        samples_test: Samples in the test part.
+        losses: Training loss over time.
+        validations: Metrics of the model received and of the one trained.
+        timings: Seconds of each step at the node.
+    """
+
+    node: PartyId
+    outcome: str
+    attempt: int
+    code: str | None = None
+    reason: str | None = None
+    digest: Digest | None = None
+    answered_s: float | None = None
+    samples_seen: int = 0
+    samples_train: int = 0
+    samples_test: int = 0
+    losses: tuple[LossPoint, ...] = ()
+    validations: tuple[Validation, ...] = ()
+    timings: TaskTimings | None = None
+
+    @property
+    def loss(self) -> float | None:
+        """Return the last training loss."""
+        return self.losses[-1].loss if self.losses else None
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """Return the metrics by name, each with the model that it is about: `global_ACCURACY` for instance."""
+        return {f"{one.on}_{name}": value for one in self.validations for name, value in one.metrics.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """One round.
+
+    Attributes:
+        round: Its number, from 1.
+        run: The incarnation of the experiment that it belongs to.
+        kind: `train`, or `validate` for the validation after the last round.
+        state: How it stands.
+        reason: Why it failed.
+        base: The global model that it started from.
+        model: The global model that it made.
+        opened_at: Unix time in seconds.
+        closed_at: Unix time in seconds.
+        timings: Seconds spent to broadcast, collect, aggregate and save.
+        nodes: What each node did; the last attempt of each.
+    """
+
+    round: int
+    run: RunId
+    kind: Kind
+    state: RoundState
+    reason: str | None
+    base: Digest
+    model: Digest | None
+    opened_at: float
+    closed_at: float | None
+    timings: Mapping[str, float | None] = field(default_factory=dict)
+    nodes: Mapping[PartyId, NodeRecord] = field(default_factory=dict)
+
+    @property
+    def duration_s(self) -> float | None:
+        """Return the seconds from opening to closing."""
+        return None if self.closed_at is None else self.closed_at - self.opened_at
+
+
+class History(Sequence[RoundRecord]):
+    """All rounds of an experiment in the order in which they were opened."""
+
+    def __init__(self, rounds: Sequence[RoundRecord]) -> None:
+        self._rounds = tuple(rounds)
+
+    @overload
+    def __getitem__(self, index: int) -> RoundRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> History: ...
+    def __getitem__(self, index: int | slice) -> RoundRecord | History:
+        return History(self._rounds[index]) if isinstance(index, slice) else self._rounds[index]
+
+    def __len__(self) -> int:
+        return len(self._rounds)
+
+    def __repr__(self) -> str:
+        return f"History({len(self)} rounds)"
+
+    @property
+    def training(self) -> History:
+        """Return the training rounds that were closed."""
+        return History([one for one in self if one.kind == "train" and one.state is RoundState.CLOSED])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one flat row for each round and node, ready for a table or for JSON."""
+        return [_row(one, node) for one in self for node in one.nodes.values()]
+
+    def to_dataframe(self) -> Any:
+        """Return `rows()` as a pandas DataFrame.
+
+        Raises:
+            MissingExtraError: If pandas is not installed.
+        """
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError as error:
+            raise MissingExtraError(feature="to_dataframe()", package="pandas", extra="dataframe") from error
+        return pandas.DataFrame(self.rows())
+
+
+def _row(one: RoundRecord, node: NodeRecord) -> dict[str, Any]:
+    timings = {} if node.timings is None else node.timings.model_dump(exclude={"received_at"})
+    return {
+        "round": one.round,
+        "kind": one.kind,
+        "node": node.node,
+        "outcome": node.outcome,
+        "reason": node.reason,
+        "loss": node.loss,
+        "samples_seen": node.samples_seen,
+        "samples_train": node.samples_train,
+        "samples_test": node.samples_test,
+        "answered_s": node.answered_s,
+        "round_s": one.duration_s,
+        **timings,
+        **node.metrics,
+    }

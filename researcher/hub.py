@@ -1,0 +1,353 @@
+"""Turn what arrives at a researcher into answers, presence, payloads and the mail of experiments."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from common import metrics
+from common.clock import Clock
+from common.errors import WarrenError
+from common.ids import Digest, ExperimentId, MessageId, PartyId
+from common.mailbox import Mail, Mailbox, failure
+from common.messages import (
+    AnyMessage,
+    Chunk,
+    ChunkRequest,
+    ExperimentMessage,
+    NodeInfo,
+    NodePresence,
+    PayloadManifest,
+    PayloadReceipt,
+    PingReply,
+    PingRequest,
+    Reply,
+)
+from common.payload.store import PayloadStore
+from common.security.files import write_atomic
+from common.security.roster import Roster
+from common.settings import Timeouts
+from researcher.directory import SNAPSHOT, NodeChange, NodeDirectory, NodeStatus
+from researcher.home import Home
+from researcher.inbox import Inbox, PayloadWhole, Switchboard
+from researcher.requests import Pending
+from researcher.transfers import Missing, Transfers
+
+log = logging.getLogger(__name__)
+
+_TEMPORARY_S: Final = 7 * 86400.0
+"""Age of an arriving payload without a new chunk at which it is abandoned."""
+
+
+class Hub:
+    """The one reader of a researcher's mailbox. All public methods are thread-safe.
+
+    One thread keeps the directory, matches answers and stores chunks; it sleeps until something comes or a time limit is due.
+    The mail of experiments does not pass through it: the transport's thread hands it to their inboxes.
+    """
+
+    def __init__(self, mailbox: Mailbox, home: Home, timeouts: Timeouts, clock: Clock) -> None:
+        self._mailbox = mailbox
+        self._home = home
+        self._timeouts = timeouts
+        self._clock = clock
+        self._switchboard = Switchboard()
+        self._incoming = PayloadStore(home.transfers)
+        self._incoming.sweep(older_than_s=_TEMPORARY_S)
+        self._transfers = Transfers(self._incoming, timeouts.reply_s)  # used by the thread alone
+        self._changed = threading.Condition()  # guards what follows
+        self._directory = NodeDirectory(timeouts.presence_s)
+        self._offers: dict[Digest, tuple[Path, PayloadManifest, frozenset[PartyId]]] = {}
+        self._pending: dict[MessageId, Pending] = {}
+        self._connected = False
+        self._detail = "no answer"
+        self._steps: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
+
+    @property
+    def party(self) -> PartyId:
+        """Return the id of this researcher."""
+        return self._mailbox.party
+
+    @property
+    def roster(self) -> Roster:
+        """Return who is in the federation."""
+        return self._mailbox.roster
+
+    def start(self) -> None:
+        """Begin to send and receive."""
+        self._list_nodes(self._mailbox.roster)
+        self._thread.start()
+        self._mailbox.start(
+            self._receive,
+            on_connection=lambda connected, detail: self._steps.put(
+                partial(self._connection_changed, connected, detail)
+            ),
+            on_roster=lambda roster: self._steps.put(partial(self._list_nodes, roster)),
+        )
+
+    def close(self) -> None:
+        """Stop; what was not acknowledged stays with the broker."""
+        self._mailbox.close()
+        self._steps.put(None)
+        self._thread.join()
+
+    # Who is there
+
+    def statuses(self) -> dict[PartyId, NodeStatus]:
+        """Return what is known of each node now."""
+        with self._changed:
+            return dict(self._directory.nodes)
+
+    def wait(self, ready: Callable[[dict[PartyId, NodeStatus]], bool], timeout_s: float) -> bool:
+        """Wait until the nodes are as wanted, and tell whether they are."""
+        with self._changed:
+            return self._changed.wait_for(lambda: ready(dict(self._directory.nodes)), timeout_s)
+
+    def wait_connected(self, timeout_s: float) -> str | None:
+        """Wait for the broker; return None, or what went wrong last."""
+        with self._changed:
+            connected = self._changed.wait_for(lambda: self._connected, timeout_s)
+            return None if connected else self._detail
+
+    # Short requests
+
+    def ask(self, request: AnyMessage, expected: Collection[PartyId]) -> dict[PartyId, Reply]:
+        """Send a request and return the answers of the nodes that gave one in time, in node order.
+
+        Raises:
+            TransportError: If the broker did not take the request.
+        """
+        pending = Pending(request.message_id, expected)
+        with self._changed:
+            self._pending[request.message_id] = pending
+        try:
+            self._mailbox.send(request).add_done_callback(partial(_fail, pending))
+            replies = pending.wait(self._timeouts.reply_s)
+        finally:
+            with self._changed:
+                del self._pending[request.message_id]
+        if pending.silent:
+            metrics.TIMEOUTS.labels(timeout="reply_s").inc()
+            log.warning(
+                "nodes did not answer",
+                extra={"action": "no_answer", "kind": request.kind, "nodes": sorted(pending.silent)},
+            )
+        return replies
+
+    # What experiments need
+
+    def attach(self, experiment: ExperimentId, inbox: Inbox) -> None:
+        """Bring what concerns an experiment to its inbox: its messages, nodes that come and go, payloads that arrived."""
+        self._switchboard.attach(experiment, inbox)
+
+    def detach(self, experiment: ExperimentId) -> None:
+        """Bring nothing of the experiment any more."""
+        self._switchboard.detach(experiment)
+
+    def send(self, message: AnyMessage, payload: bytes | memoryview = b"") -> Future[None]:
+        """Send a message; see `Mailbox.send`."""
+        return self._mailbox.send(message, payload)
+
+    def post(self, message: AnyMessage) -> None:
+        """Send a message that nobody waits for; a failure is logged."""
+        try:
+            self._mailbox.send(message).add_done_callback(_log_failure)
+        except WarrenError as error:
+            log.warning("message not sent", extra={"action": "send_failed", "error": str(error)})
+
+    def offer(self, path: Path, manifest: PayloadManifest, nodes: Sequence[PartyId]) -> None:
+        """Let these nodes ask for chunks of a payload, until `withdraw`."""
+        with self._changed:
+            self._offers[manifest.sha256] = (path, manifest, frozenset(nodes))
+
+    def send_payload(self, path: Path, manifest: PayloadManifest, nodes: Sequence[PartyId]) -> Future[None]:
+        """Offer a payload and send all of its chunks."""
+        self.offer(path, manifest, nodes)
+        return self._mailbox.send_payload(path, manifest, nodes)
+
+    def withdraw(self, sha256: Digest) -> None:
+        """Give no more chunks of a payload."""
+        with self._changed:
+            self._offers.pop(sha256, None)
+
+    def expect(self, manifest: PayloadManifest, sender: PartyId) -> None:
+        """Receive a payload that comes in chunks; a `PayloadWhole` in the inbox tells when it is whole."""
+        self._steps.put(partial(self._expect, manifest, sender))
+
+    def collect(self, sha256: Digest, store: PayloadStore) -> None:
+        """Move a payload that is whole into a store.
+
+        Raises:
+            PayloadMissingError: If it is in neither place.
+        """
+        if not store.has(sha256):
+            store.add(self._incoming.path(sha256))
+
+    def confirm(self, sha256: Digest, sender: PartyId) -> None:
+        """Tell the sender of a payload that it may forget it."""
+        self.post(PayloadReceipt(sender=self.party, recipients=(sender,), sha256=sha256))
+
+    def discard(self, sha256: Digest) -> None:
+        """Drop a payload that is not wanted."""
+        self._steps.put(partial(self._transfers.forget, sha256))
+
+    # The thread
+
+    def _run(self) -> None:
+        while True:
+            try:
+                step = self._steps.get(timeout=self._patience())
+            except Empty:
+                step = self._time_passed
+            if step is None:
+                return
+            step()
+
+    def _patience(self) -> float | None:
+        with self._changed:
+            presence = self._directory.deadline if self._connected else None
+        due = [at for at in (presence, self._transfers.deadline) if at is not None]
+        return max(0.0, min(due) - self._clock.monotonic()) if due else None
+
+    def _time_passed(self) -> None:
+        monotonic = self._clock.monotonic()
+        with self._changed:
+            connected = self._connected
+            silent = self._directory.expire(now=self._clock.now(), monotonic=monotonic) if connected else ()
+        for change in silent:
+            metrics.TIMEOUTS.labels(timeout="presence_s").inc()
+            self._announce(change)
+        for missing in self._transfers.overdue(monotonic):
+            metrics.TIMEOUTS.labels(timeout="reply_s").inc()
+            self._ask_again(missing)
+
+    def _connection_changed(self, connected: bool, detail: str) -> None:  # noqa: FBT001 - as the transport calls it
+        with self._changed:
+            self._connected, self._detail = connected, detail
+            if connected:
+                self._directory.forgive(self._clock.monotonic())
+            nodes = tuple(self._directory.nodes)
+            self._changed.notify_all()
+        if connected and nodes:
+            deadline = self._clock.now() + self._timeouts.reply_s
+            self.post(PingRequest(sender=self.party, recipients=nodes, deadline=deadline))
+
+    def _list_nodes(self, roster: Roster) -> None:
+        nodes = [member.party for member in roster.active("node")]
+        with self._changed:
+            gone = self._directory.nodes.keys() - set(nodes)
+            self._directory.list(nodes, monotonic=self._clock.monotonic())
+            self._changed.notify_all()
+        for node in gone:
+            self._announce(NodeChange(node, online=False, at=self._clock.now()))
+
+    def _receive(self, mail: Mail) -> None:
+        if isinstance(mail.message, ExperimentMessage):
+            self._switchboard.route(mail)
+        else:
+            self._steps.put(partial(self._handle, mail))
+
+    def _handle(self, mail: Mail) -> None:
+        match mail.message:
+            case Chunk() as chunk:
+                self._take_chunk(mail, chunk)
+                return
+            case NodePresence(sender=node, info=info, leaving=leaving):
+                self._seen(node, info, leaving=leaving)
+            case PingReply(sender=node, info=info) as reply:
+                self._seen(node, info)
+                self._answered(reply)
+            case Reply(sender=node) as reply:
+                self._seen(node)
+                self._answered(reply)
+            case ChunkRequest(sender=node, sha256=sha256, indices=indices):
+                self._serve(node, sha256, indices)
+            case PayloadReceipt():
+                pass  # the node has the model; its reply will say what matters
+            case message:
+                log.warning("unexpected message", extra={"action": "unexpected", "kind": message.kind})
+                mail.reject()
+                return
+        mail.ack()
+
+    def _seen(self, node: PartyId, info: NodeInfo | None = None, *, leaving: bool = False) -> None:
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        with self._changed:
+            known = self._directory.nodes.get(node)
+            change = self._directory.seen(node, now=now, monotonic=monotonic, info=info, leaving=leaving)
+        if change is not None:
+            self._announce(change)
+        elif info is not None and known is not None and known.info != info:
+            self._write_snapshot()
+
+    def _announce(self, change: NodeChange) -> None:
+        """Tell everyone who waits for it that a node came or went."""
+        log.info(
+            "node online" if change.online else "node offline",
+            extra={"action": "node_changed", "node": change.node, "online": change.online},
+        )
+        self._write_snapshot()
+        with self._changed:
+            waiting = list(self._pending.values())
+            self._changed.notify_all()
+        if not change.online:
+            for pending in waiting:
+                pending.give_up_on(change.node)
+        self._switchboard.tell_all(change)
+
+    def _write_snapshot(self) -> None:
+        document = SNAPSHOT.dump_json({str(node): status for node, status in self.statuses().items()})
+        write_atomic(self._home.directory, document)
+
+    def _answered(self, reply: Reply) -> None:
+        with self._changed:
+            pending = self._pending.get(reply.request_id)
+        if pending is not None:
+            pending.add(reply)
+
+    def _expect(self, manifest: PayloadManifest, sender: PartyId) -> None:
+        if self._transfers.expect(manifest, sender, self._clock.monotonic()):
+            self._switchboard.tell_all(PayloadWhole(manifest.sha256))
+
+    def _take_chunk(self, mail: Mail, chunk: Chunk) -> None:
+        whole, missing = self._transfers.take(mail, chunk, self._clock.monotonic())
+        if missing is not None:
+            self._ask_again(missing)
+        if whole is not None:
+            self._switchboard.tell_all(PayloadWhole(whole))
+
+    def _ask_again(self, missing: Missing) -> None:
+        request = ChunkRequest(
+            sender=self.party,
+            recipients=(missing.sender,),
+            sha256=missing.sha256,
+            indices=missing.indices[:100_000],
+        )
+        self.post(request)
+
+    def _serve(self, node: PartyId, sha256: Digest, indices: Sequence[int]) -> None:
+        with self._changed:
+            path, manifest, allowed = self._offers.get(sha256, (None, None, frozenset()))
+        if path is None or manifest is None or node not in allowed or max(indices) >= manifest.chunks:
+            log.warning("chunks not given", extra={"action": "chunks_refused", "node": node})
+            return
+        self._mailbox.send_payload(path, manifest, (node,), indices).add_done_callback(_log_failure)
+
+
+def _fail(pending: Pending, future: Future[None]) -> None:
+    error = failure(future)
+    if error is not None:
+        pending.fail(error)
+
+
+def _log_failure(future: Future[None]) -> None:
+    error = failure(future)
+    if error is not None:
+        log.warning("message not sent", extra={"action": "send_failed", "error": str(error)})

@@ -1,0 +1,183 @@
+"""Take in what nodes answer: believe it, keep it, account for it once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from common.errors import UpdateRefusedError
+from common.ids import Digest, TaskId
+from common.mailbox import Mail
+from common.messages import TaskFailed, TrainReply
+from common.payload.header import read_header
+from researcher import round as rounds
+from researcher.gate import Gate
+from researcher.history import NodeRecord
+from researcher.ledger import Outcome
+from researcher.monitoring.events import UpdateArrived
+from researcher.order import Desk, RoundOrder
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """The answers to one round. Used by the thread that runs the experiment, inside a transaction of the ledger.
+
+    What must wait until the ledger is on disk, acknowledgements above all, goes into `after_commit`.
+    """
+
+    def __init__(self, desk: Desk, order: RoundOrder, machine: rounds.RoundMachine, opened_at: float) -> None:
+        self._desk = desk
+        self._order = order
+        self._machine = machine
+        self._opened_at = opened_at
+        self._gate = Gate(
+            base=order.base,
+            model=read_header(desk.store.path(order.base)),
+            plan_hash=order.plan_hash,
+            arguments=order.training_args,
+            train=order.kind == "train",
+        )
+        self._tasks: dict[TaskId, rounds.SendTask] = {}
+        self._arriving: dict[Digest, list[tuple[Mail, TrainReply]]] = {}
+        self.after_commit: list[Callable[[], object]] = []
+
+    def know(self, task: rounds.SendTask) -> None:
+        """Learn who is asked for a task."""
+        self._tasks[task.task_id] = task
+
+    def reply(self, mail: Mail, reply: TrainReply) -> rounds.Event | None:
+        """Take in an update, or wait for the rest of it; return what the machine should know."""
+        if self._stray(mail, reply):
+            return None
+        if not self._machine.admits(reply.task_id):
+            self._account(mail, reply, Outcome.LATE)
+            return None
+        try:
+            self._gate.check_reply(reply, self._order.datasets[reply.sender])
+        except UpdateRefusedError as error:
+            return self._refused(mail, reply, error)
+        manifest = reply.update
+        if manifest is None:
+            return self._accepted(mail, reply)
+        if manifest.inline:
+            digest = self._desk.store.put(mail.payload)
+            if digest != manifest.sha256 or len(mail.payload) != manifest.size_bytes:
+                altered = "its bytes are not those that it announces"
+                return self._refused(
+                    mail, reply, UpdateRefusedError(node=reply.sender, round=reply.round, reason=altered)
+                )
+            return self._check(mail, reply, digest)
+        if not self._desk.store.has(manifest.sha256):
+            self._arriving.setdefault(manifest.sha256, []).append((mail, reply))
+            self._desk.hub.expect(manifest, reply.sender)
+            return None
+        return self._check(mail, reply, manifest.sha256)
+
+    def payload(self, sha256: Digest) -> list[rounds.Event | None]:
+        """Take in the updates whose tensors are now whole."""
+        events: list[rounds.Event | None] = []
+        for mail, reply in self._arriving.pop(sha256, ()):
+            self._desk.hub.collect(sha256, self._desk.store)
+            if self._machine.admits(reply.task_id):
+                events.append(self._check(mail, reply, sha256))
+            else:
+                self._account(mail, reply, Outcome.LATE)
+        return events
+
+    def failure(self, mail: Mail, message: TaskFailed) -> rounds.TaskFailed | None:
+        """Take in that a task came to nothing; return what the machine should know."""
+        if self._stray(mail, message):
+            return None
+        self.after_commit.append(mail.ack)
+        if not self._machine.admits(message.task_id):
+            return None
+        reason = f"{message.code}: {message.text}"
+        return self.fail(message.task_id, reason, code=message.code, final=message.final)
+
+    def fail(self, task: TaskId, reason: str, *, code: str, final: bool) -> rounds.TaskFailed:
+        """Account for a task that came to nothing."""
+        now = self._desk.clock.now()
+        self._desk.ledger.settle_task(task, "failed", now, reason=reason, code=code, final=final)
+        return rounds.TaskFailed(task, reason, final=final, at=now)
+
+    def close(self) -> None:
+        """Give up on updates that are still arriving; the round is over."""
+        for sha256, waiting in self._arriving.items():
+            self._desk.hub.discard(sha256)
+            for mail, reply in waiting:
+                self._account(mail, reply, Outcome.LATE)
+        self._arriving.clear()
+
+    def _stray(self, mail: Mail, message: TrainReply | TaskFailed) -> bool:
+        """Deal with what is not an answer to this round: of a run that ended, or not from the node that was asked."""
+        asked = self._tasks.get(message.task_id)
+        if asked is not None and asked.node == message.sender:
+            return False
+        account_stray(self._desk, mail)
+        self.after_commit.append(mail.ack)
+        return True
+
+    def _check(self, mail: Mail, reply: TrainReply, digest: Digest) -> rounds.Event | None:
+        try:
+            self._gate.check_tensors(reply, self._desk.store.path(digest))
+        except UpdateRefusedError as error:
+            return self._refused(mail, reply, error)
+        return self._accepted(mail, reply)
+
+    def _accepted(self, mail: Mail, reply: TrainReply) -> rounds.Event | None:
+        if not self._account(mail, reply, Outcome.ACCEPTED):
+            return None
+        now = self._desk.clock.now()
+        self._desk.ledger.settle_task(reply.task_id, "accepted", now)
+        return rounds.UpdateAccepted(reply.task_id, now)
+
+    def _refused(self, mail: Mail, reply: TrainReply, error: UpdateRefusedError) -> rounds.Event | None:
+        reason = str(error.facts["reason"])
+        log.warning(
+            "update refused", extra={"action": "update_refused", "node": reply.sender, "reason": reason}
+        )
+        if not self._account(mail, reply, Outcome.REFUSED, reason):
+            return None
+        now = self._desk.clock.now()
+        told = f"{error.code}: update refused, {reason}"
+        self._desk.ledger.settle_task(reply.task_id, "refused", now, reason=told, code=error.code, final=True)
+        return rounds.UpdateRefused(reply.task_id, told, now)
+
+    def _account(self, mail: Mail, reply: TrainReply, outcome: Outcome, reason: str | None = None) -> bool:
+        """Write an update into the ledger, and tell whether it is there as `outcome` for the first time."""
+        now = self._desk.clock.now()
+        written = self._desk.ledger.add_update(self._order.experiment, reply, outcome, now, reason=reason)
+        self.after_commit.append(mail.ack)
+        if reply.update is not None and not reply.update.inline:
+            manifest = reply.update
+            self.after_commit.append(lambda: self._desk.hub.confirm(manifest.sha256, reply.sender))
+        if written is None:
+            return False
+        record = NodeRecord(
+            node=reply.sender,
+            outcome=written,
+            attempt=self._tasks[reply.task_id].attempt,
+            reason=reason,
+            digest=reply.update.sha256 if reply.update else None,
+            answered_s=now - self._opened_at,
+            samples_seen=reply.samples_seen,
+            samples_train=reply.samples_train,
+            samples_test=reply.samples_test,
+            losses=reply.losses,
+            validations=reply.validations,
+            timings=reply.timings,
+        )
+        self.after_commit.append(lambda: self._desk.notify(UpdateArrived(reply.round, record)))
+        return written is outcome
+
+
+def account_stray(desk: Desk, mail: Mail) -> None:
+    """Write an answer that no round waits for into the ledger, if it is an update of this experiment's own task."""
+    message = mail.message
+    if isinstance(message, TrainReply):
+        known = desk.ledger.task(message.task_id)
+        if known is not None and known.node == message.sender:
+            desk.ledger.add_update(message.experiment_id, message, Outcome.LATE, desk.clock.now())
+            return
+    log.info("stray answer", extra={"action": "stray_answer", "node": message.sender, "kind": message.kind})

@@ -1,0 +1,29 @@
+"""Show from outside what an experiment does."""
+
+from researcher.monitoring.events import (
+    Event,
+    NodeChanged,
+    NodeProgress,
+    Observer,
+    RoundEnded,
+    RoundOpened,
+    RunEnded,
+    RunStarted,
+    TaskLost,
+    UpdateArrived,
+)
+from researcher.monitoring.terminal import TerminalView
+
+__all__ = [
+    "Event",
+    "NodeChanged",
+    "NodeProgress",
+    "Observer",
+    "RoundEnded",
+    "RoundOpened",
+    "RunEnded",
+    "RunStarted",
+    "TaskLost",
+    "TerminalView",
+    "UpdateArrived",
+]

@@ -1,0 +1,102 @@
+"""Define what an observer of an experiment is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.ids import ExperimentId, PartyId, RunId
+from common.messages import LossPoint, TaskState
+from researcher.history import Kind, NodeRecord, RoundRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """Rounds are about to begin."""
+
+    experiment: ExperimentId
+    name: str
+    run: RunId
+    nodes: tuple[PartyId, ...]
+    first: int
+    """Number of the first round."""
+    last: int
+    """Number of the last round if all goes well."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOpened:
+    """A round began; `resumed` if it had begun before."""
+
+    round: int
+    kind: Kind
+    nodes: tuple[PartyId, ...]
+    at: float
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChanged:
+    """A node came or went."""
+
+    node: PartyId
+    online: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeProgress:
+    """A node told how far its task is; may be missing or come late."""
+
+    round: int
+    node: PartyId
+    state: TaskState
+    losses: tuple[LossPoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateArrived:
+    """A node's answer is accounted for; `record.outcome` says how."""
+
+    round: int
+    record: NodeRecord
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLost:
+    """A node could not do its task; `retried` if it was asked again."""
+
+    round: int
+    node: PartyId
+    reason: str
+    retried: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RoundEnded:
+    """A round was closed, failed or cancelled."""
+
+    record: RoundRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """No more rounds are run for now."""
+
+    rounds: int
+    """Rounds closed since `RunStarted`."""
+    error: str | None
+    total_s: float
+
+
+Event = (
+    RunStarted | RoundOpened | NodeChanged | NodeProgress | UpdateArrived | TaskLost | RoundEnded | RunEnded
+)
+
+
+class Observer(Protocol):
+    """Whoever wants to know what an experiment does."""
+
+    def on_event(self, event: Event) -> None:
+        """Take note of an event, quickly: the round waits. Called in the thread that runs the experiment."""
+        ...

@@ -1,0 +1,111 @@
+"""Hold what a round needs to know, and write it as the request that nodes get."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.clock import Clock
+from common.ids import Digest, ExperimentId, PartyId, RunId
+from common.limits import INLINE_BYTES
+from common.messages import Assignment, DatasetDescription, PayloadManifest, TrainRequest
+from common.payload.store import PayloadStore
+from common.training_args import TrainingArgs
+from researcher.aggregators import Aggregator
+from researcher.history import Kind
+from researcher.hub import Hub
+from researcher.inbox import Inbox
+from researcher.ledger import Ledger
+from researcher.monitoring.events import Event
+from researcher.round import SendTask
+from researcher.strategies import Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What all rounds of an experiment work with."""
+
+    hub: Hub
+    inbox: Inbox
+    ledger: Ledger
+    store: PayloadStore
+    folder: Path
+    clock: Clock
+    reply_s: float
+    notify: Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOrder:
+    """One round as it was decided.
+
+    Attributes:
+        experiment: The experiment.
+        run: Its incarnation.
+        round: Number of the round, from 1.
+        kind: Whether nodes train, or only validate the model that they get.
+        base: Digest of that model.
+        plan_name: Class of the plan.
+        plan_hash: Hash of its source.
+        plan_source: Its source.
+        model_args: Arguments of the model.
+        training_args: Arguments of training.
+        datasets: Whom to ask, and with which data set.
+        strategy: Decides when the round may close.
+        aggregator: Makes the new model.
+    """
+
+    experiment: ExperimentId
+    run: RunId
+    round: int
+    kind: Kind
+    base: Digest
+    plan_name: str
+    plan_hash: Digest
+    plan_source: str
+    model_args: Mapping[str, Any]
+    training_args: TrainingArgs
+    datasets: Mapping[PartyId, DatasetDescription]
+    strategy: Strategy
+    aggregator: Aggregator
+
+    def request(
+        self, sender: PartyId, tasks: Sequence[SendTask], model: PayloadManifest, deadline: float | None
+    ) -> TrainRequest:
+        """Return the one message that asks for all these tasks."""
+        return TrainRequest(
+            sender=sender,
+            recipients=tuple(task.node for task in tasks),
+            deadline=deadline,
+            experiment_id=self.experiment,
+            run_id=self.run,
+            round=self.round,
+            assignments=tuple(
+                Assignment(
+                    node=task.node, task_id=task.task_id, dataset_id=self.datasets[task.node].dataset_id
+                )
+                for task in tasks
+            ),
+            plan_name=self.plan_name,
+            plan_hash=self.plan_hash,
+            source=self.plan_source,
+            model_args=dict(self.model_args),
+            training_args=self.training_args,
+            train=self.kind == "train",
+            seed=round_seed(self.training_args.random_seed or 0, self.round),
+            model=model,
+        )
+
+
+def model_manifest(digest: Digest, path: Path) -> PayloadManifest:
+    """Return the manifest of a global model."""
+    size = path.stat().st_size
+    return PayloadManifest(sha256=digest, size_bytes=size, inline=size <= INLINE_BYTES)
+
+
+def round_seed(seed: int, round_: int) -> int:
+    """Return the seed of a round: 48 bits, the same everywhere."""
+    return int.from_bytes(hashlib.sha256(f"round\x1f{seed}\x1f{round_}".encode()).digest()[:6])

@@ -1,0 +1,65 @@
+-- The ledger of one experiment. A row is written before the broker may forget the message that it comes from.
+
+CREATE TABLE experiment (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    run TEXT,                   -- the incarnation that may go on; none before the first run and after an end
+    config TEXT NOT NULL,       -- JSON: tags, nodes, arguments, round limit, aggregator, strategy
+    plan_name TEXT NOT NULL,
+    plan_hash TEXT NOT NULL,
+    plan_source TEXT NOT NULL,
+    training_data TEXT,         -- JSON: the chosen data set of each node
+    initial_model TEXT          -- digest
+) STRICT;
+
+CREATE TABLE rounds (
+    position INTEGER PRIMARY KEY,
+    run TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('train', 'validate')),
+    state TEXT NOT NULL CHECK (state IN ('open', 'closed', 'failed', 'cancelled')),
+    reason TEXT,
+    base TEXT NOT NULL,         -- digest of the global model that it started from
+    model TEXT,                 -- digest of the global model that it made
+    opened_at REAL NOT NULL,
+    closed_at REAL,
+    broadcast_s REAL,
+    collect_s REAL,
+    aggregate_s REAL,
+    save_s REAL,
+    UNIQUE (run, round)
+) STRICT;
+
+CREATE TABLE tasks (
+    id TEXT PRIMARY KEY,
+    run TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    node TEXT NOT NULL,
+    dataset TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('sent', 'accepted', 'refused', 'failed', 'cancelled')),
+    final INTEGER,              -- of a failure: whether trying again is pointless
+    code TEXT,
+    reason TEXT,
+    settled_at REAL,
+    FOREIGN KEY (run, round) REFERENCES rounds (run, round)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX tasks_of_round ON tasks (run, round);
+
+-- Accounting is exactly once: an id comes from experiment, run, round, task and node, and counts at most once.
+CREATE TABLE updates (
+    id TEXT NOT NULL,
+    digest TEXT NOT NULL,       -- empty when only validation was asked for
+    task TEXT NOT NULL REFERENCES tasks (id),
+    outcome TEXT NOT NULL CHECK (outcome IN ('accepted', 'late', 'refused', 'quarantined')),
+    reason TEXT,
+    arrived_at REAL NOT NULL,
+    record TEXT NOT NULL,       -- JSON: samples, losses, validations, timings as the node told them
+    PRIMARY KEY (id, digest)
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX accepted_once ON updates (id) WHERE outcome = 'accepted';
+CREATE INDEX updates_of_task ON updates (task);

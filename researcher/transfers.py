@@ -1,0 +1,101 @@
+"""Receive updates that come in chunks, and ask again for chunks that do not come."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from common.errors import DigestMismatchError, MalformedMessageError
+from common.ids import Digest, PartyId
+from common.mailbox import Mail
+from common.messages import Chunk, PayloadManifest
+from common.payload.store import PayloadStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Transfer:
+    manifest: PayloadManifest
+    sender: PartyId
+    silent_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Chunks to ask a sender for."""
+
+    sender: PartyId
+    sha256: Digest
+    indices: tuple[int, ...]
+
+
+class Transfers:
+    """The payloads that are on their way to this researcher. Not thread-safe; times are handed in.
+
+    Chunks may come before, between and after the reply that announces them. A transfer that was announced and is silent for
+    `silence_s`, or whose last chunk came while others are missing, is asked for again by index.
+    """
+
+    def __init__(self, store: PayloadStore, silence_s: float) -> None:
+        self._store = store
+        self._silence_s = silence_s
+        self._expected: dict[Digest, _Transfer] = {}
+
+    def expect(self, manifest: PayloadManifest, sender: PartyId, monotonic: float) -> bool:
+        """Note a payload that was announced; return whether it is here already."""
+        if self._store.has(manifest.sha256):
+            return True
+        self._expected.setdefault(manifest.sha256, _Transfer(manifest, sender, monotonic + self._silence_s))
+        return False
+
+    def forget(self, sha256: Digest) -> None:
+        """Expect a payload no longer, and drop what came of it."""
+        self._expected.pop(sha256, None)
+        self._store.remove(sha256)
+
+    def take(self, mail: Mail, chunk: Chunk, monotonic: float) -> tuple[Digest | None, Missing | None]:
+        """Store one chunk, then acknowledge it; one that does not fit is set aside.
+
+        Returns:
+            The payload if it is now whole, and what to ask for if chunks were lost.
+        """
+        sha256 = chunk.manifest.sha256
+        try:
+            whole = self._store.accept(chunk, mail.payload)
+        except MalformedMessageError as error:
+            log.warning("chunk refused", extra={"action": "chunk_refused", "error": str(error)})
+            mail.reject()
+            return None, None
+        except DigestMismatchError as error:
+            log.warning("payload damaged", extra={"action": "payload_damaged", "error": str(error)})
+            mail.ack()
+            return None, Missing(chunk.sender, sha256, tuple(range(chunk.manifest.chunks)))
+        mail.ack()
+        if whole:
+            self._expected.pop(sha256, None)
+            return sha256, None
+        transfer = self._expected.get(sha256)
+        if transfer is None:
+            return None, None
+        transfer.silent_at = monotonic + self._silence_s
+        last = chunk.index == chunk.manifest.chunks - 1
+        return None, self._missing(transfer) if last else None
+
+    def overdue(self, monotonic: float) -> list[Missing]:
+        """Return what to ask for because its sender has been silent for too long."""
+        found = []
+        for transfer in self._expected.values():
+            if transfer.silent_at <= monotonic:
+                transfer.silent_at = monotonic + self._silence_s
+                found.append(self._missing(transfer))
+        return found
+
+    @property
+    def deadline(self) -> float | None:
+        """Return the monotonic time at which `overdue` should be called next, if any."""
+        return min((transfer.silent_at for transfer in self._expected.values()), default=None)
+
+    def _missing(self, transfer: _Transfer) -> Missing:
+        manifest = transfer.manifest
+        return Missing(transfer.sender, manifest.sha256, self._store.missing(manifest))

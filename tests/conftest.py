@@ -1,0 +1,77 @@
+"""Give every test that asks for it a real RabbitMQ, started once."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from common.errors import BrokerMissingError
+from deploy.broker import PrivateBroker, find_server
+from deploy.federation import Federation, QueueLimits
+from tests.support.broker import AmqpWorld, RunningFederation, populate
+
+BROKER_FIXTURES = {"broker", "make_federation", "amqp_world"}
+
+MakeFederation = Callable[..., RunningFederation]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if BROKER_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.broker)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("broker") is None:
+        return
+    try:
+        find_server()
+    except BrokerMissingError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"RabbitMQ must be there in CI: {error}", pytrace=False)
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFederation]:
+    """A running federation of researchers alice and bob and nodes north, south, east and west, shared by all tests."""
+    federation = Federation.create(tmp_path_factory.mktemp("federation") / "shared", "shared")
+    populate(federation)
+    with PrivateBroker(federation, disposable=True) as private:
+        yield RunningFederation(federation, private.endpoint)
+
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture
+def make_federation(
+    broker: RunningFederation, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MakeFederation]:
+    """A function that makes another federation on the same broker, which nobody else uses; gone after the test.
+
+    Call it with `researchers=`, `nodes=` or `limits=`; see `RunningFederation.make`.
+    """
+    with ExitStack() as made:
+
+        def make(**options: object) -> RunningFederation:
+            name = f"trial-{next(_NUMBERS)}"
+            path = tmp_path_factory.mktemp(name) / "federation"
+            running = RunningFederation.make(path, name, broker, **options)
+            made.callback(running.admin.remove_vhost)
+            return running
+
+        yield make
+
+
+@pytest.fixture
+def amqp_world(make_federation: MakeFederation) -> Iterator[AmqpWorld]:
+    """The real side of the transport contract: researcher lab, nodes alpha and beta, small queues."""
+    limits = QueueLimits(control_bytes=4 * 2**20, bulk_bytes=8 * 2**20, telemetry_messages=50)
+    world = AmqpWorld(make_federation(researchers=("lab",), nodes=("alpha", "beta"), limits=limits))
+    yield world
+    world.close()
