@@ -52,8 +52,8 @@ class Admin:
     def remove(self, names: Names) -> None:
         """Remove users, exchanges and queues. Can be repeated: what is gone already is no error.
 
-        A user loses its permissions and its open connections to this virtual host at once, before its queues go. The user
-        itself goes too, unless another virtual host knows it.
+        A user loses its permissions and its open connections at once, before its queues go. The user itself goes too,
+        unless another virtual host knows it.
 
         Raises:
             BrokerAdminError: If the broker cannot be reached or refuses; a part may have been removed.
@@ -70,20 +70,13 @@ class Admin:
         for name in names.queues:
             self._call("DELETE", "queues", self._vhost, name)
 
-    def close_connections(self, user: str) -> int:
-        """Close what this user holds open to the virtual host, and return how many connections that were.
+    def close_connections(self, user: str) -> None:
+        """Close everything that this user holds open, in all virtual hosts: what it may keep, it will open again.
 
         Raises:
             BrokerAdminError: If the broker cannot be reached or refuses.
         """
-        mine = [
-            entry["name"]
-            for entry in self._call("GET", "connections", "username", user) or []
-            if entry.get("vhost") == self._vhost
-        ]
-        for name in mine:
-            self._call("DELETE", "connections", name)
-        return len(mine)
+        self._call("DELETE", "connections", "username", user)
 
     def depths(self) -> dict[str, int]:
         """Return how many messages each queue holds, waiting or unacknowledged, as last reported by the queue.

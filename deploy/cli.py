@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -165,6 +165,25 @@ def broker_definitions(
         f"What to do with them is in {_shown(out / 'README.md')}; server.key is secret.",
         as_json=as_json,
     )
+
+
+@app.command()
+@reported
+def demo(
+    out: Annotated[
+        Path, typer.Option(file_okay=False, writable=True, help="Folder for the results; made if need be.")
+    ] = Path("warren-demo"),
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of training.")] = 15,
+    broker: Annotated[
+        Literal["rabbitmq", "memory"], typer.Option(help="What carries messages.")
+    ] = "rabbitmq",
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show only the results.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let four real hospitals train one model on this machine, and leave only the results."""
+    from deploy.demo.command import demonstrate
+
+    demonstrate(out, rounds=rounds, broker=broker, quiet=quiet, as_json=as_json)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from common.clock import Clock
 from common.errors import ExperimentExistsError, NotTrainedError, PlanSourceError
-from common.ids import ExperimentId, PartyId, new_uuid
+from common.ids import Digest, ExperimentId, PartyId, new_uuid
 from common.messages import DatasetDescription
 from common.payload.store import PayloadStore
 from common.training_plans.source import load_plan, plan_hash, plan_source
@@ -171,6 +172,19 @@ class Dossier:
         plan = self._prepared_plan()
         plan.import_model(self._store().path(model[1]))
         return plan
+
+    def export(self, path: Path) -> tuple[int, Digest]:
+        """Copy the newest global model to a file, and return its round and digest.
+
+        Raises:
+            NotTrainedError: If no round was finished.
+        """
+        with self.reading() as ledger:
+            model = ledger.last_model()
+        if model is None:
+            raise NotTrainedError(experiment=self.row.name)
+        shutil.copyfile(self._store().path(model[1]), path)
+        return model
 
     def check_model(self, settings: ExperimentSettings) -> None:
         """Make sure that settings lead to a model of the same shape as the one there is, if there is one.

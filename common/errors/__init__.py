@@ -99,6 +99,7 @@ from common.errors.storage import (
 )
 from common.errors.task import (
     DatasetNotOnNodeError,
+    ProtectionMissingError,
     TaskCancelledError,
     TaskError,
     TaskExpiredError,
@@ -176,6 +177,7 @@ __all__ = [
     "PlanNotApprovedError",
     "PlanSourceError",
     "PortTakenError",
+    "ProtectionMissingError",
     "ProtocolVersionError",
     "QueueFullError",
     "ReplyTimeoutError",

@@ -85,3 +85,12 @@ class WorkerFaultError(TaskError):
     cause = "the machine is short of something, or Warren has a mistake"
     remedy = "look at the log of the node, and report it if nothing there explains it"
     public = True
+
+
+class ProtectionMissingError(TaskError):
+    """The node's policy requires a protection that this machine does not offer."""
+
+    code = "WRN-609"
+    text = "the protection {protection} does not stand on this machine: {reason}"
+    cause = "the kernel is old, a container forbids it, or the agent lacks a right"
+    remedy = "{advice}"

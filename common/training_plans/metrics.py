@@ -16,12 +16,14 @@ Array = NDArray[Any]
 _AVERAGES: Final = ("binary", "macro", "micro", "weighted")
 
 
-class ShapeMismatchError(ValueError):
-    """Outputs and targets do not belong together."""
+def fits(metric: Metric, outputs: Array, targets: Array) -> bool:
+    """Say whether outputs and targets of these shapes belong together."""
+    scores = outputs.ndim > 1 and outputs.shape[1] > 0 and outputs.size // outputs.shape[1] == targets.size
+    return outputs.size == targets.size or (scores and metric not in _REGRESSION)
 
 
 def compute(metric: Metric, outputs: Array, targets: Array, args: Mapping[str, Any]) -> float:
-    """Return one metric.
+    """Return one metric of outputs and targets that fit.
 
     Args:
         metric: Its name.
@@ -33,7 +35,6 @@ def compute(metric: Metric, outputs: Array, targets: Array, args: Mapping[str, A
 
     Raises:
         InvalidArgumentsError: If `args` holds anything else.
-        ShapeMismatchError: If outputs and targets do not belong together.
     """
     average = args.get("average")
     if args.keys() - {"average"} or average not in (None, *_AVERAGES):
@@ -41,8 +42,6 @@ def compute(metric: Metric, outputs: Array, targets: Array, args: Mapping[str, A
             problems=f"  test_metric_args: takes `average` alone, one of {', '.join(_AVERAGES)}"
         )
     if metric in _REGRESSION:
-        if outputs.size != targets.size:
-            raise ShapeMismatchError
         return _REGRESSION[metric](
             outputs.reshape(targets.shape).astype(np.float64), targets.astype(np.float64)
         )
@@ -57,9 +56,7 @@ def _classes(outputs: Array, targets: Array) -> tuple[Array, Array]:
     actual = targets.ravel().astype(np.int64)
     if outputs.size == targets.size:
         return (outputs.ravel() > 0).astype(np.int64), actual
-    if outputs.ndim > 1 and outputs.shape[1] and outputs.size // outputs.shape[1] == targets.size:
-        return outputs.argmax(axis=1).ravel(), actual
-    raise ShapeMismatchError
+    return outputs.argmax(axis=1).ravel(), actual
 
 
 def _averaged(metric: Metric, predicted: Array, actual: Array, average: str | None) -> float:

@@ -70,11 +70,13 @@ def samples_in(data: Any) -> int:
 
 def _batches(plan: TorchTrainingPlan, loader: Loader, args: TrainingArgs) -> Iterable[tuple[int, Any]]:
     """Return the batches of one round with the epoch that each belongs to."""
-    epochs: Iterable[int] = range(1) if args.dry_run else range(args.epochs or 0)
-    steps, steps_an_epoch = (1 if args.dry_run else None), args.batch_maxnum
-    if args.num_updates is not None and not args.dry_run:
+    epochs: Iterable[int] = range(args.epochs or 0)
+    steps, steps_an_epoch = None, args.batch_maxnum
+    if args.dry_run:
+        epochs, steps = range(1), 1
+    elif args.num_updates is not None:
         epochs, steps, steps_an_epoch = count(), args.num_updates, None
-    if not len(loader) and steps != 0 and any(True for _ in islice(epochs, 1)):
+    if not len(loader) and steps != 0 and epochs != range(0):
         plan.breaks_contract("training_data", f"gives no batch out of {loader.samples} samples to train on")
 
     def stream() -> Iterator[tuple[int, Any]]:

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.data import Loader
-from common.errors import PlanContractError
-from common.training_args import TrainingArgs
+from common.training_args import Metric, TrainingArgs
 from common.training_plans.guard import PlanCode
-from common.training_plans.metrics import ShapeMismatchError, compute
+from common.training_plans.metrics import compute, fits
 from common.training_plans.torch import TorchTrainingPlan
 from common.training_plans.training import pair, samples_in
 
@@ -91,15 +90,13 @@ def _default(plan: TorchTrainingPlan, loader: Loader, args: TrainingArgs) -> dic
         weight = samples_in(data)
         loss += float(plan.training_step(data, target)) * weight
         samples += weight
-    actual = np.concatenate(targets)
+    predicted, actual = np.concatenate(outputs), np.concatenate(targets)
     whole = not np.issubdtype(actual.dtype, np.floating) or bool((actual == np.floor(actual)).all())
-    metric = args.test_metric or ("ACCURACY" if whole else "MEAN_SQUARE_ERROR")
-    try:
-        value = compute(metric, np.concatenate(outputs), actual, args.test_metric_args)
-    except ShapeMismatchError as error:
+    metric: Metric = args.test_metric or ("ACCURACY" if whole else "MEAN_SQUARE_ERROR")
+    if not fits(metric, predicted, actual):
         problem = f"gives shape {list(outputs[0].shape)} for targets of shape {list(targets[0].shape)}"
-        raise PlanContractError(plan=type(plan).__name__, method="predict", problem=problem) from error
-    return {"loss": loss / samples, metric: value}
+        plan.breaks_contract("predict", problem)
+    return {"loss": loss / samples, metric: compute(metric, predicted, actual, args.test_metric_args)}
 
 
 def _is_number(value: object) -> bool:

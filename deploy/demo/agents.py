@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
@@ -67,6 +68,15 @@ class AgentProcess:
             reason = said[-1] if said else f"it ended with status {status}"
             raise AgentStartError(path=self._home.path, reason=reason, log=self._output)
 
+    def watch(self, on_end: Callable[[], None]) -> None:
+        """Call a function, on another thread, when the agent has ended."""
+
+        def wait() -> None:
+            self._process.wait()
+            on_end()
+
+        threading.Thread(target=wait, name=f"watch-{self._process.pid}", daemon=True).start()
+
     def ask_to_stop(self) -> None:
         """Tell the agent to stop, without waiting for it."""
         assert self._process.stdin is not None  # noqa: S101  it was asked for above
@@ -101,7 +111,10 @@ class AgentThread:
         self._thread.start()
 
     def check(self) -> None:
-        """Do nothing: whatever ends a thread of this process is shown by it."""
+        """Do nothing: a thread does not end by itself."""
+
+    def watch(self, on_end: Callable[[], None]) -> None:
+        """Do nothing, for the same reason."""
 
     def ask_to_stop(self) -> None:
         """Tell the agent to stop, without waiting for it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from common.errors import AgentStartError, BrokerMissingError, ExperimentCancelledError
+from common.errors import BrokerMissingError, ExperimentCancelledError
 from common.ids import PartyId
 from common.training_plans.source import plan_hash, plan_source
 from deploy.demo.baselines import Linear
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from researcher import Experiment
     from researcher.federation import Federation as Place
     from researcher.history import RoundRecord
-    from researcher.monitoring.events import Event
 
 RESEARCHER: Final = "researcher"
 TAGS: Final = ("heart", "uci")
@@ -122,11 +121,13 @@ class _Run:
         wait_online(stage, place, list(NAMES))
         ready_s = time.time() - self._launched_at
         self._screen.step("all nodes are online")
-        experiment = self._experiment(place, _AgentWatch(stage))
+        with self._interrupts.held():
+            experiment = self._cleanup.enter_context(self._experiment(place))
+        stage.watch(experiment.cancel)
         try:
             experiment.run()
         except ExperimentCancelledError:
-            stage.check_agents()  # says which agent it was
+            stage.check()  # says who ended
             raise
         plan = experiment.training_plan()
         plan.export_model(self._options.out / MODEL)
@@ -189,43 +190,23 @@ class _Run:
             self._cleanup.callback(place.close)
         return place
 
-    def _experiment(self, place: Place, watch: _AgentWatch) -> Experiment:
+    def _experiment(self, place: Place) -> Experiment:
         from deploy.demo.plan import HeartPlan
         from researcher import Experiment, FedAverage
 
-        experiment = Experiment(
+        return Experiment(
             tags=TAGS,
             training_plan_class=HeartPlan,
             training_args=TRAINING_ARGS,
             round_limit=self._options.rounds,
             aggregator=FedAverage(),
             federation=place,
-            observers=(*self._screen.observers(), watch),
+            observers=self._screen.observers(),
             name="heart",
         )
-        watch.cancel = experiment.cancel
-        return experiment
 
     def _since_launch(self, unix_time: float) -> float:
         return unix_time - self._launched_at
-
-
-class _AgentWatch:
-    """An observer that cancels the experiment when an agent has ended, for nobody would start it again."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.cancel: Callable[[], None] = lambda: None
-        self._stage = stage
-
-    def on_event(self, event: Event) -> None:
-        """See to a node that went."""
-        from researcher.monitoring.events import NodeChanged
-
-        if isinstance(event, NodeChanged) and not event.online:
-            try:
-                self._stage.check_agents()
-            except AgentStartError:
-                self.cancel()
 
 
 def _federation(folder: Path) -> Federation:

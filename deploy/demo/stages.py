@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import threading
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from common.errors import ReplyTimeoutError
+from common.errors import BrokerStoppedError, ReplyTimeoutError
 from common.mailbox import Mailbox
 from common.transport.memory import MemoryBroker
 from deploy.broker import PrivateBroker
@@ -44,8 +45,12 @@ class Stage(Protocol):
         """Let all agents connect, and the researcher of a home; the caller closes its place."""
         ...
 
-    def check_agents(self) -> None:
-        """Make sure that no agent has ended."""
+    def watch(self, on_end: Callable[[], None]) -> None:
+        """Call a function, on another thread, when an agent or the broker has ended by itself or by `close`."""
+        ...
+
+    def check(self) -> None:
+        """Make sure that everything that should run does."""
         ...
 
     def close(self) -> None:
@@ -59,7 +64,17 @@ class _Agents:
     def __init__(self) -> None:
         self._agents: list[Agent] = []
 
-    def check_agents(self) -> None:
+    def watch(self, on_end: Callable[[], None]) -> None:
+        """Call a function when an agent has ended."""
+        for agent in self._agents:
+            agent.watch(on_end)
+
+    def check(self) -> None:
+        """Make sure that no agent has ended.
+
+        Raises:
+            AgentStartError: If one has; says with which words.
+        """
         for agent in self._agents:
             agent.check()
 
@@ -82,6 +97,7 @@ class RabbitStage(_Agents):
     def __init__(self, federation: Federation) -> None:
         super().__init__()
         self._broker = PrivateBroker(federation, disposable=True)
+        self._broker_end: BrokerStoppedError | None = None
 
     def launch(self) -> None:
         """Start RabbitMQ without waiting for it.
@@ -116,10 +132,33 @@ class RabbitStage(_Agents):
         self._connect_agents()
         return Place.open(home)
 
+    def watch(self, on_end: Callable[[], None]) -> None:
+        """Call a function when an agent or the broker has ended."""
+        super().watch(on_end)
+        threading.Thread(target=self._watch_broker, args=(on_end,), name="watch-broker", daemon=True).start()
+
+    def check(self) -> None:
+        """Make sure that broker and agents run.
+
+        Raises:
+            BrokerStoppedError: If the broker has ended.
+            AgentStartError: If an agent has.
+        """
+        if self._broker_end is not None:
+            raise self._broker_end
+        super().check()
+
     def close(self) -> None:
         """Stop everything."""
         self._stop_agents()
         self._broker.stop()
+
+    def _watch_broker(self, on_end: Callable[[], None]) -> None:
+        try:
+            self._broker.wait()
+        except BrokerStoppedError as error:
+            self._broker_end = error
+            on_end()
 
 
 class MemoryStage(_Agents):
@@ -166,5 +205,5 @@ def wait_online(stage: Stage, place: Place, nodes: Collection[str]) -> None:
     try:
         place.wait_for(nodes, _ONLINE_S)
     except ReplyTimeoutError:
-        stage.check_agents()
+        stage.check()
         raise

@@ -1,12 +1,192 @@
-"""SKELETON."""
+"""Show in a terminal, a notebook or a log file how an experiment goes."""
 
 from __future__ import annotations
 
-from researcher.monitoring.events import Event
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from common.ids import PartyId
+from researcher.history import RoundRecord
+from researcher.monitoring.events import (
+    Event,
+    NodeChanged,
+    NodeProgress,
+    RoundEnded,
+    RoundOpened,
+    RunEnded,
+    RunStarted,
+    TaskLost,
+    UpdateArrived,
+)
+from researcher.round import RoundState
+
+_REDRAW_S: Final = 0.1
+"""Shortest time between two redraws; rounds may be much shorter."""
+
+
+@dataclass(slots=True)
+class _Node:
+    state: str = "waiting"
+    loss: float | None = None
+    samples: int = 0
+    answered_s: float | None = None
+
+
+@dataclass(slots=True)
+class _Picture:
+    """What is on the screen."""
+
+    name: str = ""
+    round: int = 0
+    last: int = 0
+    validating: bool = False
+    nodes: dict[PartyId, _Node] = field(default_factory=dict)
+    closed: int = 0
+    total_s: float = 0.0
+    loss: float | None = None
 
 
 class TerminalView:
-    """Show progress."""
+    """A live table where there is a terminal, one line for each round elsewhere.
+
+    An instance follows one experiment at a time.
+    """
+
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        """Make a view.
+
+        Args:
+            console: Where to write; standard output if not given.
+            quiet: Show only what went wrong, and the end.
+        """
+        self._console = console or Console(highlight=False)
+        self._quiet = quiet
+        self._picture = _Picture()
+        self._live: Live | None = None
+        self._drawn_at = 0.0
 
     def on_event(self, event: Event) -> None:
-        """Take note of an event."""
+        """Take note of an event, and show it."""
+        match event:
+            case RunStarted():
+                self._started(event)
+            case RoundOpened(round=number, kind=kind, nodes=nodes, resumed=resumed):
+                self._picture.round, self._picture.validating = number, kind == "validate"
+                for node in nodes:
+                    known = self._picture.nodes.setdefault(node, _Node())
+                    known.state = "asked"
+                if resumed:
+                    self._say(f"going on inside round {number}")
+            case NodeProgress(node=node, state=state, losses=losses):
+                shown = self._picture.nodes.setdefault(node, _Node())
+                shown.state = state.value
+                shown.loss = losses[-1].loss if losses else shown.loss
+            case UpdateArrived(record=record):
+                self._picture.nodes[record.node] = _Node(
+                    record.outcome, record.loss, record.samples_seen, record.answered_s
+                )
+                if record.reason:
+                    self._warn(f"{record.node}: update {record.outcome}, {record.reason}")
+            case TaskLost(node=node, reason=reason, retried=retried):
+                self._picture.nodes.setdefault(node, _Node()).state = "asked again" if retried else "failed"
+                self._warn(f"{node}: {reason}" + (", asked again" if retried else ""))
+            case NodeChanged(node=node, online=online):
+                if node in self._picture.nodes:
+                    self._warn(f"{node} is {'online' if online else 'offline'}")
+            case RoundEnded(record=record):
+                self._round_ended(record)
+            case RunEnded():
+                self._ended(event)
+        self._draw()
+
+    def _started(self, event: RunStarted) -> None:
+        nodes = {node: _Node() for node in event.nodes}
+        self._picture = _Picture(event.name, event.first, event.last, nodes=nodes)
+        self._say(f"{event.name}: rounds {event.first} to {event.last} at {', '.join(event.nodes)}")
+        if self._console.is_terminal and not self._console.is_jupyter and not self._quiet:
+            self._live = Live(self._render(), console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+
+    def _round_ended(self, record: RoundRecord) -> None:
+        self._picture.closed += record.state is RoundState.CLOSED and record.kind == "train"
+        self._picture.total_s += record.duration_s or 0.0
+        self._picture.loss = mean_loss(record)
+        if self._live is None or record.state is not RoundState.CLOSED:
+            self._say(_line(record, self._picture.last))
+
+    def _ended(self, event: RunEnded) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        loss = "" if self._picture.loss is None else f", loss {self._picture.loss:.4f}"
+        text = f"{self._picture.name}: {event.rounds} rounds in {event.total_s:.2f} s{loss}"
+        self._warn(f"{text}; {event.error}") if event.error else self._say(text)
+
+    def _draw(self) -> None:
+        now = time.monotonic()
+        if self._live is not None and now - self._drawn_at >= _REDRAW_S:
+            self._drawn_at = now
+            self._live.update(self._render(), refresh=True)
+
+    def _render(self) -> Group:
+        picture = self._picture
+        pace = f" · {picture.total_s / picture.closed:.3f} s a round" if picture.closed else ""
+        loss = "" if picture.loss is None else f" · loss {picture.loss:.4f}"
+        what = "validating" if picture.validating else f"round {picture.round} of {picture.last}"
+        rows = Table(box=None, pad_edge=False)
+        for column in ("node", "state", "loss", "samples", "answered after"):
+            rows.add_column(column, justify="left" if column in ("node", "state") else "right")
+        for node, shown in sorted(picture.nodes.items()):
+            rows.add_row(
+                escape(node),
+                shown.state,
+                "" if shown.loss is None else f"{shown.loss:.4f}",
+                str(shown.samples or ""),
+                "" if shown.answered_s is None else f"{shown.answered_s:.3f} s",
+            )
+        return Group(f"[bold]{escape(picture.name)}[/] · {what}{pace}{loss}", rows)
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            self._console.print(escape(text), soft_wrap=True)
+
+    def _warn(self, text: str) -> None:
+        self._console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
+
+
+def mean_loss(record: RoundRecord) -> float | None:
+    """Return the mean of the last training losses of a round, weighted by samples; None if there is none."""
+    told = [
+        (node.loss, node.samples_seen)
+        for node in record.nodes.values()
+        if node.outcome == "accepted" and node.loss is not None and node.samples_seen
+    ]
+    total = sum(samples for _, samples in told)
+    return sum(loss * samples for loss, samples in told) / total if total else None
+
+
+def _line(record: RoundRecord, last: int) -> str:
+    """Return one line about a round."""
+    answers = sum(node.outcome == "accepted" for node in record.nodes.values())
+    parts = [
+        "validation" if record.kind == "validate" else f"round {record.round}/{last}",
+        record.state.value,
+        f"{answers} of {len(record.nodes)} nodes",
+    ]
+    loss = mean_loss(record)
+    if loss is not None:
+        parts.append(f"loss {loss:.4f}")
+    if record.duration_s is not None:
+        parts.append(f"{record.duration_s:.3f} s")
+    each = [f"{node.node} {node.loss:.4f}" for node in record.nodes.values() if node.loss is not None]
+    if each:
+        parts.append(", ".join(each))
+    if record.reason:
+        parts.append(record.reason)
+    return " | ".join(parts)

@@ -118,7 +118,12 @@ def test_random_bytes_raise_nothing_but_the_typed_error(content):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["F32", "I64"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["F32", "I64"]),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
@@ -142,7 +147,9 @@ def test_whatever_is_accepted_covers_the_file_exactly(document, data):
 
 @given(st.data())
 def test_a_file_with_one_changed_byte_is_refused_or_still_covers_the_file(data):
-    content = bytearray(made({"a": tensor(), "b": tensor(shape=(1, 1), offsets=(8, 10), dtype="BF16")}, bytes(10)))
+    content = bytearray(
+        made({"a": tensor(), "b": tensor(shape=(1, 1), offsets=(8, 10), dtype="BF16")}, bytes(10))
+    )
     position = data.draw(st.integers(0, len(content) - 1))
     content[position] = data.draw(st.integers(0, 255))
     try:

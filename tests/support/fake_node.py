@@ -56,7 +56,9 @@ Tensors = dict[str, np.ndarray]
 class Update:
     """Answer with these tensors, or with those of the model changed by a function."""
 
-    change: Callable[[Tensors], Tensors] = lambda tensors: {name: value + 1 for name, value in tensors.items()}
+    change: Callable[[Tensors], Tensors] = lambda tensors: {
+        name: value + 1 for name, value in tensors.items()
+    }
     samples_seen: int = 10
     samples_train: int = 10
     loss: float | None = 0.5
@@ -93,7 +95,9 @@ def always(answer: Answer) -> Script:
     return lambda request, assignment: answer
 
 
-def dataset(node: str, *, name: str = "heart", tags: tuple[str, ...] = ("heart",), samples: int = 100) -> DatasetDescription:
+def dataset(
+    node: str, *, name: str = "heart", tags: tuple[str, ...] = ("heart",), samples: int = 100
+) -> DatasetDescription:
     return DatasetDescription(
         dataset_id=DatasetId(derived_uuid("dataset", node, name)),
         name=name,
@@ -348,4 +352,6 @@ def numbered(*answers: Answer) -> Script:
 
 def shifted(by: float, **options: object) -> Update:
     """An update that adds a number to every tensor."""
-    return replace(Update(**options), change=lambda tensors: {k: v + v.dtype.type(by) for k, v in tensors.items()})
+    return replace(
+        Update(**options), change=lambda tensors: {k: v + v.dtype.type(by) for k, v in tensors.items()}
+    )

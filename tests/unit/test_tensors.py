@@ -14,9 +14,7 @@ from common.payload.tensors import DTYPES, load_tensors, open_tensors, save_tens
 
 def some_tensors():
     generator = torch.Generator().manual_seed(0)
-    tensors = {
-        str(dtype): torch.randint(0, 2, (3, 2), generator=generator).to(dtype) for dtype in DTYPES
-    }
+    tensors = {str(dtype): torch.randint(0, 2, (3, 2), generator=generator).to(dtype) for dtype in DTYPES}
     return tensors | {
         "scalar": torch.tensor(2.5),
         "counter": torch.tensor(7),
