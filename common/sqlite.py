@@ -65,16 +65,22 @@ def open_database(
 
 
 @contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection, *, durable: bool = True) -> Iterator[None]:
     """Commit all statements of the block together, or none of them if it raises.
 
     The write lock is taken at the start, so what the block reads cannot change before it writes.
+
+    Args:
+        connection: Where.
+        durable: Whether the block must be on disk when it ends. If not, it survives the death of the process all the same, and
+            a power cut may undo it, never in part; the next durable block brings it to disk too.
 
     Raises:
         DiskFullError: If there is no space.
         DatabaseBusyError: If another process does not end its transaction.
     """
     with storage_errors(_path_of(connection)):
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield

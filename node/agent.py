@@ -183,7 +183,7 @@ class Agent:
         """Handle what has happened, or what is due, and tell whether to go on."""
         events = self._take()
         going_on = True
-        with self._step():
+        with self._step(durable=any(_matters(event) for event in events)):
             for event in events:
                 if isinstance(event, _Stop):
                     going_on = False
@@ -208,9 +208,9 @@ class Agent:
         return events
 
     @contextlib.contextmanager
-    def _step(self) -> Iterator[None]:
+    def _step(self, *, durable: bool = True) -> Iterator[None]:
         """Journal everything of the block at once, then perform what had to wait for that."""
-        with self._journal.transaction():
+        with self._journal.transaction(durable=durable):
             yield
         while self._work.after_commit:
             self._work.after_commit.pop(0)()
@@ -289,6 +289,14 @@ class Agent:
             changed_at=self._clock.now(),
         )
         write_status(self._home.status_path, status)
+
+
+def _matters(event: _Event) -> bool:
+    """Tell whether what follows from an event must be on disk before the loop goes on.
+
+    That the broker has a reply need not: if that is forgotten in a power cut, the reply goes out once more and is recognised.
+    """
+    return not isinstance(event, ReplyPublished | _Connection)
 
 
 def build(home: NodeHome, *, transport: Transport | None = None) -> Agent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -39,6 +40,10 @@ _MIGRATIONS: Final = (
     CREATE INDEX task_by_phase ON task (phase);
     CREATE INDEX task_by_update ON task (update_digest);
     CREATE INDEX task_by_model ON task (model);
+    CREATE TABLE payload (             -- models and updates small enough to ride inline; larger ones are files
+        digest TEXT PRIMARY KEY,
+        data   BLOB NOT NULL
+    ) STRICT;
     CREATE TABLE run (
         researcher    TEXT NOT NULL,
         experiment_id TEXT NOT NULL,
@@ -56,14 +61,11 @@ _ANSWER: Final[TypeAdapter[TrainReply | TaskFailed]] = TypeAdapter(
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the journal knows of one task."""
+    """A task that was not forgotten."""
 
     task: Task
     phase: Phase
-    attempts: int
     request: TrainRequest
-    reply: TrainReply | TaskFailed | None
-    update: Digest | None
 
 
 class Journal:
@@ -81,9 +83,20 @@ class Journal:
         """
         self._db = open_database(path, kind="journal", application_id=_APPLICATION_ID, migrations=_MIGRATIONS)
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """Group writes; all are on disk when the block ends, or none if it raises."""
-        return transaction(self._db)
+    def transaction(self, *, durable: bool = True) -> AbstractContextManager[None]:
+        """Group writes; all are on disk when the block ends, or none if it raises; see `common.sqlite.transaction`."""
+        return transaction(self._db, durable=durable)
+
+    def keep(self, data: bytes | memoryview) -> Digest:
+        """Record a small payload and return its digest."""
+        digest = Digest(hashlib.sha256(data).hexdigest())
+        self._db.execute("INSERT OR IGNORE INTO payload VALUES (?, ?)", (digest, data))
+        return digest
+
+    def payload(self, digest: Digest) -> bytes | None:
+        """Return a small payload, or None if it is not here."""
+        row = self._db.execute("SELECT data FROM payload WHERE digest = ?", (digest,)).fetchone()
+        return None if row is None else bytes(row["data"])
 
     def receive(self, task: Task, request: TrainRequest) -> None:
         """Record a new task; one that is known stays as it is."""
@@ -126,12 +139,18 @@ class Journal:
             (Phase.REPORTED, now, task_id, Phase.ANSWERED),
         )
 
-    def forget(self, task_id: TaskId, now: float) -> None:
-        """Keep of a task only that it existed."""
+    def forget(self, task_id: TaskId, now: float) -> list[Digest]:
+        """Keep of a task only that it existed, and return the payloads that no task needs any more."""
+        row = self._db.execute(
+            "SELECT model, update_digest FROM task WHERE task_id = ?", (task_id,)
+        ).fetchone()
         self._db.execute(
             "UPDATE task SET phase = ?, request = '', reply = NULL, update_digest = NULL, changed_at = ? WHERE task_id = ?",
             (Phase.FORGOTTEN, now, task_id),
         )
+        free = [Digest(digest) for digest in row or () if digest is not None and not self._needs(digest)]
+        self._db.executemany("DELETE FROM payload WHERE digest = ?", [(digest,) for digest in free])
+        return free
 
     def prune(self, before: float) -> None:
         """Remove tasks that were forgotten before this Unix time."""
@@ -161,12 +180,15 @@ class Journal:
         for row in self._db.execute(query, (Phase.FORGOTTEN,)).fetchall():
             yield _record(row)
 
-    def get(self, task_id: TaskId) -> Record | None:
-        """Return what is known of a task, or None if it was never received or is forgotten."""
-        row = self._db.execute(
-            "SELECT * FROM task WHERE task_id = ? AND phase != ?", (task_id, Phase.FORGOTTEN)
-        ).fetchone()
-        return _record(row) if row else None
+    def attempts(self, task_id: TaskId) -> int:
+        """Return how often a task was begun."""
+        row = self._db.execute("SELECT attempts FROM task WHERE task_id = ?", (task_id,)).fetchone()
+        return row["attempts"] if row else 0
+
+    def reply(self, task_id: TaskId) -> TrainReply | TaskFailed | None:
+        """Return the answer to a task, or None if there is none or it is forgotten."""
+        row = self._db.execute("SELECT reply FROM task WHERE task_id = ?", (task_id,)).fetchone()
+        return None if row is None or row["reply"] is None else _ANSWER.validate_json(row["reply"])
 
     def is_forgotten(self, task_id: TaskId) -> bool:
         """Tell whether a task was done with long ago."""
@@ -178,18 +200,16 @@ class Journal:
         rows = self._db.execute("SELECT task_id, researcher FROM task WHERE update_digest = ?", (update,))
         return {TaskId(row["task_id"]): PartyId(row["researcher"]) for row in rows}
 
-    def needs(self, digest: Digest) -> bool:
-        """Tell whether a task that is not forgotten has this model or this update."""
-        query = "SELECT 1 FROM task WHERE (model = ?1 OR update_digest = ?1) AND phase != ?2"
-        return self._db.execute(query, (digest, Phase.FORGOTTEN)).fetchone() is not None
-
     def close(self) -> None:
         """Close the database; idempotent."""
         self._db.close()
 
+    def _needs(self, digest: str) -> bool:
+        query = "SELECT 1 FROM task WHERE (model = ?1 OR update_digest = ?1) AND phase != ?2"
+        return self._db.execute(query, (digest, Phase.FORGOTTEN)).fetchone() is not None
+
 
 def _record(row: sqlite3.Row) -> Record:
-    reply = None if row["reply"] is None else _ANSWER.validate_json(row["reply"])
     return Record(
         task=Task(
             task_id=TaskId(row["task_id"]),
@@ -202,8 +222,5 @@ def _record(row: sqlite3.Row) -> Record:
             received_at=row["received_at"],
         ),
         phase=Phase(row["phase"]),
-        attempts=row["attempts"],
         request=TrainRequest.model_validate_json(row["request"]),
-        reply=reply,
-        update=Digest(row["update_digest"]) if row["update_digest"] else None,
     )

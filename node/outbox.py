@@ -51,8 +51,7 @@ class Outbox:
 
     def publish(self, task_id: TaskId) -> None:
         """Send the answer to a task, its update first if that goes in chunks; a forgotten task is skipped."""
-        record = self._journal.get(task_id)
-        reply = record.reply if record else None
+        reply = self._journal.reply(task_id)
 
         def ended(future: Future[None]) -> None:
             self._published(ReplyPublished(task_id, failure(future)))
@@ -63,9 +62,8 @@ class Outbox:
         if manifest is None:
             self._mailbox.send(reply).add_done_callback(ended)
             return
-        path = self._payloads.path(manifest.sha256)
-        if manifest.inline:
-            self._mailbox.send(reply, path.read_bytes()).add_done_callback(ended)
+        if (data := self._journal.payload(manifest.sha256)) is not None:
+            self._mailbox.send(reply, data).add_done_callback(ended)
             return
 
         def chunks_sent(future: Future[None]) -> None:
@@ -75,6 +73,7 @@ class Outbox:
             else:
                 ended(future)
 
+        path = self._payloads.path(manifest.sha256)
         self._mailbox.send_payload(path, manifest, reply.recipients).add_done_callback(chunks_sent)
 
     def settle(self, event: ReplyPublished) -> bool:
@@ -94,12 +93,9 @@ class Outbox:
     def send_chunks(self, request: ChunkRequest) -> None:
         """Send again what a researcher misses of an update that is meant for it; other requests are refused."""
         for task_id, owner in self._journal.owners(request.sha256).items():
-            record = self._journal.get(task_id) if owner == request.sender else None
-            if (
-                record
-                and isinstance(record.reply, TrainReply)
-                and (manifest := record.reply.update) is not None
-            ):
+            reply = self._journal.reply(task_id) if owner == request.sender else None
+            manifest = reply.update if isinstance(reply, TrainReply) else None
+            if manifest is not None and not manifest.inline:
                 indices = tuple(index for index in request.indices if index < manifest.chunks)
                 self._mailbox.send_payload(self._payloads.path(request.sha256), manifest, [owner], indices)
                 return

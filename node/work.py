@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -82,6 +83,8 @@ log = logging.getLogger(__name__)
 ATTEMPTS: Final = 3
 """How often a task is begun before the node gives up on it; each begin beyond the first follows a death of the agent."""
 
+_UPDATE: Final = "update.safetensors"
+
 
 @dataclass(slots=True)
 class _Running:
@@ -137,7 +140,7 @@ class Work:
         self._clock = clock
         self._timeouts = timeouts
         self._machine = TaskMachine(policy.max_workers)
-        self._requests: dict[TaskId, TrainRequest] = {}
+        self._tasks: dict[TaskId, tuple[Task, TrainRequest]] = {}
         self._running: dict[TaskId, _Running] = {}
         self.after_commit: list[Callable[[], object]] = []
 
@@ -156,8 +159,8 @@ class Work:
         for run in self._journal.runs():
             self._handle(RunRecovered(run))
         for record in self._journal.open_tasks():
-            self._requests[record.task.task_id] = record.request
-            here = self._payloads.has(record.task.model)
+            self._tasks[record.task.task_id] = (record.task, record.request)
+            here = record.request.model.inline or self._payloads.has(record.task.model)
             if not here and record.phase is not Phase.REPORTED:
                 self._arrivals.expect(record.request.model, record.task.researcher)
             self._handle(TaskRecovered(record.task, record.phase, here))
@@ -165,11 +168,10 @@ class Work:
     def train(self, mail: Mail, request: TrainRequest) -> None:
         """Take in a request to train."""
         assignment = share(request, self._mailbox.party)
-        if request.model.inline and (digest := self._payloads.put(mail.payload)) != request.model.sha256:
-            self._payloads.remove(digest)
+        if request.model.inline and (digest := sha256(mail.payload).hexdigest()) != request.model.sha256:
             raise DigestMismatchError(expected=request.model.sha256, actual=digest)
         self.after_commit.append(mail.ack)
-        here = self._payloads.has(request.model.sha256)
+        here = request.model.inline or self._payloads.has(request.model.sha256)
         task = Task(
             task_id=assignment.task_id,
             experiment_id=request.experiment_id,
@@ -189,7 +191,9 @@ class Work:
             self.after_commit.append(lambda: self._mailbox.send(answer))
             return
         self._journal.receive(task, request)
-        self._requests[task.task_id] = request
+        self._tasks[task.task_id] = (task, request)
+        if request.model.inline:
+            self._journal.keep(mail.payload)
         if not here:
             self._arrivals.expect(request.model, request.sender)
         self._handle(TaskReceived(task, here, self._refusal(request, assignment)))
@@ -292,13 +296,13 @@ class Work:
                 self._begin(task_id)
             case Abort(task_id):
                 self._running.pop(task_id, None)
-                run_id = self._requests[task_id].run_id
+                run_id = self._tasks[task_id][0].run_id
                 self.after_commit.append(lambda: self._pool.retire(run_id))
             case Retire(run_id):
                 self.after_commit.append(lambda: self._pool.retire(run_id))
             case Refuse(task_id, reason):
                 self._running.pop(task_id, None)
-                answer = failed(self._mailbox.party, self._requests[task_id], task_id, reason)
+                answer = failed(self._mailbox.party, self._tasks[task_id][1], task_id, reason)
                 self._journal.answer(answer, None, self._clock.now())
             case Report(task_id):
                 self.after_commit.append(lambda: self._outbox.publish(task_id))
@@ -306,16 +310,14 @@ class Work:
                 self._forget(task_id)
 
     def _begin(self, task_id: TaskId) -> None:
-        record = self._journal.get(task_id)
-        request = self._requests[task_id]
-        if record is None or record.attempts >= ATTEMPTS:
+        if self._journal.attempts(task_id) >= ATTEMPTS:
             error = WorkerDiedError(status=f"the agent, {ATTEMPTS} times", step="this task")
             self._handle(TaskBroke(task_id, Failure.of(error)))
             return
         self._journal.begin(task_id, self._clock.now())
         now = self._clock.monotonic()
         self._running[task_id] = _Running(self._clock.now(), now + self._timeouts.worker_start_s)
-        self.after_commit.append(lambda: self._give(record.task, request))
+        self.after_commit.append(lambda: self._give(*self._tasks[task_id]))
 
     def _give(self, task: Task, request: TrainRequest) -> None:
         dataset_id = share(request, self._mailbox.party).dataset_id
@@ -324,6 +326,13 @@ class Work:
         if not plan.exists() or plan.read_text(encoding="utf-8") != request.source:
             plan.write_text(request.source, encoding="utf-8")
         dataset = self._registry.get(dataset_id)
+        model = folder / "model.safetensors"
+        if (data := self._journal.payload(task.model)) is None:
+            model = self._payloads.path(task.model)
+        else:
+            draft = folder / "model.new"
+            draft.write_bytes(data)
+            draft.replace(model)  # another inode, for the worker may have the last one mapped
         spec = RunTask(
             task_id=task.task_id,
             experiment_id=task.experiment_id,
@@ -343,8 +352,8 @@ class Work:
                 path=str(dataset.path),
                 parameters=dict(dataset.parameters),
             ),
-            model_path=str(self._payloads.path(task.model)),
-            update_path=str(folder / f"{task.task_id}.safetensors"),
+            model_path=str(model),
+            update_path=str(folder / _UPDATE),
         )
         if not self._pool.is_warm(task.run_id):
             self._mailbox.send(running_progress(self._mailbox.party, request, task.task_id))
@@ -355,21 +364,17 @@ class Work:
         if (running := self._running.get(task_id)) is not None:
             running.silent_at = self._clock.monotonic() + self._timeouts.progress_s
             self._mailbox.send(
-                running_progress(self._mailbox.party, self._requests[task_id], task_id, progress.losses)
+                running_progress(self._mailbox.party, self._tasks[task_id][1], task_id, progress.losses)
             )
 
     def _done(self, done: Done, folder: Path) -> None:
         task_id = done.task_id
         running = self._running.pop(task_id, None)
-        record = self._journal.get(task_id)
-        if running is None or record is None:
+        if running is None:
             return
-        task, started = record.task, self._clock.monotonic()
-        update = manifest = None
-        if record.request.train:
-            update = self._payloads.add(folder / f"{task_id}.safetensors")
-            size = self._payloads.path(update).stat().st_size
-            manifest = PayloadManifest(sha256=update, size_bytes=size, inline=size <= INLINE_BYTES)
+        started = self._clock.monotonic()
+        task, request = self._tasks[task_id]
+        manifest = self._keep_update(folder / _UPDATE) if request.train else None
         timings = TaskTimings(
             received_at=task.received_at,
             waited_s=max(0.0, running.started_at - task.received_at),
@@ -378,8 +383,8 @@ class Work:
             validated_s=done.validated_s,
             saved_s=done.saved_s + self._clock.monotonic() - started,
         )
-        reply = trained(self._mailbox.party, record.request, done, manifest, timings)
-        self._journal.answer(reply, update, self._clock.now())
+        reply = trained(self._mailbox.party, request, done, manifest, timings)
+        self._journal.answer(reply, manifest.sha256 if manifest else None, self._clock.now())
         log.info(
             "task trained",
             extra={
@@ -391,20 +396,21 @@ class Work:
         )
         self._handle(TaskTrained(task_id))
 
+    def _keep_update(self, path: Path) -> PayloadManifest:
+        size = path.stat().st_size
+        inline = size <= INLINE_BYTES
+        digest = self._journal.keep(path.read_bytes()) if inline else self._payloads.add(path)
+        return PayloadManifest(sha256=digest, size_bytes=size, inline=inline)
+
     def _forget(self, task_id: TaskId) -> None:
-        record = self._journal.get(task_id)
-        self._journal.forget(task_id, self._clock.now())
-        self._requests.pop(task_id, None)
+        self._tasks.pop(task_id, None)
         self._running.pop(task_id, None)
-        if record is None:
-            return
-        for digest in (record.task.model, record.update):
-            if digest is not None and not self._journal.needs(digest):
-                self._arrivals.forget(digest)
-                self.after_commit.append(partial(self._payloads.remove, digest))
+        for digest in self._journal.forget(task_id, self._clock.now()):
+            self._arrivals.forget(digest)
+            self.after_commit.append(partial(self._payloads.remove, digest))
 
     def _give_up(self, task_id: TaskId) -> None:
-        run_id: RunId = self._requests[task_id].run_id
+        run_id: RunId = self._tasks[task_id][0].run_id
         running = self._running.pop(task_id)
         started = self._pool.is_warm(run_id)
         metrics.TIMEOUTS.labels(timeout="progress_s" if started else "worker_start_s").inc()

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty
+from typing import Final
 
 from common.errors import (
     ExperimentCancelledError,
@@ -33,6 +34,10 @@ from researcher.order import Desk, RoundOrder, model_manifest
 from researcher.round import CancelTask, CloseRound, Effect, FailRound, RoundMachine, RoundState, SendTask
 
 log = logging.getLogger(__name__)
+
+
+_GATHER_S: Final = 0.02
+"""How long an answer waits for others, so that one commit takes them all; a decision of the machine ends the wait."""
 
 
 @dataclass(slots=True)
@@ -87,6 +92,7 @@ class RoundDriver:
 
     def cancel(self) -> None:
         """End the round and tell the nodes, without raising."""
+        self._intake.commit()
         effects = self._machine.handle(rounds.CancelAsked(self._desk.clock.now()))
         with contextlib.suppress(ExperimentCancelledError):  # which is what was asked for
             self._perform(effects)
@@ -134,25 +140,22 @@ class RoundDriver:
     # Going on
 
     def _step(self) -> None:
+        """Take what came, then commit and act on it; answers may wait a moment for others to be committed with them."""
         items = self._next()
+        effects = [effect for item in items for effect in self._take(item)]
         if not items:
-            self._perform(self._machine.handle(rounds.DeadlinePassed(self._desk.clock.now())))
-            return
-        if all(_fleeting(item) for item in items):
-            effects = [effect for item in items for effect in self._take(item)]
-        else:
-            with self._desk.ledger.together():
-                effects = [effect for item in items for effect in self._take(item)]
-                for effect in effects:
-                    if isinstance(effect, SendTask):
-                        self._desk.ledger.add_task(self._row(effect))
-        self._after_commit()
+            effects += self._machine.handle(rounds.DeadlinePassed(self._desk.clock.now()))
+        if effects or not items:
+            retried = [effect for effect in effects if isinstance(effect, SendTask)]
+            self._intake.commit(*(partial(self._desk.ledger.add_task, self._row(task)) for task in retried))
         self._perform(effects)
 
     def _next(self) -> list[Item]:
-        """Return everything that is in the inbox; wait for the first until the deadline."""
-        deadline = self._machine.deadline
-        timeout = None if deadline is None else max(0.0, deadline - self._desk.clock.now())
+        """Return everything that is in the inbox; wait for the first until the deadline or the time to commit."""
+        limits = [_GATHER_S] if self._intake.pending else []
+        if self._machine.deadline is not None:
+            limits.append(max(0.0, self._machine.deadline - self._desk.clock.now()))
+        timeout = min(limits, default=None)
         items: list[Item] = []
         try:
             items.append(self._desk.inbox.get(timeout=timeout))
@@ -210,13 +213,8 @@ class RoundDriver:
         if event is not None:
             retried = any(isinstance(effect, SendTask) for effect in effects)
             lost = TaskLost(self._order.round, self._tasks[event.task_id].node, event.reason, retried)
-            self._intake.after_commit.append(partial(self._desk.notify, lost))
+            self._intake.tell(lost)
         return effects
-
-    def _after_commit(self) -> None:
-        steps, self._intake.after_commit = self._intake.after_commit, []
-        for step in steps:
-            step()
 
     # What the machine orders
 
@@ -284,9 +282,10 @@ class RoundDriver:
             reason = effect.reason
         elif order.kind == "train":
             self._model = self._aggregate(effect.tasks)
-        with desk.ledger.together():
-            self._intake.close()
-            desk.ledger.end_round(
+        self._intake.close()
+        self._intake.commit(
+            partial(
+                desk.ledger.end_round,
                 order.run,
                 order.round,
                 self._machine.state,
@@ -295,7 +294,7 @@ class RoundDriver:
                 reason=reason,
                 timings=self._watch.timings,
             )
-        self._after_commit()
+        )
         desk.hub.withdraw(order.base)
         record = desk.ledger.rounds(order.run, order.round)[0]
         desk.notify(RoundEnded(record))
@@ -339,13 +338,6 @@ class RoundDriver:
             dataset=self._order.datasets[task.node].dataset_id,
             attempt=task.attempt,
         )
-
-
-def _fleeting(item: Item) -> bool:
-    """Tell whether nothing about an item is to be remembered."""
-    return isinstance(item, NodeChange | CancelRun) or (
-        isinstance(item, Mail) and isinstance(item.message, TaskProgress)
-    )
 
 
 def _told(task: TaskRow, at: float) -> rounds.Event | None:

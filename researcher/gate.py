@@ -11,7 +11,7 @@ from common.ids import Digest
 from common.messages import DatasetDescription, TrainReply
 from common.payload.header import TensorIndex
 from common.training_args import TrainingArgs
-from researcher.blocks import BlockFile, blocks, finite
+from researcher.blocks import BlockFile, Layout, blocks, finite
 
 _SLACK_BYTES: Final = 64 * 1024
 """What the header of an update may be longer than that of the model."""
@@ -23,14 +23,14 @@ class Gate:
 
     Attributes:
         base: Digest of the global model of the round.
-        model: Its tensors.
+        model: Where its tensors lie.
         plan_hash: The plan that was sent.
         arguments: The training arguments that were sent.
         train: Whether nodes were asked to train, not only to validate.
     """
 
     base: Digest
-    model: TensorIndex
+    model: Layout
     plan_hash: Digest
     arguments: TrainingArgs
     train: bool = True
@@ -52,7 +52,7 @@ class Gate:
             UpdateRefusedError: If names, shapes or dtypes are not those of the model, or a number is not finite.
         """
         try:
-            with BlockFile(path) as update:
+            with BlockFile(path, self.model) as update:
                 problem = self._misfit(update.index) or _not_finite(update)
         except InvalidTensorsError as error:
             raise _refusal(reply, error.public_text) from error
@@ -62,8 +62,8 @@ class Gate:
     def _mismatch(self, reply: TrainReply, dataset: DatasetDescription) -> str | None:
         if (reply.update is not None) != self.train:
             return "it holds no tensors" if self.train else "it holds tensors that nobody asked for"
-        if reply.update is not None and reply.update.size_bytes > self.model.size_bytes + _SLACK_BYTES:
-            return f"it has {reply.update.size_bytes} bytes, and the model {self.model.size_bytes}"
+        if reply.update is not None and reply.update.size_bytes > self.model.index.size_bytes + _SLACK_BYTES:
+            return f"it has {reply.update.size_bytes} bytes, and the model {self.model.index.size_bytes}"
         if reply.base != self.base:
             return f"it started from model {reply.base[:12]} instead of {self.base[:12]}"
         if reply.plan_hash != self.plan_hash:
@@ -95,12 +95,15 @@ class Gate:
         return (self.arguments.epochs or 0) * samples_train
 
     def _misfit(self, update: TensorIndex) -> str | None:
-        missing, extra = self.model.keys() - update.keys(), update.keys() - self.model.keys()
+        model = self.model.index
+        if update is model:
+            return None
+        missing, extra = model.keys() - update.keys(), update.keys() - model.keys()
         if missing:
             return f"it lacks {_some(missing)}"
         if extra:
             return f"the model has no {_some(extra)}"
-        for name, entry in self.model.items():
+        for name, entry in model.items():
             if update[name].shape != entry.shape:
                 return f"{name} has the shape {update[name].shape} instead of {entry.shape}"
             if update[name].dtype != entry.dtype:

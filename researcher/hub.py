@@ -187,7 +187,9 @@ class Hub:
         Raises:
             PayloadMissingError: If it is in neither place.
         """
-        if not store.has(sha256):
+        if store.has(sha256):
+            self.discard(sha256)
+        else:
             store.add(self._incoming.path(sha256))
 
     def confirm(self, sha256: Digest, sender: PartyId) -> None:

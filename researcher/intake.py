@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from common.errors import UpdateRefusedError
 from common.ids import Digest, TaskId
 from common.mailbox import Mail
 from common.messages import TaskFailed, TrainReply
-from common.payload.header import read_header
 from researcher import round as rounds
+from researcher.blocks import BlockFile, Layout
 from researcher.gate import Gate
 from researcher.history import NodeRecord
 from researcher.ledger import Outcome
-from researcher.monitoring.events import UpdateArrived
+from researcher.monitoring.events import Event, UpdateArrived
 from researcher.order import Desk, RoundOrder
 
 log = logging.getLogger(__name__)
 
 
 class Intake:
-    """The answers to one round. Used by the thread that runs the experiment, inside a transaction of the ledger.
+    """The answers to one round. Used by the thread that runs the experiment.
 
-    What must wait until the ledger is on disk, acknowledgements above all, goes into `after_commit`.
+    What is to be remembered is gathered until `commit` writes all of it at once and then does what had to wait for that:
+    acknowledges messages above all.
     """
 
     def __init__(self, desk: Desk, order: RoundOrder, machine: rounds.RoundMachine, opened_at: float) -> None:
@@ -33,14 +37,39 @@ class Intake:
         self._opened_at = opened_at
         self._gate = Gate(
             base=order.base,
-            model=read_header(desk.store.path(order.base)),
+            model=_layout(desk.store.path(order.base)),
             plan_hash=order.plan_hash,
             arguments=order.training_args,
             train=order.kind == "train",
         )
         self._tasks: dict[TaskId, rounds.SendTask] = {}
         self._arriving: dict[Digest, list[tuple[Mail, TrainReply]]] = {}
-        self.after_commit: list[Callable[[], object]] = []
+        self._writes: list[Callable[[], object]] = []
+        self._afterwards: list[Callable[[], object]] = []
+
+    @property
+    def pending(self) -> bool:
+        """Tell whether there is something to commit."""
+        return bool(self._writes or self._afterwards)
+
+    def commit(self, *more: Callable[[], object]) -> None:
+        """Write everything that was gathered, and `more`, in one transaction; then acknowledge.
+
+        Raises:
+            StorageError: If the disk does not take it; nothing was written or acknowledged then.
+        """
+        writes, self._writes = self._writes, []
+        if writes or more:
+            with self._desk.ledger.together():
+                for write in (*writes, *more):
+                    write()
+        afterwards, self._afterwards = self._afterwards, []
+        for step in afterwards:
+            step()
+
+    def tell(self, event: Event) -> None:
+        """Tell observers of an event once it is on disk."""
+        self._afterwards.append(partial(self._desk.notify, event))
 
     def know(self, task: rounds.SendTask) -> None:
         """Learn who is asked for a task."""
@@ -89,7 +118,7 @@ class Intake:
         """Take in that a task came to nothing; return what the machine should know."""
         if self._stray(mail, message):
             return None
-        self.after_commit.append(mail.ack)
+        self._afterwards.append(mail.ack)
         if not self._machine.admits(message.task_id):
             return None
         reason = f"{message.code}: {message.text}"
@@ -98,7 +127,7 @@ class Intake:
     def fail(self, task: TaskId, reason: str, *, code: str, final: bool) -> rounds.TaskFailed:
         """Account for a task that came to nothing."""
         now = self._desk.clock.now()
-        self._desk.ledger.settle_task(task, "failed", now, reason=reason, code=code, final=final)
+        self._settle(task, "failed", now, reason=reason, code=code, final=final)
         return rounds.TaskFailed(task, reason, final=final, at=now)
 
     def close(self) -> None:
@@ -114,46 +143,48 @@ class Intake:
         asked = self._tasks.get(message.task_id)
         if asked is not None and asked.node == message.sender:
             return False
-        account_stray(self._desk, mail)
-        self.after_commit.append(mail.ack)
+        self._writes.append(partial(account_stray, self._desk, mail))
+        self._afterwards.append(mail.ack)
         return True
 
-    def _check(self, mail: Mail, reply: TrainReply, digest: Digest) -> rounds.Event | None:
+    def _check(self, mail: Mail, reply: TrainReply, digest: Digest) -> rounds.Event:
         try:
             self._gate.check_tensors(reply, self._desk.store.path(digest))
         except UpdateRefusedError as error:
             return self._refused(mail, reply, error)
         return self._accepted(mail, reply)
 
-    def _accepted(self, mail: Mail, reply: TrainReply) -> rounds.Event | None:
-        if not self._account(mail, reply, Outcome.ACCEPTED):
-            return None
-        now = self._desk.clock.now()
-        self._desk.ledger.settle_task(reply.task_id, "accepted", now)
+    def _accepted(self, mail: Mail, reply: TrainReply) -> rounds.Event:
+        now = self._account(mail, reply, Outcome.ACCEPTED)
+        self._settle(reply.task_id, "accepted", now)
         return rounds.UpdateAccepted(reply.task_id, now)
 
-    def _refused(self, mail: Mail, reply: TrainReply, error: UpdateRefusedError) -> rounds.Event | None:
+    def _refused(self, mail: Mail, reply: TrainReply, error: UpdateRefusedError) -> rounds.Event:
         reason = str(error.facts["reason"])
-        log.warning(
-            "update refused", extra={"action": "update_refused", "node": reply.sender, "reason": reason}
-        )
-        if not self._account(mail, reply, Outcome.REFUSED, reason):
-            return None
-        now = self._desk.clock.now()
+        facts = {"action": "update_refused", "node": reply.sender, "reason": reason}
+        log.warning("update refused", extra=facts)
+        now = self._account(mail, reply, Outcome.REFUSED, reason)
         told = f"{error.code}: update refused, {reason}"
-        self._desk.ledger.settle_task(reply.task_id, "refused", now, reason=told, code=error.code, final=True)
+        self._settle(reply.task_id, "refused", now, reason=told, code=error.code, final=True)
         return rounds.UpdateRefused(reply.task_id, told, now)
 
-    def _account(self, mail: Mail, reply: TrainReply, outcome: Outcome, reason: str | None = None) -> bool:
-        """Write an update into the ledger, and tell whether it is there as `outcome` for the first time."""
+    def _settle(self, task: TaskId, state: str, at: float, **facts: Any) -> None:
+        self._writes.append(partial(self._desk.ledger.settle_task, task, state, at, **facts))
+
+    def _account(self, mail: Mail, reply: TrainReply, outcome: Outcome, reason: str | None = None) -> float:
+        """Gather an update and its acknowledgement; return when it arrived."""
         now = self._desk.clock.now()
-        written = self._desk.ledger.add_update(self._order.experiment, reply, outcome, now, reason=reason)
-        self.after_commit.append(mail.ack)
+        self._writes.append(partial(self._write, reply, outcome, reason, now))
+        self._afterwards.append(mail.ack)
         if reply.update is not None and not reply.update.inline:
-            manifest = reply.update
-            self.after_commit.append(lambda: self._desk.hub.confirm(manifest.sha256, reply.sender))
+            self._afterwards.append(partial(self._desk.hub.confirm, reply.update.sha256, reply.sender))
+        return now
+
+    def _write(self, reply: TrainReply, outcome: Outcome, reason: str | None, now: float) -> None:
+        ledger = self._desk.ledger
+        written = ledger.add_update(self._order.experiment, reply, outcome, now, reason=reason)
         if written is None:
-            return False
+            return  # it came twice
         record = NodeRecord(
             node=reply.sender,
             outcome=written,
@@ -168,8 +199,7 @@ class Intake:
             validations=reply.validations,
             timings=reply.timings,
         )
-        self.after_commit.append(lambda: self._desk.notify(UpdateArrived(reply.round, record)))
-        return written is outcome
+        self.tell(UpdateArrived(reply.round, record))
 
 
 def account_stray(desk: Desk, mail: Mail) -> None:
@@ -181,3 +211,8 @@ def account_stray(desk: Desk, mail: Mail) -> None:
             desk.ledger.add_update(message.experiment_id, message, Outcome.LATE, desk.clock.now())
             return
     log.info("stray answer", extra={"action": "stray_answer", "node": message.sender, "kind": message.kind})
+
+
+def _layout(path: Path) -> Layout:
+    with BlockFile(path) as model:
+        return model.layout

@@ -16,29 +16,55 @@ _TOP: Final = 52
 _BOTTOM: Final = 48
 _LABEL_GAP: Final = 15.0
 _MOST_TICKS: Final = 6
+_LEAST_SPAN: Final = 1e-6
+"""An axis shows no smaller differences than this share of its values."""
 
-_STYLE: Final = """
-.wc { --paper: #fff; --ink: #1d2430; --soft: #5b6573; --rule: #e3e6eb;
-      --s0: #2563c9; --s1: #b8520a; --s2: #0b7a5c; --s3: #a12d8a; }
-@media (prefers-color-scheme: dark) {
-  .wc { --paper: #14181f; --ink: #e8ebf0; --soft: #9aa4b2; --rule: #2b323d;
-        --s0: #7db0ff; --s1: #ffa766; --s2: #4fd1a8; --s3: #f090da; }
-}
-.wc text { font: 12px system-ui, sans-serif; fill: var(--soft); }
-.wc .title { font-size: 15px; font-weight: 600; fill: var(--ink); }
-.wc .rule { stroke: var(--rule); }
-.wc .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; stroke-linecap: round; }
-.wc .mean { stroke: var(--ink); stroke-width: 3; }
-.wc .name { font-weight: 600; }
-""".strip()
+_LIGHT: Final = ("#2563c9", "#b8520a", "#0b7a5c", "#a12d8a")
+_DARK: Final = ("#7db0ff", "#ffa766", "#4fd1a8", "#f090da")
+_INK: Final = "#1d2430"
+
+_DARK_INK: Final = "#e8ebf0"
+
+# Light colours are attributes and dark ones a style sheet: viewers that know little of CSS show the light picture.
+_STYLE: Final = "\n".join(
+    [
+        ".wc text { font-family: system-ui, sans-serif; font-size: 12px; }",
+        ".wc .title { font-size: 15px; font-weight: 600; }",
+        ".wc .name { font-weight: 600; }",
+        "@media (prefers-color-scheme: dark) {",
+        "  .wc .paper { fill: #14181f; } .wc .soft { fill: #9aa4b2; } .wc .rule { stroke: #2b323d; }",
+        f"  .wc .title, .wc .name.mean {{ fill: {_DARK_INK}; }} .wc .line.mean {{ stroke: {_DARK_INK}; }}",
+        *(
+            f"  .wc .name.c{number} {{ fill: {colour}; }} .wc .line.c{number} {{ stroke: {colour}; }}"
+            for number, colour in enumerate(_DARK)
+        ),
+        "}",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a chart: a name and a value for each round; None where there is none."""
+    """One line of a chart.
+
+    Attributes:
+        name: What it is of.
+        values: One for each round; None where there is none.
+        kind: The class of its elements.
+        colour: On light backgrounds.
+        width: Of the stroke.
+    """
 
     name: str
     values: Sequence[float | None]
+    kind: str = "mean"
+    colour: str = _INK
+    width: float = 3.0
+
+    @property
+    def end(self) -> float | None:
+        """Return the last value."""
+        return next((value for value in reversed(self.values) if value is not None), None)
 
 
 def loss_chart(losses: Mapping[str, Sequence[float | None]], mean: Sequence[float | None]) -> str:
@@ -46,31 +72,62 @@ def loss_chart(losses: Mapping[str, Sequence[float | None]], mean: Sequence[floa
 
     The same numbers give the same bytes. All names are escaped; the picture holds no script and loads nothing.
     """
-    lines = [Line(name, values) for name, values in losses.items()]
-    everything = [*lines, Line("mean", mean)]
-    known = [value for line in everything for value in line.values if value is not None]
-    low, high, ticks = _scale(min(known, default=0.0), max(known, default=1.0))
-    rounds = max((len(line.values) for line in everything), default=0)
-    frame = _Frame(rounds, low, high)
+    colours = [(f"c{number}", colour) for number, colour in enumerate(_LIGHT)]
+    lines = [
+        Line(name, values, *colours[number % len(colours)], width=1.8)
+        for number, (name, values) in enumerate(losses.items())
+    ]
+    lines.append(Line("mean", mean))
+    known = [value for line in lines for value in line.values if value is not None]
+    scale = _Scale.around(min(known, default=0.0), max(known, default=1.0))
+    rounds = max(len(line.values) for line in lines)
+    frame = _Frame(rounds, scale)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="wc" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         'aria-labelledby="wc-title wc-text">',
         '<title id="wc-title">Training loss over the rounds</title>',
-        f'<desc id="wc-text">{escape(_described(everything))}</desc>',
-        f"<style>{_STYLE}</style>",
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" rx="8" fill="var(--paper)"/>',
-        f'<text class="title" x="{_LEFT}" y="28">Training loss at each node, and their mean</text>',
-        *(frame.rule(tick) for tick in ticks),
-        *(frame.round_mark(number) for number in _marked_rounds(rounds)),
-        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2:g}" y="{_HEIGHT - 12}" text-anchor="middle">round</text>',
+        f'<desc id="wc-text">{escape(_described(lines))}</desc>',
+        f"<style>\n{_STYLE}\n</style>",
+        f'<rect class="paper" width="{_WIDTH}" height="{_HEIGHT}" rx="8" fill="#ffffff"/>',
+        f'<text class="title" x="{_LEFT}" y="28" fill="{_INK}">Training loss at each node, and their mean</text>',
+        *(frame.rule(tick) for tick in scale.ticks),
+        *(frame.round_mark(number) for number in range(1, rounds + 1, max(1, math.ceil(rounds / 15)))),
+        frame.soft("round", (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 12, "middle"),
+        *(frame.path(line) for line in lines),
+        *frame.names(lines),
+        "</svg>\n",
     ]
-    strokes = [f'class="line" stroke="var(--s{number % 4})"' for number in range(len(lines))]
-    fills = [f"var(--s{number % 4})" for number in range(len(lines))]
-    for line, stroke in zip(everything, [*strokes, 'class="line mean"'], strict=True):
-        parts.append(frame.path(line, stroke))
-    parts += frame.names(everything, [*fills, "var(--ink)"])
-    parts.append("</svg>\n")
     return "\n".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """An axis whose ticks are round numbers."""
+
+    step: float
+    first: int
+    last: int
+
+    @classmethod
+    def around(cls, low: float, high: float) -> _Scale:
+        span = max(high - low, _LEAST_SPAN * max(1.0, abs(high)))
+        unit = 10.0 ** math.floor(math.log10(span / _MOST_TICKS))
+        step = next(
+            unit * factor for factor in (1, 2, 5, 10, 20) if span / (unit * factor) <= _MOST_TICKS - 1
+        )
+        first = math.floor(low / step)
+        return cls(step, first, max(math.ceil(high / step), first + 1))
+
+    @property
+    def ticks(self) -> list[float]:
+        return [index * self.step for index in range(self.first, self.last + 1)]
+
+    def share(self, value: float) -> float:
+        """Return where a value is, from 0 to 1."""
+        return (value / self.step - self.first) / (self.last - self.first)
+
+    def written(self, value: float) -> str:
+        return f"{value:.{max(0, -math.floor(math.log10(self.step)))}f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,28 +135,28 @@ class _Frame:
     """Where a round and a value are in the picture."""
 
     rounds: int
-    low: float
-    high: float
+    scale: _Scale
 
     def x(self, number: int) -> float:
-        steps = max(self.rounds - 1, 1)
-        return _LEFT + (number - 1) / steps * (_WIDTH - _LEFT - _RIGHT)
+        return _LEFT + (number - 1) / max(self.rounds - 1, 1) * (_WIDTH - _LEFT - _RIGHT)
 
     def y(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
+        return _HEIGHT - _BOTTOM - self.scale.share(value) * (_HEIGHT - _TOP - _BOTTOM)
 
-    def rule(self, value: float) -> str:
-        y = f"{self.y(value):.1f}"
+    def soft(self, text: str, x: float, y: float, anchor: str) -> str:
         return (
-            f'<line class="rule" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>'
-            f'<text x="{_LEFT - 10}" y="{y}" dy="4" text-anchor="end">{value:.10g}</text>'
+            f'<text class="soft" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#5b6573">{text}</text>'
         )
 
-    def round_mark(self, number: int) -> str:
-        return f'<text x="{self.x(number):.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{number}</text>'
+    def rule(self, value: float) -> str:
+        y = self.y(value)
+        line = f'<line class="rule" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e3e6eb"/>'
+        return line + self.soft(self.scale.written(value), _LEFT - 10, y + 4, "end")
 
-    def path(self, line: Line, stroke: str) -> str:
+    def round_mark(self, number: int) -> str:
+        return self.soft(str(number), self.x(number), _HEIGHT - _BOTTOM + 18, "middle")
+
+    def path(self, line: Line) -> str:
         """Return one line, with gaps where values are missing; a lonely value becomes a dot."""
         steps: list[str] = []
         before: float | None = None
@@ -108,22 +165,18 @@ class _Frame:
                 at = f"{self.x(number):.1f} {self.y(value):.1f}"
                 steps.append(f"L{at}" if before is not None else f"M{at}h0")
             before = value
-        return f'<path {stroke} d="{"".join(steps)}"/>' if steps else ""
+        style = f'fill="none" stroke="{line.colour}" stroke-width="{line.width}" stroke-linejoin="round" stroke-linecap="round"'
+        return f'<path class="line {line.kind}" {style} d="{"".join(steps)}"/>' if steps else ""
 
-    def names(self, lines: Sequence[Line], fills: Sequence[str]) -> list[str]:
+    def names(self, lines: Sequence[Line]) -> list[str]:
         """Return the name of each line beside its end, moved apart where they would touch."""
-        ends = [
-            (self.y(last), line.name, fill)
-            for line, fill in zip(lines, fills, strict=True)
-            if (last := next((value for value in reversed(line.values) if value is not None), None))
-            is not None
-        ]
-        ends.sort()
-        places = _apart([y for y, _, _ in ends], _LABEL_GAP)
-        x = _WIDTH - _RIGHT + 10
+        ends = [(self.y(line.end), line) for line in lines if line.end is not None]
+        ends.sort(key=lambda end: end[0])
+        places = _apart([y for y, _ in ends], _LABEL_GAP)
         return [
-            f'<text class="name" x="{x}" y="{place:.1f}" dy="4" style="fill:{fill}">{escape(name)}</text>'
-            for place, (_, name, fill) in zip(places, ends, strict=True)
+            f'<text class="name {line.kind}" x="{_WIDTH - _RIGHT + 10}" y="{place + 4:.1f}" '
+            f'fill="{line.colour}">{escape(line.name)}</text>'
+            for place, (_, line) in zip(places, ends, strict=True)
         ]
 
 
@@ -143,21 +196,6 @@ def _first(group: Sequence[float], gap: float) -> float:
 
 def _last(group: Sequence[float], gap: float) -> float:
     return _first(group, gap) + (len(group) - 1) * gap
-
-
-def _scale(low: float, high: float) -> tuple[float, float, list[float]]:
-    """Return the ends of an axis around these values, and round numbers on it."""
-    span = (high - low) or abs(high) or 1.0
-    unit = 10.0 ** math.floor(math.log10(span / _MOST_TICKS))
-    step = next(unit * factor for factor in (1, 2, 5, 10, 20) if span / (unit * factor) <= _MOST_TICKS - 1)
-    first, last = math.floor(low / step), math.ceil(high / step)
-    last = max(last, first + 1)
-    return first * step, last * step, [round(index * step, 12) for index in range(first, last + 1)]
-
-
-def _marked_rounds(rounds: int) -> list[int]:
-    step = max(1, math.ceil(rounds / 15))
-    return list(range(1, rounds + 1, step))
 
 
 def _described(lines: Sequence[Line]) -> str:

@@ -63,8 +63,8 @@ class Options:
 def run_demo(options: Options, screen: Screen, *, launched_at: float) -> tuple[Results, list[Path]]:
     """Run the demo and write its results into a folder, replacing those of an earlier run.
 
-    However it ends, no process, port or temporary file is left, unless this process is killed with SIGKILL: then the
-    kernel ends its children, and a folder `warren-demo-*` stays in the temporary directory. For the main thread only.
+    However it ends, no process, port or temporary file is left. After SIGKILL its children end too, but a folder
+    `warren-demo-*` stays in the temporary directory. For the main thread only.
 
     Args:
         options: What a person chose.
@@ -119,32 +119,10 @@ class _Run:
         stage.wait_ready()
         place = self._enter(stage, federation, folder / RESEARCHER)
         wait_online(stage, place, list(NAMES))
-        ready_s = time.time() - self._launched_at
+        ready_s = self._since_launch(time.time())
         self._screen.step("all nodes are online")
-        with self._interrupts.held():
-            experiment = self._cleanup.enter_context(self._experiment(place))
-        stage.watch(experiment.cancel)
-        try:
-            experiment.run()
-        except ExperimentCancelledError:
-            stage.check()  # says who ended
-            raise
-        plan = experiment.training_plan()
-        plan.export_model(self._options.out / MODEL)
-        history = experiment.history()
-        return Results(
-            broker=stage.kind,
-            rounds=[_facts(record) for record in history.training],
-            validated={name: node.metrics.get("global_accuracy") for name, node in history[-1].nodes.items()},
-            model=_linear(plan.get_model_params()),
-            plan_hash=approved,
-            clockings=Clockings(
-                ready_s=ready_s,
-                first_round_opened_s=self._since_launch(history[0].opened_at),
-                first_round_closed_s=self._since_launch(history[0].closed_at or history[0].opened_at),
-                total_s=self._since_launch(time.time()),
-            ),
-        )
+        experiment = self._train(place, stage)
+        return self._results(experiment, stage.kind, approved, ready_s)
 
     def _stage(self, federation: Federation) -> Stage:
         """Start the broker that was asked for, or the one in memory when there is no RabbitMQ."""
@@ -190,19 +168,46 @@ class _Run:
             self._cleanup.callback(place.close)
         return place
 
-    def _experiment(self, place: Place) -> Experiment:
+    def _train(self, place: Place, stage: Stage) -> Experiment:
         from deploy.demo.plan import HeartPlan
         from researcher import Experiment, FedAverage
 
-        return Experiment(
-            tags=TAGS,
-            training_plan_class=HeartPlan,
-            training_args=TRAINING_ARGS,
-            round_limit=self._options.rounds,
-            aggregator=FedAverage(),
-            federation=place,
-            observers=self._screen.observers(),
-            name="heart",
+        with self._interrupts.held():
+            experiment = Experiment(
+                tags=TAGS,
+                training_plan_class=HeartPlan,
+                training_args=TRAINING_ARGS,
+                round_limit=self._options.rounds,
+                aggregator=FedAverage(),
+                federation=place,
+                observers=self._screen.observers(),
+                name="heart",
+            )
+            self._cleanup.callback(experiment.close)
+        stage.watch(experiment.cancel)
+        try:
+            experiment.run()
+        except ExperimentCancelledError:
+            stage.check()  # says who ended
+            raise
+        return experiment
+
+    def _results(self, experiment: Experiment, kind: BrokerKind, approved: str, ready_s: float) -> Results:
+        plan, history = experiment.training_plan(), experiment.history()
+        plan.export_model(self._options.out / MODEL)
+        first, last = history[0], history[-1]
+        return Results(
+            broker=kind,
+            rounds=[_facts(record) for record in history.training],
+            validated={name: node.metrics.get("global_accuracy") for name, node in last.nodes.items()},
+            model=_linear(plan.get_model_params()),
+            plan_hash=approved,
+            clockings=Clockings(
+                ready_s=ready_s,
+                first_round_opened_s=self._since_launch(first.opened_at),
+                first_round_closed_s=self._since_launch(first.closed_at or first.opened_at),
+                total_s=self._since_launch(time.time()),
+            ),
         )
 
     def _since_launch(self, unix_time: float) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import site
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -50,10 +52,11 @@ def confine(policy: SandboxPolicy) -> Protections:
         What stands; the walls around files and system calls were tried, not only asked for.
 
     Raises:
-        ProtectionMissingError: If other threads run, if a readable folder contains a hidden one, or if a compulsory wall does not
-            stand.
+        ProtectionMissingError: If other threads run, if Python would import from the scratch folder, if a readable folder contains
+            a hidden one, or if a compulsory wall does not stand.
     """
     _refuse_threads()
+    _refuse_planted_modules(policy.scratch)
     readable = (*python_files(), *policy.read_only)
     _refuse_exposure((*readable, *SYSTEM_FILES, policy.scratch), policy.hidden)
     bounds = policy.limits
@@ -85,11 +88,24 @@ def confine(policy: SandboxPolicy) -> Protections:
 
 
 def _refuse_threads() -> None:
-    if len(os.listdir("/proc/self/task")) > 1:
+    if len(list(Path("/proc/self/task").iterdir())) > 1:
         raise ProtectionMissingError(
             protection="any",
             reason="other threads run already and would stay outside",
             advice="call confine before anything that starts threads is imported",
+        )
+
+
+def _refuse_planted_modules(scratch: Path) -> None:
+    """Insist that Python looks for no module in the scratch folder: what one worker left there would run in the next, outside."""
+    places = [Path(entry) for entry in sys.path if entry == "" or entry.startswith("/")]
+    if site.ENABLE_USER_SITE:
+        places.append(Path(site.getusersitepackages()))
+    if any(place.resolve().is_relative_to(scratch.resolve()) for place in places):
+        raise ProtectionMissingError(
+            protection=ProtectionName.FILES,
+            reason="python imports from the scratch folder",
+            advice="start the worker with the options -P and -s",
         )
 
 

@@ -17,7 +17,7 @@ Argument = int | ctypes.Array[ctypes.c_char] | bytes | None
 
 
 def prctl(option: int, *arguments: Argument) -> int:
-    """Call prctl(2).
+    """Change something about the calling process or thread.
 
     Raises:
         OSError: If the kernel refuses.

@@ -1,10 +1,8 @@
 """Whatever tensors are written, the same are read."""
 
-import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-torch = pytest.importorskip("torch")
 
 from common.payload.header import read_header
 from common.payload.tensors import DTYPES, load_tensors, save_tensors

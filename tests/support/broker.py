@@ -112,18 +112,31 @@ class RunningFederation:
     ) -> pika.BlockingConnection:
         """Open a bare AMQP connection, as a party that plays by no rules would; the caller closes it."""
         kit = self.kit(party)
+        context = context or kit.ssl_context()
+        lines, wrap = [], context.wrap_socket
+
+        def remember(*args: Any, **options: Any) -> ssl.SSLSocket:
+            lines.append(wrap(*args, **options))
+            return lines[-1]
+
+        context.wrap_socket = remember  # type: ignore[method-assign]
         parameters = pika.ConnectionParameters(
             host=kit.connection.host,
             port=kit.connection.port,
             virtual_host=vhost or self.vhost,
             credentials=credentials or pika.credentials.ExternalCredentials(),
-            ssl_options=pika.SSLOptions(context or kit.ssl_context(), kit.connection.server_name),
+            ssl_options=pika.SSLOptions(context, kit.connection.server_name),
             connection_attempts=1,
             blocked_connection_timeout=30,
             socket_timeout=10,
             stack_timeout=15,
         )
-        return pika.BlockingConnection(parameters)
+        try:
+            return pika.BlockingConnection(parameters)
+        except BaseException:
+            for line in lines:
+                line.close()  # pika forgets to
+            raise
 
     def depth(self, queue: str | Inbox) -> int:
         """Return how many messages wait in a queue now, unacknowledged ones not counted."""

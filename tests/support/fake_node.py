@@ -44,8 +44,10 @@ from common.messages import (
     Validation,
 )
 from common.payload.store import PayloadStore
+from common.security.sealing import Sealer
 from common.settings import Role
 from common.transport.memory import MemoryBroker
+from researcher import Federation
 from tests.support.parties import make_identities, make_roster
 
 DEADLINE_S = 30.0
@@ -134,8 +136,6 @@ class Trial:
         self.nodes: dict[str, FakeNode] = {}
 
     def mailbox(self, party: str) -> Mailbox:
-        from common.security.sealing import Sealer
-
         transport = self.broker.transport(PartyId(party))
         return Mailbox(transport, Sealer(self.identities[party], self.roster), self.roster, self.roles[party])
 
@@ -147,6 +147,28 @@ class Trial:
     def close(self) -> None:
         for node in self.nodes.values():
             node.close()
+
+
+class Place(Federation):
+    """The researcher's place in a trial."""
+
+    def __init__(self, trial: Trial, home: Path, **options: object) -> None:
+        super().__init__(trial.mailbox("lab"), home, **options)
+        self._trial = trial
+
+    def settle(self) -> None:
+        """Wait until the nodes that run are online, and those that do not are known to be offline."""
+        self.wait_for(list(self._trial.nodes), DEADLINE_S)
+        for name in self.members:
+            if name not in self._trial.nodes and self.hub.statuses()[name].online is not False:
+                self._say_gone(name)
+
+    def _say_gone(self, name: PartyId) -> None:
+        mailbox = self._trial.mailbox(name)
+        mailbox.start(lambda mail: None)
+        mailbox.send(NodePresence(sender=name, recipients=(self.party,), info=INFO, leaving=True))
+        assert self.hub.wait(lambda statuses: statuses[name].online is False, DEADLINE_S)
+        mailbox.close()
 
 
 class FakeNode:

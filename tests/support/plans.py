@@ -17,6 +17,8 @@ from common.training_plans.source import load_plan, plan_hash, plan_source
 
 COLUMNS = ["a", "b", "c"]
 
+torch.set_num_threads(1)  # threads wait for each other at every tiny step, long on a busy machine
+
 
 class LogisticPlan(TorchTrainingPlan):
     """Logistic regression on three columns."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pika
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika.adapters.utils import connection_workflow as workflow
 
@@ -60,6 +60,7 @@ def connection(port: int = 5671, **timeouts: float) -> Connection:
 # --- pauses
 
 
+@settings(deadline=None)
 @given(first=st.floats(0.01, 10), longest=st.floats(0.01, 100), seed=st.integers(), tries=st.integers(1, 200))
 def test_pauses_grow_to_the_limit_and_never_beyond(
     first: float, longest: float, seed: int, tries: int
@@ -228,6 +229,7 @@ def test_a_broadcast_is_one_publish(publisher: Publisher) -> None:
     assert ("lab", 2) == (properties.user_id, properties.delivery_mode)
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_confirms_in_any_order_and_of_several_at_once_end_each_publish_once(data: st.DataObject) -> None:
     publisher = Publisher(LAB, lambda _detail: None)

@@ -10,9 +10,9 @@ import torch
 from common.errors import UpdateRefusedError
 from common.ids import derived_uuid
 from common.messages import PayloadManifest, TaskTimings, TrainReply
-from common.payload.header import read_header
 from common.payload.tensors import save_tensors
 from common.training_args import TrainingArgs
+from researcher.blocks import BlockFile
 from researcher.gate import Gate
 from tests.support.fake_node import dataset
 
@@ -21,10 +21,15 @@ DATA = dataset("north", samples=100)
 BASE, PLAN = "a" * 64, "b" * 64
 
 
+def layout(path):
+    with BlockFile(path) as file:
+        return file.layout
+
+
 @pytest.fixture
 def gate(tmp_path):
     save_tensors(tmp_path / "base", MODEL)
-    return Gate(BASE, read_header(tmp_path / "base"), PLAN, TrainingArgs(epochs=2))
+    return Gate(BASE, layout(tmp_path / "base"), PLAN, TrainingArgs(epochs=2))
 
 
 def reply(**changes):
@@ -76,7 +81,7 @@ def test_an_update_that_does_not_fit_is_refused_by_name(gate, tmp_path, tensors,
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_numbers_that_are_not_finite_are_found_in_every_dtype(tmp_path, dtype):
     save_tensors(tmp_path / "base", {"w": torch.zeros(4, dtype=dtype)})
-    gate = Gate(BASE, read_header(tmp_path / "base"), PLAN, TrainingArgs(epochs=1))
+    gate = Gate(BASE, layout(tmp_path / "base"), PLAN, TrainingArgs(epochs=1))
     save_tensors(tmp_path / "sound", {"w": torch.tensor([1.0, -2.0, 3e4, 0.0], dtype=dtype)})
     save_tensors(tmp_path / "broken", {"w": torch.tensor([1.0, math.inf, 0.0, 0.0], dtype=dtype)})
 

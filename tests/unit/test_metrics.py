@@ -2,9 +2,7 @@
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
-sklearn = pytest.importorskip("sklearn.metrics")
+from sklearn import metrics as sklearn
 
 from common.errors import InvalidArgumentsError
 from common.training_plans.metrics import compute, fits

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch")
-
 from common.errors import PlanContractError, PlanFailedError, PlanHashError, PlanSourceError
 from common.limits import PLAN_SOURCE_BYTES
 from common.training_plans import TorchTrainingPlan, TrainingPlan

@@ -54,7 +54,7 @@ class Encoding:
                 f"{text!r} is not raw, fp16, bf16, int8 or, for instance, topk:0.01, with or without +zstd"
             )
         name, _, fraction = found[1].partition(":")
-        return cls(cast(EncodingName, name), float(fraction) if fraction else None, found[2] is not None)
+        return cls(cast("EncodingName", name), float(fraction) if fraction else None, found[2] is not None)
 
     def __str__(self) -> str:
         return self.form + ("+zstd" if self.zstd else "")

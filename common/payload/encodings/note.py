@@ -69,7 +69,12 @@ def read_note(index: TensorIndex) -> EncodingNote | None:
 def decoded_kinds(index: TensorIndex, note: EncodingNote | None, base: TensorIndex | None) -> dict[str, Kind]:
     """Return dtype and shape of each tensor that an encoded file stands for.
 
-    Nothing is allocated: an encoded tensor has the shape that the global model has, or that its part has.
+    Nothing is allocated: a change has the shape that the global model has, a value has that of its part.
+
+    Args:
+        index: What the file holds.
+        note: Its note.
+        base: The global model, if the file holds changes.
 
     Raises:
         InvalidTensorsError: If parts are missing, superfluous, or of another dtype or shape than they must be, or if what
@@ -79,12 +84,12 @@ def decoded_kinds(index: TensorIndex, note: EncodingNote | None, base: TensorInd
     if note is None:
         return rest
     kinds: dict[str, Kind] = {}
+    numbers = next(iter(note.form.kinds((), 1)))  # the part that has as many elements as the tensor, if values are encoded
     for name, dtype in note.dtypes.items():
-        original = base if note.of == "change" else index
-        if original is None or name not in original:
+        entry = base.get(name) if base is not None else index.get(name + numbers)
+        if entry is None:
             raise InvalidTensorsError(reason=f"there is no tensor {name!r} that it could be about")
-        entry = original[name]
-        if note.of == "change" and entry.dtype != dtype:
+        if base is not None and entry.dtype != dtype:
             raise InvalidTensorsError(reason=f"tensor {name!r} is {entry.dtype} and was encoded as {dtype}")
         for suffix, kind in note.form.kinds(entry.shape, entry.elements).items():
             if rest.pop(name + suffix, None) != kind:

@@ -1,0 +1,1 @@
+"""Measure Warren; `make bench` prints the figures. Nothing here passes or fails."""

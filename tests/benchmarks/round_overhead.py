@@ -1,0 +1,72 @@
+"""What a round costs beyond the training itself: a model of 1,000 parameters, a plan that only adds one."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from common.training_plans.source import plan_source
+from researcher import Experiment, FedAverage
+from tests.benchmarks.add_one import AddOne
+from tests.benchmarks.processes import cpu_between, peaks, snapshot
+from tests.support.world import TAG, World
+
+TABLE = "x,y\n" + "".join(f"{row},{row % 2}\n" for row in range(16))
+WARM_UP = 3
+
+
+def measure(nodes: int, rounds: int, *, parameters: int = 1000) -> dict[str, Any]:
+    """Run so many rounds at so many nodes and return the figures."""
+    names = [f"node{number}" for number in range(nodes)]
+    with tempfile.TemporaryDirectory(prefix="warren-bench-") as folder:
+        world = World(Path(folder), names, table=TABLE, plan=plan_source(AddOne), plan_name="AddOne")
+        launched = time.time()
+        with world, world.start().enter() as place:
+            experiment = Experiment(
+                tags=[TAG],
+                training_plan_class=AddOne,
+                training_args={"num_updates": 1},
+                model_args={"parameters": parameters},
+                round_limit=WARM_UP + rounds + 1,  # it goes on: the workers stay
+                aggregator=FedAverage(),
+                federation=place,
+                observers=(),
+            )
+            experiment.run(WARM_UP)
+            before, started = snapshot(), time.perf_counter()
+            experiment.run(rounds)
+            wall = time.perf_counter() - started
+            after = snapshot()
+            records = experiment.history().training
+            experiment.close()
+    cpu = {kind: seconds / rounds * 1000 for kind, seconds in cpu_between(before, after).items()}
+    times = sorted((record.duration_s or 0.0) * 1000 for record in records[WARM_UP:])
+    return {
+        "nodes": nodes,
+        "rounds": rounds,
+        "round_ms": {
+            "median": statistics.median(times),
+            "p90": times[int(0.9 * len(times))],
+            "between_starts": wall / rounds * 1000,
+        },
+        "cpu_ms_per_round": {"all": sum(cpu.values()), **cpu},
+        "peak_rss_mb": peaks(after),
+        "steps_ms": {
+            step: statistics.median(record.timings.get(step, 0.0) for record in records[WARM_UP:]) * 1000
+            for step in ("broadcast_s", "collect_s", "aggregate_s", "save_s")
+        },
+        "node_steps_ms": {
+            step: statistics.median(
+                getattr(node.timings, step) for record in records[WARM_UP:] for node in record.nodes.values() if node.timings
+            )
+            * 1000
+            for step in ("waited_s", "loaded_s", "trained_s", "saved_s")
+        },
+        "first_round_s": {
+            "opened": records[0].opened_at - launched,
+            "closed": (records[0].closed_at or 0.0) - launched,
+        },
+    }

@@ -1,0 +1,61 @@
+"""Make tasks for workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from common.ids import DatasetId, ExperimentId, PartyId, RunId, TaskId, new_uuid
+from common.training_args import TrainingArgs
+from common.training_plans import TorchTrainingPlan
+from common.training_plans.source import plan_hash, plan_source
+from node.worker.protocol import DatasetSource, RunTask
+from tests.support.plans import LogisticPlan, loaded, write_table
+
+EXPERIMENT = ExperimentId("01900000-0000-7000-8000-000000000001")
+RUN = RunId("01900000-0000-7000-8000-000000000002")
+DATASET = DatasetId("01900000-0000-7000-8000-000000000003")
+
+
+class Desk:
+    """The folder of a worker, with a plan, a model and a table in it."""
+
+    def __init__(
+        self, folder: Path, plan: type[TorchTrainingPlan] | str = LogisticPlan, *, rows: int = 40
+    ) -> None:
+        self.folder = folder
+        self.source = plan if isinstance(plan, str) else plan_source(plan)
+        self.name = "Plan" if isinstance(plan, str) else plan.__name__
+        self.plan = folder / f"{plan_hash(self.source)[:8]}.py"
+        self.plan.write_text(self.source)
+        self.model = folder / "model.safetensors"
+        self.update = folder / "update.safetensors"
+        self.table = write_table(folder / "table.csv", rows=rows)
+
+    def write_model(self, **model_args: Any) -> None:
+        """Write the first global model."""
+        made = loaded(self.source, self.name)()
+        made.prepare(model_args=model_args, training_args=TrainingArgs(num_updates=1, random_seed=3))
+        made.export_model(self.model)
+
+    def task(self, *, args: dict[str, Any] | None = None, **changed: Any) -> RunTask:
+        """Return a task of five updates, or one with other training arguments or fields."""
+        fields: dict[str, Any] = {
+            "task_id": TaskId(new_uuid()),
+            "experiment_id": EXPERIMENT,
+            "run_id": RUN,
+            "round": 0,
+            "node_id": PartyId("north"),
+            "seed": 11,
+            "plan_path": str(self.plan),
+            "plan_name": self.name,
+            "plan_hash": plan_hash(self.source),
+            "model_args": {},
+            "training_args": TrainingArgs.of({"num_updates": 5, "random_seed": 3} | (args or {})),
+            "dataset": DatasetSource(
+                dataset_id=DATASET, data_type="tabular", path=str(self.table), parameters={}
+            ),
+            "model_path": str(self.model),
+            "update_path": str(self.update),
+        }
+        return RunTask(**(fields | changed))

@@ -1,0 +1,275 @@
+"""A worker does the tasks of a run, warm and reproducibly."""
+
+import hashlib
+
+import pytest
+import torch
+
+from common.errors import (
+    DataFileGoneError,
+    InvalidTensorsError,
+    MissingValuesError,
+    ModelMismatchError,
+    PlanContractError,
+    PlanFailedError,
+    PlanHashError,
+    UnknownColumnError,
+)
+from common.payload.tensors import load_tensors, save_tensors
+from node.worker.protocol import LOSS_POINTS, DatasetSource
+from node.worker.session import Session
+from tests.support.tasks import DATASET, Desk
+
+
+@pytest.fixture
+def desk(tmp_path):
+    made = Desk(tmp_path)
+    made.write_model()
+    return made
+
+
+def run(desk, session=None, **task):
+    """Run one task and return what came of it, with the progress that was reported."""
+    progress = []
+    done = (session or Session()).run(desk.task(**task), progress.append)
+    return done, progress
+
+
+def weights(desk):
+    return {name: value.tolist() for name, value in load_tensors(desk.update).items()}
+
+
+def test_a_task_trains_the_model_and_tells_what_it_took(desk):
+    done, _ = run(desk, args={"log_interval": 2})
+
+    content = desk.update.read_bytes()
+    assert (done.update_sha256, done.update_size) == (hashlib.sha256(content).hexdigest(), len(content))
+    assert (done.samples_seen, done.samples_train, done.samples_test) == (40, 40, 0)
+    assert [(point.iteration, point.samples) for point in done.losses] == [(2, 16), (4, 32), (5, 40)]
+    assert load_tensors(desk.update).keys() == load_tensors(desk.model).keys()
+    assert weights(desk) != {name: value.tolist() for name, value in load_tensors(desk.model).items()}
+    assert done.validations == ()
+
+
+def test_a_warm_worker_gives_bit_for_bit_what_a_fresh_one_gives(desk):
+    session = Session()
+    run(desk, session, seed=1)
+    run(desk, session, seed=2, args={"num_updates": 3})
+    warm, _ = run(desk, session)
+    fresh, _ = run(desk)
+
+    assert warm.update_sha256 == fresh.update_sha256
+
+
+@pytest.mark.parametrize("changed", [{"seed": 12}, {"node_id": "south"}])
+def test_another_seed_or_node_gives_another_stream(desk, changed):
+    assert run(desk)[0].update_sha256 != run(desk, **changed)[0].update_sha256
+
+
+def test_data_and_plan_are_read_once(desk):
+    session = Session()
+    first, _ = run(desk, session)
+    desk.table.unlink()
+    desk.plan.unlink()
+
+    assert run(desk, session)[0].update_sha256 == first.update_sha256
+
+
+def test_a_failure_leaves_nothing_warm_behind(desk):
+    session = Session()
+    run(desk, session)
+    model = desk.model.read_bytes()
+    desk.model.write_bytes(b"nothing")
+    with pytest.raises(InvalidTensorsError):
+        run(desk, session)
+    desk.model.write_bytes(model)
+    desk.table.unlink()
+
+    with pytest.raises(DataFileGoneError):
+        run(desk, session)
+
+
+@pytest.mark.parametrize(
+    ("columns", "error"),
+    [("a,b,z,y,split", UnknownColumnError), ("a,b,c,y,split\n,1,1,1,train", MissingValuesError)],
+)
+def test_other_data_are_read_again(desk, columns, error):
+    session = Session()
+    run(desk, session)
+    other = desk.folder / "other.csv"
+    other.write_text(desk.table.read_text().replace("a,b,c,y,split", columns))
+    source = DatasetSource(dataset_id=DATASET, data_type="tabular", path=str(other), parameters={})
+
+    with pytest.raises(error):
+        run(desk, session, dataset=source)
+
+
+def test_both_models_are_validated_on_the_test_part_when_asked(desk):
+    args = {
+        "test_ratio": 0.25,
+        "test_on_global_updates": True,
+        "test_on_local_updates": True,
+        "num_updates": 50,
+    }
+    done, _ = run(desk, args=args)
+
+    received, trained = done.validations
+    assert (done.samples_train, done.samples_test) == (30, 10)
+    assert [(one.on, one.samples, sorted(one.metrics)) for one in done.validations] == [
+        ("global", 10, ["ACCURACY", "loss"]),
+        ("local", 10, ["ACCURACY", "loss"]),
+    ]
+    assert trained.metrics["loss"] < received.metrics["loss"]
+
+
+def test_the_registered_split_column_decides_what_is_tested(desk):
+    source = DatasetSource(
+        dataset_id=DATASET, data_type="tabular", path=str(desk.table), parameters={"split_column": "split"}
+    )
+    done, _ = run(desk, dataset=source, args={"test_ratio": 0.5})
+
+    assert (done.samples_train, done.samples_test) == (30, 10)
+
+
+def test_validation_alone_writes_no_update(desk):
+    done, _ = run(desk, train=False, args={"test_ratio": 0.5})
+
+    assert [one.on for one in done.validations] == ["global"]
+    assert (done.update_sha256, done.update_size, done.samples_seen, done.losses) == (None, None, 0, ())
+    assert not desk.update.exists()
+
+
+def test_without_a_test_part_nothing_is_validated(desk, caplog):
+    done, _ = run(desk, args={"test_on_local_updates": True})
+
+    assert done.validations == ()
+    assert [record.message for record in caplog.records] == ["nothing to validate on"]
+
+
+def test_parts_on(desk, seed, **args):
+    """Return the validation loss of the global model, which tells test parts apart."""
+    asked = {"test_ratio": 0.25, "test_on_global_updates": True} | args
+    done, _ = run(desk, seed=seed, args=asked)
+    return done.validations[0].metrics["loss"]
+
+
+test_parts_on.__test__ = False
+
+
+def test_the_test_part_is_the_same_in_each_round_unless_it_is_to_be_drawn_again(desk):
+    kept = {test_parts_on(desk, seed) for seed in (1, 2)}
+    drawn = {test_parts_on(desk, seed, shuffle_testing_dataset=True) for seed in (1, 2)}
+
+    assert (len(kept), len(drawn)) == (1, 2)
+    assert test_parts_on(desk, 1, random_seed=4) not in kept
+
+
+def test_a_long_curve_is_thinned_and_its_end_kept(desk):
+    done, progress = run(desk, args={"num_updates": 2500, "log_interval": 1})
+
+    iterations = [point.iteration for point in done.losses]
+    assert LOSS_POINTS // 2 <= len(iterations) <= LOSS_POINTS
+    assert iterations == sorted(set(iterations))
+    assert iterations[-1] == 2500
+    assert all(one.task_id == done.task_id for one in progress)
+
+
+SLOW = """
+import time
+import torch
+from common.data import DataManager
+from common.training_plans import TorchTrainingPlan
+
+
+class Plan(TorchTrainingPlan):
+    def init_model(self):
+        return torch.nn.Linear(1, 1)
+
+    def training_step(self, data, target):
+        end = time.monotonic() + 0.05
+        while time.monotonic() < end:
+            pass
+        return self.model()(data).mean()
+
+    def training_data(self):
+        return DataManager([(torch.ones(1), torch.ones(1))] * 2)
+"""
+
+
+def test_losses_are_told_while_a_task_takes_long(tmp_path):
+    desk = Desk(tmp_path, SLOW)
+    desk.write_model()
+
+    done, progress = run(desk, args={"num_updates": 10, "log_interval": 1})
+
+    told = [point for one in progress for point in one.losses]
+    assert 1 <= len(progress) <= 3
+    assert tuple(told) == done.losses[: len(told)]
+
+
+FAILING = """
+import torch
+from common.data import DataManager
+from common.datasets import TabularDataset
+from common.training_plans import TorchTrainingPlan
+
+
+class Plan(TorchTrainingPlan):
+    def __init__(self):
+        {init}
+
+    def init_model(self):
+        return torch.nn.Linear(3, 1)
+
+    def training_step(self, data, target):
+        return self.model()(data).mean()
+
+    def training_data(self):
+        {data}
+"""
+
+
+@pytest.mark.parametrize(
+    ("init", "data", "error", "match"),
+    [
+        (
+            "raise KeyError('secret')",
+            "pass",
+            PlanFailedError,
+            "KeyError at line 10 of the plan, in Plan.__init__",
+        ),
+        ("pass", "return {}['secret']", PlanFailedError, "KeyError at line 19 .* Plan.training_data"),
+        ("pass", "return 3", PlanContractError, "training_data returned int, not a DataManager"),
+        (
+            "pass",
+            "return DataManager(TabularDataset('a', 'y', transform=lambda row: row['secret']))",
+            PlanFailedError,
+            "IndexError at line 19 .*<lambda>",
+        ),
+        ("pass", "return DataManager(TabularDataset('z', 'y'))", UnknownColumnError, "no column 'z'"),
+    ],
+)
+def test_mistakes_of_a_plan_are_told_by_line(tmp_path, init, data, error, match):
+    good = Desk(tmp_path, FAILING.format(init="pass", data="pass"))
+    good.write_model()
+    desk = Desk(tmp_path, FAILING.format(init=init, data=data))
+
+    with pytest.raises(error, match=match) as raised:
+        run(desk)
+
+    assert "secret" not in raised.value.public_text
+
+
+def test_a_model_of_another_shape_is_refused_before_training(desk):
+    save_tensors(desk.model, {"weight": torch.zeros(1, 4), "bias": torch.zeros(1)})
+
+    with pytest.raises(ModelMismatchError, match=r"weight is F32 \[1, 4\] and not F32 \[1, 3\]"):
+        run(desk)
+    assert not desk.update.exists()
+
+
+def test_a_plan_that_was_changed_on_disk_does_not_run(desk):
+    desk.plan.write_text(desk.plan.read_text() + "print('changed')\n")
+
+    with pytest.raises(PlanHashError):
+        run(desk)
