@@ -141,8 +141,8 @@ class Campaign:
         for record in open_rounds:
             self._go_on(record)
             validated = record.kind == "validate"
-        while self.round_current < last and not validated:
-            self._drive(self._order(self.round_current + 1, "train", self._sampled(self.round_current + 1)))
+        for round_ in range(self.round_current + 1, 0 if validated else last + 1):
+            self._drive(self._order(round_, "train", self._sampled(round_)))
         if self._settings.training_args.test_on_global_updates and not validated:
             self._validate()
             validated = True

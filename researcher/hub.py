@@ -83,6 +83,7 @@ class Hub:
     def start(self) -> None:
         """Begin to send and receive."""
         self._list_nodes(self._mailbox.roster)
+        self._write_snapshot()
         self._thread.start()
         self._mailbox.start(
             self._receive,

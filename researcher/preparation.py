@@ -38,7 +38,8 @@ def require_approval(federation: Federation, plan_hash: Digest, nodes: Collectio
         PlanNotApprovedError: If some would; names all of them.
     """
     refusing: dict[PlanState, list[str]] = {}
-    for node, reply in federation.plan_status(plan_hash, nodes).items():
+    members = set(nodes) & set(federation.members)  # one that was revoked fails by itself when it is asked
+    for node, reply in federation.plan_status(plan_hash, members).items():
         if not runs(reply):
             refusing.setdefault(reply.state, []).append(node)
     if refusing:

@@ -68,15 +68,15 @@ def confine(policy: SandboxPolicy) -> Protections:
     protections = Protections.collect(
         [
             network,
-            _wall(ProtectionName.OWN_USER, partial(_own_user, policy.user, readable, policy.scratch)),
-            _wall(
-                ProtectionName.THREADS,
-                partial(_threads, bounds.threads, in_namespace=plain and network.active),
-            ),
             _wall(ProtectionName.MEMORY, partial(_bound, limits.limit_memory, bounds.memory_bytes, "bytes")),
             _wall(ProtectionName.CPU_TIME, partial(_bound, limits.limit_cpu, bounds.cpu_s, "s")),
             _wall(
                 ProtectionName.FILE_SIZE, partial(_bound, limits.limit_file_size, bounds.file_bytes, "bytes")
+            ),
+            _wall(ProtectionName.OWN_USER, partial(_own_user, policy.user, readable, policy.scratch)),
+            _wall(
+                ProtectionName.THREADS,
+                partial(_threads, bounds.threads, in_namespace=plain and network.active),
             ),
             _wall(ProtectionName.PRIVILEGES, partial(_privileges, policy.agent_pid)),
             _wall(ProtectionName.FILES, partial(_files, readable, policy.scratch)),

@@ -15,7 +15,7 @@ import torch
 
 from common.errors import PlanFailedError, WarrenError, WorkerFaultError
 from common.ids import TaskId
-from node.worker.protocol import Failed, Ready, RunTask, read_order, write_frame
+from node.worker.protocol import Failed, Ready, read_order, write_frame
 from node.worker.session import Session
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ _LONGEST_DETAIL = 20_000
 
 
 def serve(connection: socket.socket) -> None:
-    """Do tasks until told to stop or until the other side is gone.
+    """Do tasks until the other side is gone.
 
     A task that fails is reported, and the next one starts afresh. Losses of a task that takes long are sent meanwhile.
 
@@ -34,7 +34,7 @@ def serve(connection: socket.socket) -> None:
     _warm_up()
     session = Session()
     write_frame(connection, Ready(torch_version=torch.__version__))
-    while isinstance(order := read_order(connection), RunTask):
+    while (order := read_order(connection)) is not None:
         try:
             done = session.run(order, lambda progress: write_frame(connection, progress))
         except Exception as error:  # noqa: BLE001 - whatever a task meets, the agent is told and decides

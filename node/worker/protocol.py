@@ -40,7 +40,7 @@ class DatasetSource(Part):
 
 
 class RunTask(Part):
-    """Ask the worker for one task."""
+    """Ask the worker for one task; closing the socket asks it to end."""
 
     kind: Literal["run_task"] = "run_task"
     task_id: TaskId
@@ -62,12 +62,6 @@ class RunTask(Part):
     """The global model, safetensors."""
     update_path: str
     """Where to write the trained model; its folder exists."""
-
-
-class Stop(Part):
-    """Ask the worker to end; closing the socket does the same."""
-
-    kind: Literal["stop"] = "stop"
 
 
 class Ready(Part):
@@ -120,14 +114,13 @@ class Failed(Part):
     """Traceback and message text, which may hold values of the data: for the node's own log only."""
 
 
-ToWorker = RunTask | Stop
 FromWorker = Ready | Progress | Done | Failed
 
-_TO_WORKER: Final[TypeAdapter[ToWorker]] = TypeAdapter(Annotated[ToWorker, Field(discriminator="kind")])
+_TO_WORKER: Final[TypeAdapter[RunTask]] = TypeAdapter(RunTask)
 _FROM_WORKER: Final[TypeAdapter[FromWorker]] = TypeAdapter(Annotated[FromWorker, Field(discriminator="kind")])
 
 
-def write_frame(connection: socket.socket, message: ToWorker | FromWorker) -> None:
+def write_frame(connection: socket.socket, message: RunTask | FromWorker) -> None:
     """Send one message, blocking until the system has taken it.
 
     Raises:
@@ -147,7 +140,7 @@ def read_frame(connection: socket.socket) -> FromWorker | None:
     return None if document is None else _decode(_FROM_WORKER, document, "the worker")
 
 
-def read_order(connection: socket.socket) -> ToWorker | None:
+def read_order(connection: socket.socket) -> RunTask | None:
     """Return what the agent asks for next, blocking until it does; none once it is gone.
 
     Raises:

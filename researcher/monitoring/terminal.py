@@ -116,7 +116,8 @@ class TerminalView:
     def _round_ended(self, record: RoundRecord) -> None:
         self._picture.closed += record.state is RoundState.CLOSED and record.kind == "train"
         self._picture.total_s += record.duration_s or 0.0
-        self._picture.loss = mean_loss(record)
+        if record.kind == "train":
+            self._picture.loss = mean_loss(record)
         if self._live is None or record.state is not RoundState.CLOSED:
             self._say(_line(record, self._picture.last))
 
@@ -125,7 +126,8 @@ class TerminalView:
             self._live.stop()
             self._live = None
         loss = "" if self._picture.loss is None else f", loss {self._picture.loss:.4f}"
-        text = f"{self._picture.name}: {event.rounds} rounds in {event.total_s:.2f} s{loss}"
+        rounds = "1 round" if event.rounds == 1 else f"{event.rounds} rounds"
+        text = f"{self._picture.name}: {rounds} in {event.total_s:.2f} s{loss}"
         self._warn(f"{text}; {event.error}") if event.error else self._say(text)
 
     def _draw(self) -> None:

@@ -139,9 +139,7 @@ class Hospital:
             **changes,
         }
 
-    def start(
-        self, source, *, policy, missing=(), facts=None, environment=CLEAN, options=("-P", "-s"), cwd=None
-    ):
+    def start(self, source, *, policy, missing=(), facts=None, environment=CLEAN, through=None):
         order = {
             "uid": self.uid,
             "missing": list(missing),
@@ -149,14 +147,15 @@ class Hospital:
             "source": source,
             "facts": facts or self.facts,
         }
-        command = [sys.executable, *options, str(CHILD), json.dumps(order)]
+        command = [sys.executable, "-P", "-s", str(CHILD), json.dumps(order)]
+        through = through or (with_python_for_all if self.uid is not None else list)
         return subprocess.Popen(
-            command if self.uid is None else with_python_for_all(command),
+            through(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
-            cwd=cwd or self.scratch,
+            cwd=self.scratch,
             start_new_session=True,
             text=True,
         )
@@ -164,7 +163,7 @@ class Hospital:
     def run(self, source, **choices):
         """Return what stands, and what each attack gained or why it did not."""
         with self.start(source, **choices) as child:
-            out, err = child.communicate(timeout=60)
+            out, err = child.communicate(timeout=100)
         assert 0 == child.returncode, f"ended with {child.returncode}: {err}"
         first, *rest = map(json.loads, out.splitlines())
         stands = Protections.model_validate(first["stands"]) if first["stands"] else None
@@ -235,7 +234,7 @@ def attack_hang(facts):
         assert "hanging" == child.stdout.readline().strip()
         os.killpg(child.pid, signal.SIGKILL)
 
-        assert -signal.SIGKILL == child.wait(10)
+        assert -signal.SIGKILL == child.wait(100)
 
 
 @pytest.mark.parametrize("identity", IDENTITIES)
@@ -243,7 +242,7 @@ def test_a_worker_that_burns_processor_time_is_ended_by_the_kernel(hospitals, id
     source = "def attack_burn(facts):\n    while True:\n        pass\n"
     hospital = hospitals(identity)
     with hospital.start(source, policy=hospital.policy(limits={**LIMITS, "cpu_s": 1})) as child:
-        child.communicate(timeout=30)
+        child.communicate(timeout=100)
 
         assert -signal.SIGXCPU == child.returncode
 
@@ -265,7 +264,7 @@ def test_a_worker_ends_with_the_thread_that_started_it(hospitals, identity):
     thread.start()
     thread.join()
     with started[0] as child:
-        child.communicate(timeout=10)
+        child.communicate(timeout=100)
 
         assert -signal.SIGKILL == child.returncode
 
@@ -337,12 +336,11 @@ def test_without_seccomp_the_network_is_empty_all_the_same(outcomes, identity):
     assert stopped <= {name for name, line in lines.items() if line["error"] is not None}
 
 
-def refusal(hospital, **changes):
+def refusal(hospital, *, missing=(), **changes):
     """Return what a worker that should not have run said last."""
-    choices = {name: changes.pop(name) for name in ("options", "missing", "cwd") if name in changes}
     source = "def attack_run(facts):\n    return 'ran'\n"
-    with hospital.start(source, policy=hospital.policy(**changes), **choices) as child:
-        out, err = child.communicate(timeout=30)
+    with hospital.start(source, policy=hospital.policy(**changes), missing=missing) as child:
+        out, err = child.communicate(timeout=100)
     assert "ran" not in out
     assert 1 == child.returncode
     return err.splitlines()[-1]
@@ -391,3 +389,71 @@ confined.main({order!r})
 
     assert 1 == told.returncode
     assert "other threads run already" in told.stderr
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+def test_a_plan_trains_inside(hospitals, identity):
+    source = """
+def attack_train(facts):
+    import polars
+    import torch
+    from safetensors.torch import load_file, save_file
+    from torch.utils.data import DataLoader, TensorDataset
+
+    torch.set_num_threads(2)
+    torch.manual_seed(1)
+    rows = polars.read_csv(facts["dataset"]).to_torch(dtype=polars.Float32)
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    losses = []
+    for _ in range(20):
+        for x, y in DataLoader(TensorDataset(rows[:, :2], rows[:, 2:]), batch_size=16, shuffle=True):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.mse_loss(model(x), y)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    torch.rand(600, 600) @ torch.rand(600, 600)
+    path = facts["scratch"] + "/update.safetensors"
+    save_file(model.state_dict(), path)
+    return sorted(load_file(path)), losses[-1] < losses[0] / 10
+"""
+    hospital = hospitals(identity)
+    hospital.dataset.write_text(
+        "a,b,c\n" + "".join(f"{x},{y},{2 * x - y}\n" for x in range(8) for y in range(8))
+    )
+    limits = {**LIMITS, "memory_bytes": 2**32, "threads": 512, "open_files": 1024}
+    _, lines = hospital.run(
+        source,
+        policy=hospital.policy(limits=limits),
+        environment={**CLEAN, "HOME": str(hospital.scratch), "TMPDIR": str(hospital.scratch)},
+    )
+
+    assert lines["attack_train"]["error"] is None
+    assert "(['bias', 'weight'], True)" == lines["attack_train"]["gained"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may switch users")
+def test_root_can_give_workers_a_user_of_their_own(hospitals):
+    source = """
+import os
+def attack_look(facts):
+    return os.getresuid(), os.getresgid(), os.getgroups()
+def attack_read(facts):
+    return open(facts["dataset"]).read()
+"""
+    hospital = hospitals("root")
+    hospital.dataset.chmod(0o600)
+    hospital.root.chmod(0o755)
+    os.chown(hospital.scratch, NOBODY, NOBODY)
+    policy = hospital.policy(user={"uid": NOBODY, "gid": NOBODY})
+    refused, _ = hospital.run(source, policy=policy, through=with_python_for_all)
+    hospital.dataset.chmod(0o644)
+    stands, lines = hospital.run(source, policy=policy, through=with_python_for_all)
+    os.chown(hospital.scratch, 0, 0)
+
+    assert f"user {NOBODY} has no access to {hospital.dataset}" == refused[ProtectionName.OWN_USER].detail
+    assert all(wall.active for wall in stands.items)
+    ids = (NOBODY,) * 3
+    assert repr((ids, ids, [])) == lines["attack_look"]["gained"]
+    assert lines["attack_read"]["error"] is None

@@ -44,6 +44,7 @@ from common.messages import (
     Validation,
 )
 from common.payload.store import PayloadStore
+from common.security.roster import Roster
 from common.security.sealing import Sealer
 from common.settings import Role
 from common.transport.memory import MemoryBroker
@@ -135,9 +136,14 @@ class Trial:
         self.broker = MemoryBroker([(PartyId(party), role) for party, role in roles.items()])
         self.nodes: dict[str, FakeNode] = {}
 
-    def mailbox(self, party: str) -> Mailbox:
+    def mailbox(self, party: str, **options: object) -> Mailbox:
+        sealer = Sealer(self.identities[party], self.roster)
         transport = self.broker.transport(PartyId(party))
-        return Mailbox(transport, Sealer(self.identities[party], self.roster), self.roster, self.roles[party])
+        return Mailbox(transport, sealer, self.roster, self.roles[party], **options)
+
+    def without(self, *revoked: str) -> Roster:
+        """Return the next roster, in which these parties are revoked."""
+        return make_roster(self.identities, self.roles, serial=2, revoked=revoked)
 
     def start(self, node: str, script: Script | None = None, **options: object) -> FakeNode:
         fake = FakeNode(self.mailbox(node), self.folder / node, script or always(Update()), **options)
@@ -152,8 +158,10 @@ class Trial:
 class Place(Federation):
     """The researcher's place in a trial."""
 
-    def __init__(self, trial: Trial, home: Path, **options: object) -> None:
-        super().__init__(trial.mailbox("lab"), home, **options)
+    def __init__(
+        self, trial: Trial, home: Path, *, mailbox: Mailbox | None = None, **options: object
+    ) -> None:
+        super().__init__(mailbox or trial.mailbox("lab"), home, **options)
         self._trial = trial
 
     def settle(self) -> None:

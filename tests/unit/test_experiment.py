@@ -25,7 +25,16 @@ from common.errors import (
     RoundFailedError,
     UnknownPartyError,
 )
-from common.messages import ChunkRequest, PayloadReceipt, PlanState, RunEnd, TaskCancel, TrainRequest
+from common.ids import REGISTRAR
+from common.messages import (
+    ChunkRequest,
+    PayloadReceipt,
+    PlanState,
+    RosterUpdate,
+    RunEnd,
+    TaskCancel,
+    TrainRequest,
+)
 from common.settings import Timeouts
 from common.training_args import TrainingArgs
 from researcher import Experiment, MinimumStrategy
@@ -474,14 +483,17 @@ def test_a_node_that_leaves_is_not_waited_for_when_there_are_enough(trial, feder
     assert "cancelled" == experiment.history()[0].nodes["south"].outcome
 
 
-def test_a_revoked_node_fails_by_name(trial, federation):
+def test_a_revoked_node_is_lost_by_name(trial, tmp_path):
     trial.start("north")
     trial.start("south")
-    experiment = make(federation, node_selection_strategy=MinimumStrategy(min_nodes=1))
-    experiment.run(1)
-    trial.broker.remove("south")
+    mailbox = trial.mailbox("lab", renew=lambda update, previous: trial.without("south"))
+    with Place(trial, tmp_path / "home", mailbox=mailbox) as federation:
+        experiment = make(federation, node_selection_strategy=MinimumStrategy(min_nodes=1))
+        experiment.run(1)
+        mailbox._apply(RosterUpdate(sender=REGISTRAR, recipients=("lab",), document="{}", signature=""))
 
-    assert 1 == experiment.run(1)
+        assert 1 == experiment.run(1)
+        assert "WRN-306" in experiment.history()[1].nodes["south"].reason
 
 
 # Stopping

@@ -1,318 +1,237 @@
-"""A federation in a folder: certificates, kits, and the roster that every change signs anew."""
+"""What the researcher knows of the federation, and how short requests are answered."""
 
-import json
-import socket
-import ssl
-import stat
-import time
-from pathlib import Path
+from __future__ import annotations
+
+import threading
 
 import pytest
-from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from common.clock import ManualClock
-from common.errors import (
-    CertificateExpiredError,
-    FederationExistsError,
-    InvalidPartyIdError,
-    InvalidSettingsError,
-    NotAFederationError,
-    PartyExistsError,
-    PortTakenError,
-    RosterError,
-    UnknownPartyError,
+from common.errors import ReplyTimeoutError, UnknownPartyError
+from common.ids import derived_uuid
+from common.messages import (
+    NodeInfo,
+    PlanApprovalRequest,
+    PlanState,
+    SearchRequest,
+    TaskFailed,
 )
-from common.ids import REGISTRAR, PartyId
-from common.security.kit import Kit, fingerprint
-from common.security.roster import verify_roster
-from deploy import federation as module
-from deploy.authority import PARTY_DAYS, Authority
-from deploy.federation import Federation
-from deploy.ports import Reservation, free_port
+from common.settings import Timeouts
+from researcher.directory import NodeChange, NodeDirectory
+from researcher.inbox import Inbox
+from tests.support.fake_node import DEADLINE_S, INFO, Place, Trial, dataset
 
-NORTH = PartyId("north")
+NODES = ("north", "south")
 
 
 @pytest.fixture
-def federation(tmp_path):
-    return Federation.create(tmp_path / "heart", "heart", host="broker.example.org", port=5671)
+def trial(tmp_path):
+    trial = Trial(tmp_path / "nodes", NODES)
+    yield trial
+    trial.close()
 
 
-def kit_of(federation, party):
-    return Kit.load(federation.kit(PartyId(party)), now=time.time())
+@pytest.fixture
+def place(trial, tmp_path):
+    with Place(trial, tmp_path / "home") as place:
+        yield place
 
 
-def extension(certificate, kind):
-    return certificate.extensions.get_extension_for_class(kind)
+# The directory, a pure record
 
 
-def test_a_new_federation_has_its_registrar_and_nobody_else(federation):
-    assert [(REGISTRAR, "registrar")] == list(federation.roster.parties())
-    assert REGISTRAR == kit_of(federation, REGISTRAR).connection.party
+@pytest.fixture
+def directory():
+    directory = NodeDirectory(5.0)
+    directory.list(NODES, monotonic=0.0)
+    return directory
 
 
-def test_a_kit_is_complete_and_knows_where_the_broker_is(federation):
-    federation.add("north", "node")
-    kit = kit_of(federation, "north")
+def seen(directory, node, at, **facts):
+    return directory.seen(node, now=1000.0 + at, monotonic=at, **facts)
 
-    assert "node" == kit.connection.role
-    assert ("broker.example.org", 5671, "broker.example.org", "heart") == (
-        kit.connection.host,
-        kit.connection.port,
-        kit.connection.server_name,
-        kit.connection.vhost,
+
+def test_nothing_is_known_at_first(directory):
+    assert [None, None] == [status.online for status in directory.nodes.values()]
+    assert 5.0 == directory.deadline
+
+
+def test_a_node_is_online_from_the_moment_it_speaks(directory):
+    assert NodeChange("north", online=True, at=1001.0) == seen(directory, "north", 1.0, info=INFO)
+    assert seen(directory, "north", 2.0) is None
+
+    status = directory.nodes["north"]
+    assert (True, 1001.0, 1002.0, INFO) == (status.online, status.since, status.last_seen, status.info)
+
+
+def test_silence_means_offline(directory):
+    seen(directory, "north", 1.0)
+
+    assert [NodeChange("south", online=False, at=1005.5)] == directory.expire(now=1005.5, monotonic=5.5)
+    assert [NodeChange("north", online=False, at=1006.0)] == directory.expire(now=1006.0, monotonic=6.0)
+    assert directory.deadline is None
+
+
+def test_a_goodbye_counts_at_once(directory):
+    seen(directory, "north", 1.0)
+
+    assert NodeChange("north", online=False, at=1002.0) == seen(directory, "north", 2.0, leaving=True)
+
+
+def test_our_own_absence_is_not_held_against_the_nodes(directory):
+    seen(directory, "north", 1.0)
+    directory.forgive(100.0)
+
+    assert [] == directory.expire(now=1101.0, monotonic=101.0)
+    assert 105.0 == directory.deadline
+
+
+def test_strangers_are_not_listed(directory):
+    assert seen(directory, "west", 1.0) is None
+    assert set(NODES) == directory.nodes.keys()
+
+
+# Over the broker
+
+
+def test_nodes_tell_about_themselves(trial, place):
+    trial.start("north")
+    place.settle()
+
+    statuses = place.nodes()
+
+    assert {"north": True, "south": False} == {node: status.online for node, status in statuses.items()}
+    assert INFO == statuses["north"].info
+
+
+def test_a_search_finds_data_sets_by_all_their_tags(trial, place):
+    trial.start(
+        "north",
+        datasets=(dataset("north", tags=("heart", "uci")), dataset("north", name="b", tags=("lung",))),
     )
-    assert federation.roster == kit.roster
-    assert isinstance(kit.ssl_context(), ssl.SSLContext)
+    trial.start("south", datasets=(dataset("south", tags=("heart",)),))
+    place.settle()
+
+    assert {"north": 1, "south": 1} == {node: len(some) for node, some in place.search("heart").items()}
+    assert ["north"] == list(place.search(["heart", "uci"]))
+    assert {} == place.search("brain")
+    assert {"north": 2, "south": 1} == {node: len(some) for node, some in place.list().items()}
 
 
-def test_a_party_certificate_names_the_party_and_is_good_for_clients_only(federation):
-    federation.add("north", "node")
-    certificate = kit_of(federation, "north").certificate
+def test_a_request_waits_for_no_node_that_is_offline(trial, place):
+    trial.start("north")
+    place.settle()
 
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    assert ["north"] == [name.value for name in names]
-    usage = extension(certificate, x509.ExtendedKeyUsage)
-    assert [ExtendedKeyUsageOID.CLIENT_AUTH] == list(usage.value)
-    assert not extension(certificate, x509.BasicConstraints).value.ca
-    lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
-    assert PARTY_DAYS == lifetime.days
+    assert ["north"] == list(place.search("heart"))
+    assert [] == [one for one in trial.start("south").received if isinstance(one, SearchRequest)]
 
 
-def test_the_broker_certificate_carries_its_names_and_is_good_for_servers_only(tmp_path):
-    names = ["10.1.2.3", "broker.local"]
-    federation = Federation.create(tmp_path / "f", "heart", host="broker.example.org", server_names=names)
-    certificate = x509.load_pem_x509_certificate((federation.path / "broker/server.pem").read_bytes())
+def test_a_node_that_goes_while_it_is_asked_is_not_waited_for(trial, place):
+    trial.start("north")
+    south = trial.start("south")
+    place.settle()
+    south._handle = lambda mail: None
+    found = []
+    thread = threading.Thread(target=lambda: found.append(place.search("heart")))
+    thread.start()
+    south.until(SearchRequest)
+    south.say(leaving=True)
+    thread.join(DEADLINE_S)
 
-    found = extension(certificate, x509.SubjectAlternativeName).value
-    assert ["broker.example.org", "broker.local"] == found.get_values_for_type(x509.DNSName)
-    assert ["10.1.2.3"] == [str(address) for address in found.get_values_for_type(x509.IPAddress)]
-    usage = extension(certificate, x509.ExtendedKeyUsage).value
-    assert [ExtendedKeyUsageOID.SERVER_AUTH] == list(usage)
-
-
-def test_the_authority_signs_certificates_but_no_further_authorities(federation):
-    constraints = extension(federation.authority.certificate, x509.BasicConstraints)
-
-    assert constraints.critical
-    assert (True, 0) == (constraints.value.ca, constraints.value.path_length)
+    assert ["north"] == list(found[0])
 
 
-def test_private_keys_are_readable_by_their_owner_only(federation):
-    federation.add("north", "node")
-    keys = [path for path in federation.path.rglob("*") if path.is_file() and b"PRIVATE" in path.read_bytes()]
+def test_a_node_that_does_not_answer_is_left_out_in_time(trial, tmp_path):
+    trial.start("north")
+    south = trial.start("south")
+    south._handle = lambda mail: None
+    with Place(trial, tmp_path / "home", timeouts=Timeouts(reply_s=0.2)) as place:
+        place.wait_for("north", DEADLINE_S)
 
-    assert {"ca.key", "server.key", "key.pem", "signing.pem", "sealing.pem"} == {path.name for path in keys}
-    assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in keys}
+        assert ["north"] == list(place.search("heart"))
 
 
-def test_each_change_raises_the_serial_and_reaches_the_kits_that_are_here(federation):
-    federation.add("north", "node")
-    before = federation.roster.serial
-    federation.add("alice", "researcher")
+def test_a_stranger_cannot_be_asked(place):
+    with pytest.raises(UnknownPartyError, match="nowhere"):
+        place.search("heart", nodes=["nowhere"])
 
-    assert before + 1 == federation.roster.serial
-    assert federation.roster == kit_of(federation, "north").roster
-    verified = verify_roster(
-        federation.signed_roster.document,
-        federation.signed_roster.signature,
-        federation.authority.certificate,
-        previous=None,
+
+def test_waiting_for_nodes_ends_with_their_names(trial, place):
+    trial.start("north")
+
+    place.wait_for("north", DEADLINE_S)
+    with pytest.raises(ReplyTimeoutError, match="south"):
+        place.wait_for(NODES, 0.05)
+
+
+def test_ping_makes_nodes_speak(trial, place):
+    trial.start("north")
+    place.settle()
+
+    assert ["north"] == list(place.ping())
+
+
+def test_an_approval_request_waits_for_nodes_that_are_offline(trial, place):
+    trial.start("north", plan=PlanState.PENDING)
+    place.settle()
+
+    replies = place.request_approval("Plan", "a" * 64, "class Plan: ...", note="please")
+
+    assert {"north": PlanState.PENDING} == {node: reply.state for node, reply in replies.items()}
+    (asked,) = trial.start("south").until(PlanApprovalRequest)
+    assert ("please", None) == (asked.note, asked.deadline)
+
+
+def test_silence_over_the_broker_means_offline(trial, tmp_path):
+    trial.start("north")
+    with Place(trial, tmp_path / "home", timeouts=Timeouts(presence_s=0.3)) as place:
+        place.wait_for("north", DEADLINE_S)
+
+        assert place.hub.wait(lambda nodes: nodes["north"].online is False, DEADLINE_S)
+
+
+def test_who_is_online_can_be_read_by_other_processes(trial, place, tmp_path):
+    from researcher.opening import last_seen
+
+    trial.start("north")
+    place.settle()
+
+    seen_by_others = last_seen(tmp_path / "home")
+    assert {"north": True, "south": False} == {node: one.online for node, one in seen_by_others.items()}
+    assert NodeInfo.model_validate(INFO) == seen_by_others["north"].info
+
+
+def test_answers_to_an_experiment_that_is_resumed_later_are_kept(trial, place):
+    node = trial.start("north")
+    place.settle()
+    experiment = derived_uuid("experiment")
+    for number in range(3):
+        node.mailbox.send(_failed(experiment, number)).result(DEADLINE_S)
+    place.ping("north")
+    inbox = Inbox()
+
+    place.hub.attach(experiment, inbox)
+
+    assert [0, 1, 2] == [inbox.get(timeout=DEADLINE_S).message.round for _ in range(3)]
+
+
+def test_answers_to_nobody_do_not_stop_the_mail(trial, place):
+    node = trial.start("north")
+    place.settle()
+    for number in range(100):
+        node.mailbox.send(_failed(derived_uuid("gone"), number)).result(DEADLINE_S)
+
+    assert ["north"] == list(place.search("heart"))
+
+
+def _failed(experiment, number):
+    return TaskFailed(
+        sender="north",
+        recipients=("lab",),
+        experiment_id=experiment,
+        run_id=derived_uuid("run"),
+        task_id=derived_uuid("task", number),
+        round=number,
+        code="WRN-601",
+        text="died",
+        final=False,
     )
-    assert federation.roster == verified
-
-
-def test_a_kit_that_was_handed_over_is_not_missed(federation):
-    federation.add("north", "node")
-    federation.kit(NORTH).rename(federation.path.parent / "handed over")
-
-    federation.add("south", "node")
-
-    assert not federation.kit(NORTH).exists()
-
-
-def test_a_loaded_federation_is_the_one_that_was_made(federation):
-    federation.add("north", "node")
-    loaded = Federation.load(federation.path)
-
-    assert federation.settings == loaded.settings
-    assert federation.roster == loaded.roster
-    assert federation.fingerprint() == loaded.fingerprint()
-
-
-def test_a_revoked_party_stays_listed_but_is_no_member(federation):
-    federation.add("north", "node")
-    federation.revoke("north")
-
-    assert [REGISTRAR] == [member.party for member in federation.members()]
-    revoked = federation.roster.members[-1]
-    assert ("north", True) == (revoked.party, revoked.revoked_at is not None)
-    with pytest.raises(PartyExistsError):
-        federation.add("north", "node")
-
-
-@pytest.mark.parametrize("party", ["south", "registrar"])
-def test_only_members_other_than_the_registrar_can_be_revoked(federation, party):
-    serial = federation.roster.serial
-    with pytest.raises(UnknownPartyError):
-        federation.revoke(party)
-
-    assert serial == Federation.load(federation.path).roster.serial
-
-
-def test_a_party_cannot_be_revoked_twice(federation):
-    federation.add("north", "node")
-    federation.revoke("north")
-    with pytest.raises(UnknownPartyError):
-        federation.revoke("north")
-
-
-@pytest.mark.parametrize("party", ["", "North", "a" * 41, "a.b", "../x", "_operator", "-a"])
-def test_an_id_that_is_no_slug_is_refused_before_anything_is_written(federation, party):
-    before = sorted(federation.path.rglob("*"))
-    with pytest.raises(InvalidPartyIdError):
-        federation.add(party, "node")
-
-    assert before == sorted(federation.path.rglob("*"))
-
-
-def test_two_processes_that_change_it_see_each_others_changes(federation):
-    other = Federation.load(federation.path)
-    federation.add("north", "node")
-    other.add("south", "node")
-
-    assert {REGISTRAR, "north", "south"} == {member.party for member in other.members()}
-    assert other.roster == Federation.load(federation.path).roster
-    with pytest.raises(PartyExistsError):
-        federation.add("south", "node")
-
-
-@pytest.mark.parametrize("crash_at", ["write_kit", "sign_roster", "write_atomic", "write_roster"])
-def test_a_crash_in_the_middle_of_an_addition_leaves_a_federation_that_goes_on(
-    federation, crash_at, monkeypatch
-):
-    class PowerCutError(Exception):
-        pass
-
-    def cut(*_args, **_options):
-        raise PowerCutError
-
-    before = federation.roster
-    with monkeypatch.context() as patched:
-        patched.setattr(module, crash_at, cut)
-        with pytest.raises(PowerCutError):
-            federation.add("north", "node")
-
-    again = Federation.load(federation.path)
-    if crash_at != "write_roster":  # which comes after the change is made
-        assert before == again.roster
-        again.add("north", "node")
-    again.add("south", "node")
-    assert {REGISTRAR, "north", "south"} == {member.party for member in again.members()}
-    assert again.roster == kit_of(again, "north").roster
-
-
-def test_a_cut_short_creation_can_be_repeated(tmp_path, monkeypatch):
-    class PowerCutError(Exception):
-        pass
-
-    def cut(_settings):
-        raise PowerCutError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(module, "_toml", cut)
-        with pytest.raises(PowerCutError):
-            Federation.create(tmp_path / "f", "heart")
-    with pytest.raises(NotAFederationError):
-        Federation.load(tmp_path / "f")
-
-    assert "heart" == Federation.create(tmp_path / "f", "heart").name
-
-
-def test_a_folder_that_holds_something_is_left_alone(tmp_path):
-    (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(FederationExistsError):
-        Federation.create(tmp_path, "heart")
-
-    assert [tmp_path / "thesis.txt"] == list(tmp_path.iterdir())
-
-
-def test_a_federation_is_never_made_over_another(federation):
-    with pytest.raises(FederationExistsError):
-        Federation.create(federation.path, "heart")
-
-
-@pytest.mark.parametrize("name", ["", "Heart", "a b", "x" * 41])
-def test_a_bad_name_is_refused_and_nothing_is_written(tmp_path, name):
-    with pytest.raises(InvalidSettingsError):
-        Federation.create(tmp_path / "f", name)
-
-    assert not (tmp_path / "f").exists()
-
-
-@pytest.mark.parametrize("part", ["federation.toml", "roster.json", "ca/ca.pem", "ca/ca.key"])
-def test_a_missing_file_is_named(federation, part):
-    (federation.path / part).unlink()
-    with pytest.raises(NotAFederationError, match=Path(part).name):
-        Federation.load(federation.path)
-
-
-def test_a_roster_that_somebody_edited_is_refused(federation):
-    path = federation.path / "roster.json"
-    signed = json.loads(path.read_text())
-    path.write_text(json.dumps(signed | {"document": signed["document"].replace("registrar", "mallory")}))
-    with pytest.raises(RosterError):
-        Federation.load(federation.path)
-
-
-def test_certificates_begin_a_little_early_and_end_when_told(tmp_path):
-    clock = ManualClock()
-    federation = Federation.create(tmp_path / "f", "heart", clock=clock)
-    kit = federation.add("north", "node", days=2)
-
-    assert clock.now() == federation.roster.member(NORTH).added_at
-    Kit.load(kit, now=clock.now() - 1800)
-    Kit.load(kit, now=clock.now() + 1.9 * 86400)
-    with pytest.raises(CertificateExpiredError):
-        Kit.load(kit, now=clock.now() + 2.1 * 86400)
-
-
-def test_two_federations_can_share_an_authority(tmp_path, federation):
-    other = Federation.create(tmp_path / "lung", "lung", authority=federation.authority)
-
-    assert federation.fingerprint() == other.fingerprint()
-    assert "lung" == kit_of(other, REGISTRAR).roster.federation
-
-
-def test_the_roster_lists_the_certificate_of_each_party(federation):
-    federation.add("north", "node")
-
-    assert federation.roster.member(NORTH).certificate_sha256 == fingerprint(
-        kit_of(federation, "north").certificate
-    )
-
-
-def test_an_authority_survives_being_written_and_read(tmp_path):
-    made = Authority.create("heart", now=time.time())
-    made.save(tmp_path / "ca")
-
-    assert made.certificate == Authority.load(tmp_path / "ca").certificate
-
-
-def test_a_reserved_port_is_refused_to_other_programs_until_it_is_let_go():
-    port = free_port()
-    with Reservation() as mine:
-        mine.take(port)
-        with socket.socket() as other, pytest.raises(OSError, match="in use"):
-            other.bind(("127.0.0.1", port))
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", port))
-
-
-def test_a_port_that_a_server_listens_on_is_refused():
-    with Reservation() as mine, Reservation() as other:
-        port = mine.take_any()
-        mine._held[0].listen()
-        with pytest.raises(PortTakenError, match=str(port)):
-            other.take(port)

@@ -12,7 +12,7 @@ import torch
 
 from common.errors import MalformedMessageError
 from node.worker.child import serve
-from node.worker.protocol import FRAME_BYTES, Done, Failed, Progress, Ready, Stop, read_frame, write_frame
+from node.worker.protocol import FRAME_BYTES, Done, Failed, Progress, Ready, read_frame, write_frame
 from tests.support.tasks import Desk
 
 DEADLINE_S = 60.0
@@ -56,14 +56,13 @@ def process(folder):
             child.kill()
 
 
-def test_tasks_are_answered_in_order_until_told_to_stop(desk):
+def test_tasks_are_answered_in_order(desk):
     tasks = [desk.task(round=number, args={"log_interval": 0}) for number in range(3)]
 
     with worker() as connection:
         assert read_frame(connection) == Ready(torch_version=torch.__version__)
         for task in tasks:
             write_frame(connection, task)
-        write_frame(connection, Stop())
         answers = [read_frame(connection) for _ in tasks]
 
     assert [type(answer) for answer in answers] == [Done] * 3

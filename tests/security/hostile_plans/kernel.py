@@ -3,7 +3,6 @@
 import ctypes
 import os
 import struct
-from pathlib import Path
 
 from node.sandbox.libc import syscall, unshare
 from node.sandbox.seccomp import machine
@@ -78,7 +77,3 @@ def attack_a_call_that_is_newer_than_the_lists(facts):
 def attack_set_a_user_again(facts):
     os.setresuid(65533, 65533, 65533)
     return "set"
-
-
-def attack_change_what_the_kernel_kills_first(facts):
-    return Path("/proc/self/oom_score_adj").write_text("1000")
