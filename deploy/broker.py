@@ -7,7 +7,6 @@ what it had confirmed is on disk.
 
 from __future__ import annotations
 
-import fcntl
 import ipaddress
 import json
 import logging
@@ -20,23 +19,21 @@ import socket
 import subprocess
 import threading
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from common.errors import (
     BrokerMissingError,
-    BrokerRunningError,
     BrokerStartError,
     BrokerStoppedError,
-    NotAFederationError,
 )
 from common.security.files import write_atomic, write_private
 from common.settings import Timeouts
-from deploy.admin import Admin
 from deploy.configuration import ENABLED_PLUGINS, BrokerPlaces, rabbitmq_conf
-from deploy.definitions import OPERATOR, full, obsolete, with_operator
+from deploy.definitions import full, obsolete, with_operator
+from deploy.endpoint import Endpoint, remove_endpoint, take_lock, write_endpoint
 from deploy.federation import Federation
 from deploy.ports import Reservation
 
@@ -49,31 +46,9 @@ SERVER_VARIABLE: Final = "WARREN_RABBITMQ_SERVER"
 """Environment variable that names another `rabbitmq-server`."""
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_ENDPOINT: Final = "running.json"
-_LOCK: Final = "lock"
 _DEFINITIONS: Final = "definitions.json"
 _LAZY_UNTIL: Final = 4
 _NOTICE_BYTES: Final = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a running private broker answers."""
-
-    host: str
-    port: int
-    """AMQP over TLS."""
-    management_port: int
-    prometheus_port: int
-    lazy: bool
-    """Whether it is a RabbitMQ 3.x, whose bulk queues must be told to live on disk."""
-    password: str = field(repr=False)
-    """Of the HTTP API's user; made anew at each start."""
-    pid: int = 0
-
-    def admin(self, vhost: str) -> Admin:
-        """Return a client of the HTTP API."""
-        return Admin(self.management_port, OPERATOR, self.password, vhost)
 
 
 class PrivateBroker:
@@ -136,7 +111,7 @@ class PrivateBroker:
         """Start the broker without waiting for it: `wait_ready` does. Raises what `start` does."""
         server = find_server()
         self.folder.mkdir(exist_ok=True)
-        self._lock = _take_lock(self.folder)
+        self._lock = take_lock(self.folder)
         try:
             self._launch(server)
         except BaseException:
@@ -189,7 +164,7 @@ class PrivateBroker:
         self._server = self._epmd = None
         self._release_start()
         if self._lock is not None:
-            (self.folder / _ENDPOINT).unlink(missing_ok=True)
+            remove_endpoint(self.folder)
             os.close(self._lock)
             self._lock = None
 
@@ -233,7 +208,7 @@ class PrivateBroker:
         environment["NOTIFY_SOCKET"] = f"@{notify}"
         self._server = self._spawn((str(server),), environment)
         self._endpoint = replace(self._endpoint, pid=self._server.pid)
-        write_private(self.folder / _ENDPOINT, json.dumps(asdict(self._endpoint)).encode())
+        write_endpoint(self.folder, self._endpoint)
 
     def _write_files(self, places: BrokerPlaces) -> None:
         for name in ("data", "log", "home"):
@@ -328,47 +303,6 @@ def find_server() -> Path:
         if shutil.which(needed, path=_PATH) is None:
             raise BrokerMissingError(path=f"{server} with {needed}")
     return server
-
-
-def running_endpoint(federation: Federation) -> Endpoint | None:
-    """Return where the federation's private broker answers, or None if none runs.
-
-    Raises:
-        NotAFederationError: If its file is damaged.
-    """
-    folder = federation.path / "broker"
-    try:
-        descriptor = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _read_endpoint(folder)
-    finally:
-        os.close(descriptor)
-    return None
-
-
-def _read_endpoint(folder: Path) -> Endpoint | None:
-    path = folder / _ENDPOINT
-    try:
-        return Endpoint(**json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise NotAFederationError(path=str(folder.parent), reason=f"{path} is damaged") from error
-
-
-def _take_lock(folder: Path) -> int:
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        running = _read_endpoint(folder)
-        raise BrokerRunningError(path=str(folder.parent), pid=running.pid if running else "?") from error
-    return descriptor
 
 
 def _await_listener(port: int, limit_s: float) -> None:

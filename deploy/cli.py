@@ -15,7 +15,8 @@ from common.errors import catalogue
 from common.security.files import write_atomic
 from common.security.roster import Member
 from common.settings import Role
-from deploy.broker import PrivateBroker, running_endpoint
+from deploy.broker import PrivateBroker
+from deploy.endpoint import running_endpoint
 from deploy.errors_page import error_document, errors_page
 from deploy.federation import Federation
 from deploy.handover import hand_over

@@ -18,10 +18,6 @@ MESSAGE_BYTES: Final = 2 * 2**20
 CONSUMER_TIMEOUT_MS: Final = 3_600_000
 """Parties acknowledge within seconds; this only frees what a hung one holds."""
 
-STATISTICS_MS: Final = 30_000
-"""How often connections and queues report to the HTTP API: with RabbitMQ's own 5 s the reports cost more processor time
-than a quiet federation does."""
-
 
 @dataclass(frozen=True, slots=True)
 class BrokerPlaces:
@@ -73,7 +69,6 @@ def rabbitmq_conf(places: BrokerPlaces) -> str:
         "",
         f"max_message_size = {MESSAGE_BYTES}",
         f"consumer_timeout = {CONSUMER_TIMEOUT_MS}",
-        f"collect_statistics_interval = {STATISTICS_MS}",
         "vm_memory_high_watermark.relative = 0.5",
         "disk_free_limit.absolute = 1GB",
     ]

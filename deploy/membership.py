@@ -15,8 +15,8 @@ from common.security.sealing import Sealer
 from common.transport.amqp import AmqpTransport
 from common.transport.base import Delivery
 from common.transport.topology import Lane
-from deploy.broker import Endpoint
 from deploy.definitions import full, obsolete
+from deploy.endpoint import Endpoint
 from deploy.federation import Federation
 
 _LOG: Final = logging.getLogger(__name__)

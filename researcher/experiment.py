@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from common.errors import ExperimentBusyError, InvalidSettingsError
 from common.ids import PartyId
 from common.messages import DatasetDescription, PlanApprovalReply, PlanStatusReply
+from common.settings import Timeouts
 from common.training_args import TrainingArgs
 from researcher.adjustable import Adjustable
 from researcher.aggregators import Aggregator
@@ -193,12 +194,23 @@ class Experiment(Adjustable):
             campaign.inbox.put(CancelRun())
 
     def close(self) -> None:
-        """Tell the nodes that nothing more comes, and close the directory. Idempotent; results can still be read."""
-        if self._continues:
-            with self._running():
+        """Tell the nodes that nothing more comes, and close the directory. Idempotent; results can still be read.
+
+        A run that goes on in another thread is cancelled first.
+
+        Raises:
+            ExperimentBusyError: If it does not end in time.
+        """
+        self.cancel()
+        if not self._busy.acquire(timeout=Timeouts().reply_s):
+            raise ExperimentBusyError(experiment=self.name)
+        try:
+            if self._continues:
                 self._prepare_campaign().end_run("closed")
-            self._continues = False
-        self._dossier.close()
+                self._continues = False
+            self._dossier.close()
+        finally:
+            self._busy.release()
 
     # What came out of it
 

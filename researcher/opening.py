@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from pathlib import Path
 from typing import Final
@@ -52,4 +53,5 @@ def _enter(home: Home) -> Federation:
         federation.hub.close()
         lock.release()
         raise BrokerUnreachableError(host=kit.connection.host, port=kit.connection.port, reason=problem)
+    atexit.register(federation.close)  # a script that ends without a word still frees its workers
     return federation

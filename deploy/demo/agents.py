@@ -35,6 +35,7 @@ class AgentProcess:
         """Start the process; it loads its modules and waits."""
         self._home = home
         self._output = home.log / "agent.out"
+        self._begun = False
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "deploy.demo.agents", str(home.path)],
@@ -51,6 +52,7 @@ class AgentProcess:
             AgentStartError: If it has ended.
         """
         self.check()
+        self._begun = True
         assert self._process.stdin is not None  # noqa: S101  it was asked for above
         with suppress(BrokenPipeError):  # `check` will tell
             self._process.stdin.write(b"\n")
@@ -78,8 +80,10 @@ class AgentProcess:
         threading.Thread(target=wait, name=f"watch-{self._process.pid}", daemon=True).start()
 
     def ask_to_stop(self) -> None:
-        """Tell the agent to stop, without waiting for it."""
+        """Tell the agent to stop, without waiting for it; one that has not begun has nothing to put in order."""
         assert self._process.stdin is not None  # noqa: S101  it was asked for above
+        if not self._begun:
+            self._process.kill()
         with suppress(BrokenPipeError):
             self._process.stdin.close()
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from common import logs
 from common.cli import emit
+from deploy.demo.interrupts import SIGNALS
 from deploy.demo.run import Options, run_demo
 from deploy.demo.screen import Screen
 from deploy.demo.stages import BrokerKind
@@ -29,6 +30,8 @@ def demonstrate(out: Path, *, rounds: int, broker: BrokerKind, quiet: bool, as_j
     try:
         results, files = run_demo(Options(out, rounds, broker), screen, launched_at=launched_at)
     except KeyboardInterrupt as stop:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # all that is left is to end
         emit({"stopped": True}, "Stopped; nothing runs any more.", as_json=as_json)
         raise typer.Exit(_SIGNALLED + (stop.args[0] if stop.args else signal.SIGINT)) from stop
     emit(

@@ -15,6 +15,7 @@ import torch
 
 from common.errors import PlanFailedError, WarrenError, WorkerFaultError
 from common.ids import TaskId
+from node.worker.lean_torch import spare_compiler
 from node.worker.protocol import Failed, Ready, read_order, write_frame
 from node.worker.session import Session
 
@@ -45,6 +46,7 @@ def serve(connection: socket.socket) -> None:
 
 def _warm_up() -> None:
     """Take one step of training: torch imports a good part of itself at the first one."""
+    spare_compiler()
     model = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     torch.autograd.backward(model(torch.ones(1, 1)).sum())

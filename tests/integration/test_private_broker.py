@@ -21,7 +21,8 @@ from common.errors import (
     PortTakenError,
 )
 from common.settings import Timeouts
-from deploy.broker import SERVER_VARIABLE, PrivateBroker, running_endpoint
+from deploy.broker import SERVER_VARIABLE, PrivateBroker
+from deploy.endpoint import running_endpoint
 from deploy.federation import Federation
 from deploy.ports import Reservation
 from tests.support.broker import RunningFederation, populate

@@ -18,8 +18,8 @@ from common.settings import Role, Timeouts
 from common.transport.amqp import AmqpTransport
 from common.transport.topology import DEAD, Inbox, inboxes
 from deploy.admin import Admin
-from deploy.broker import Endpoint
 from deploy.definitions import full, with_operator
+from deploy.endpoint import Endpoint
 from deploy.federation import Federation, QueueLimits
 from deploy.membership import synchronise
 from tests.support.proxy import Proxy

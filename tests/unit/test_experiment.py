@@ -576,6 +576,19 @@ def test_leaving_the_federation_closes_its_experiments(trial, tmp_path):
     assert 1 == experiment.round_current()
 
 
+def test_leaving_the_federation_ends_a_run_in_another_thread(trial, federation):
+    node = trial.start("north", always(Silence()))
+    experiment = make(federation)
+    thread, errors = in_thread(experiment, 1)
+    node.until(TrainRequest)
+
+    federation.close()
+
+    joined(thread)
+    assert [ExperimentCancelledError] == [type(error) for error in errors]
+    node.until(RunEnd)
+
+
 # Resuming
 
 

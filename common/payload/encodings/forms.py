@@ -72,7 +72,7 @@ class Form(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BFloat16:
-    """Numbers rounded to 8 significant bits, ties to even: the error is at most 2**-9 of each number."""
+    """Numbers rounded to 8 significant bits, ties to even: the error is at most 2**-8 of each number."""
 
     @property
     def bytes_per_element(self) -> float:

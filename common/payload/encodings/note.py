@@ -84,7 +84,7 @@ def decoded_kinds(index: TensorIndex, note: EncodingNote | None, base: TensorInd
     if note is None:
         return rest
     kinds: dict[str, Kind] = {}
-    numbers = next(iter(note.form.kinds((), 1)))  # the part that has as many elements as the tensor, if values are encoded
+    numbers = next(iter(note.form.kinds((), 1)))  # of a value, the first part has the shape of the tensor
     for name, dtype in note.dtypes.items():
         entry = base.get(name) if base is not None else index.get(name + numbers)
         if entry is None:
