@@ -32,7 +32,7 @@ from common.errors import (
 from common.security.files import write_atomic, write_private
 from common.settings import Timeouts
 from deploy.configuration import ENABLED_PLUGINS, BrokerPlaces, rabbitmq_conf
-from deploy.definitions import full, obsolete, with_operator
+from deploy.definitions import full, with_operator
 from deploy.endpoint import Endpoint, remove_endpoint, take_lock, write_endpoint
 from deploy.federation import Federation
 from deploy.ports import Reservation
@@ -96,7 +96,9 @@ class PrivateBroker:
         return self._endpoint
 
     def start(self) -> None:
-        """Start the broker and wait until parties can connect. After a failure nothing runs.
+        """Start the broker, unless it was launched before, and wait until parties can connect.
+
+        After a failure nothing runs.
 
         Raises:
             BrokerMissingError: If RabbitMQ is not installed.
@@ -104,7 +106,8 @@ class PrivateBroker:
             PortTakenError: If another program listens on the federation's port.
             BrokerStartError: If it ended, or was not ready in time.
         """
-        self.launch()
+        if self._server is None:
+            self.launch()
         self.wait_ready()
 
     def launch(self) -> None:
@@ -126,9 +129,10 @@ class PrivateBroker:
         """
         try:
             self._await_notice(time.monotonic() + self._timeouts.worker_start_s)
-            # An import only adds. Whoever was revoked while the broker was down is still in its database.
-            admin = self.endpoint.admin(self._federation.settings.vhost)
-            admin.remove(obsolete(self._federation.roster, admin.names()))
+            # From here on other processes bring their changes themselves; what they did before is made up for, and
+            # whoever was revoked while the broker was down goes: at boot RabbitMQ only adds.
+            write_endpoint(self.folder, self.endpoint)
+            self.endpoint.follow(Federation.load(self._federation.path))
         except BaseException:
             self.kill()
             raise
@@ -208,7 +212,6 @@ class PrivateBroker:
         environment["NOTIFY_SOCKET"] = f"@{notify}"
         self._server = self._spawn((str(server),), environment)
         self._endpoint = replace(self._endpoint, pid=self._server.pid)
-        write_endpoint(self.folder, self._endpoint)
 
     def _write_files(self, places: BrokerPlaces) -> None:
         for name in ("data", "log", "home"):

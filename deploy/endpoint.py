@@ -15,7 +15,7 @@ from typing import Final
 from common.errors import BrokerRunningError, NotAFederationError
 from common.security.files import write_private
 from deploy.admin import Admin
-from deploy.definitions import OPERATOR
+from deploy.definitions import OPERATOR, full, obsolete
 from deploy.federation import Federation
 
 _ENDPOINT: Final = "running.json"
@@ -40,6 +40,17 @@ class Endpoint:
     def admin(self, vhost: str) -> Admin:
         """Return a client of the HTTP API."""
         return Admin(self.management_port, OPERATOR, self.password, vhost)
+
+    def follow(self, federation: Federation) -> None:
+        """Bring the broker to the roster: add what is missing, remove what was revoked. Can be repeated.
+
+        Raises:
+            BrokerAdminError: If the broker did not take the change, or only a part of it.
+        """
+        settings = federation.settings
+        admin = self.admin(settings.vhost)
+        admin.import_definitions(full(federation.roster, settings.vhost, settings.limits, lazy=self.lazy))
+        admin.remove(obsolete(federation.roster, admin.names()))
 
 
 def running_endpoint(federation: Federation) -> Endpoint | None:
@@ -95,4 +106,5 @@ def take_lock(folder: Path) -> int:
         os.close(descriptor)
         running = _read_endpoint(folder)
         raise BrokerRunningError(path=str(folder.parent), pid=running.pid if running else "?") from error
+    remove_endpoint(folder)
     return descriptor

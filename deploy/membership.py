@@ -15,7 +15,6 @@ from common.security.sealing import Sealer
 from common.transport.amqp import AmqpTransport
 from common.transport.base import Delivery
 from common.transport.topology import Lane
-from deploy.definitions import full, obsolete
 from deploy.endpoint import Endpoint
 from deploy.federation import Federation
 
@@ -33,10 +32,7 @@ def synchronise(federation: Federation, endpoint: Endpoint) -> None:
         BrokerAdminError: If the broker did not take the change.
         BrokerUnreachableError: If it took the change, but not the announcement.
     """
-    settings = federation.settings
-    admin = endpoint.admin(settings.vhost)
-    admin.import_definitions(full(federation.roster, settings.vhost, settings.limits, lazy=endpoint.lazy))
-    admin.remove(obsolete(federation.roster, admin.names()))
+    endpoint.follow(federation)
     announce(federation)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -37,16 +38,34 @@ _NUMPY: Final[dict[str, np.dtype[Any]]] = {
 _BF16_EXPONENT: Final = 0x7F80
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the tensors of a file lie, and the bytes that say so."""
+
+    header: bytes
+    index: TensorIndex
+
+
 class BlockFile:
     """A safetensors file from which any run of elements can be read.
+
+    Args:
+        path: The file.
+        like: The layout of another file; one that begins with the same bytes and is as long has the same layout, and its
+            header need not be parsed.
 
     Raises:
         InvalidTensorsError: If the file is not valid safetensors.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.index: TensorIndex = read_header(path)
+    def __init__(self, path: Path, like: Layout | None = None) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self.layout = like if like is not None and self._is_like(like) else self._parsed(path)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        self.index = self.layout.index
 
     def __enter__(self) -> Self:
         return self
@@ -55,11 +74,6 @@ class BlockFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._descriptor)
-
-    def header(self) -> bytes:
-        """Return the bytes before the first tensor."""
-        start = min((entry.start for entry in self.index.values()), default=self.index.size_bytes)
-        return os.pread(self._descriptor, start, 0)
 
     def read(self, name: str, first: int, count: int) -> Array:
         """Return `count` elements of a tensor from element `first` on, as they are stored.
@@ -73,6 +87,17 @@ class BlockFile:
         if len(data) != count * width:
             raise InvalidTensorsError(reason="the file changed while it was read")
         return np.frombuffer(data, dtype=_NUMPY[entry.dtype])
+
+    def _is_like(self, like: Layout) -> bool:
+        size = os.fstat(self._descriptor).st_size
+        return size == like.index.size_bytes and like.header == os.pread(
+            self._descriptor, len(like.header), 0
+        )
+
+    def _parsed(self, path: Path) -> Layout:
+        index = read_header(path)
+        length = min((entry.start for entry in index.values()), default=index.size_bytes)
+        return Layout(os.pread(self._descriptor, length, 0), index)
 
 
 def blocks(entry: TensorEntry) -> Iterator[tuple[int, int]]:

@@ -87,10 +87,14 @@ def test_what_was_confirmed_survives_a_kill_and_who_was_revoked_meanwhile_stays_
     assert [] == processes_of(federation)
 
     federation.revoke("north")
-    with PrivateBroker(federation, disposable=True) as again:
+    again = PrivateBroker(federation, disposable=True)
+    again.launch()
+    Federation.load(federation.path).add("west", "node")  # by another process, while the broker boots
+    with again:
         running = RunningFederation(federation, again.endpoint)
         names = running.admin.names()
         assert "north" not in names.users
+        assert "west" in names.users
         assert not [queue for queue in names.queues if "north" in queue]
         with pytest.raises(AMQPConnectionError):
             running.connect("alice", context=north.ssl_context())

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import queue
 import signal
+import threading
 
+import polars as pl
 import pytest
 
 from deploy.demo.interrupts import SIGNALS, Interrupts
@@ -68,3 +72,17 @@ def test_earlier_handlers_return():
     with Interrupts():
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_ctrl_c_wakes_a_waiting_main_thread_also_after_polars_has_put_its_own_handler_before_ours(tmp_path):
+    (tmp_path / "one.csv").write_text("a\n1\n")
+
+    def work(interrupts):
+        with interrupts.allowed():
+            with interrupts.held():
+                pl.scan_csv(tmp_path / "one.csv").collect()
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            queue.SimpleQueue().get(timeout=20)
+
+    with Interrupts() as interrupts, pytest.raises(KeyboardInterrupt):
+        work(interrupts)
