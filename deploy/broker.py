@@ -69,6 +69,7 @@ class PrivateBroker:
         """
         self.folder = federation.path / "broker"
         self.log = self.folder / "log" / "rabbitmq.log"
+        self._console = self.folder / "log" / "console.log"
         self._federation = federation
         self._disposable = disposable
         self._timeouts = timeouts or Timeouts()
@@ -205,7 +206,7 @@ class PrivateBroker:
         self._write_files(places)
         environment = self._environment(distribution, epmd)
         self._epmd = self._spawn(("epmd", "-port", str(epmd), "-address", "127.0.0.1"), environment)
-        _await_listener(epmd, self._timeouts.connect_s)
+        _await_listener(epmd, self._timeouts.connect_s, self._console)
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         notify = f"warren-{secrets.token_hex(16)}"
         self._notices.bind(f"\0{notify}")
@@ -257,7 +258,7 @@ class PrivateBroker:
 
     def _spawn(self, command: tuple[str, ...], environment: dict[str, str]) -> subprocess.Popen[bytes]:
         """Start a process that the kernel kills when this thread ends, whatever way."""
-        with (self.folder / "log" / "console.log").open("ab") as output:
+        with self._console.open("ab") as output:
             return subprocess.Popen(
                 ("setpriv", "--pdeathsig", "KILL", *command),  # noqa: S607  found on the path that is set above
                 env=environment,
@@ -308,7 +309,7 @@ def find_server() -> Path:
     return server
 
 
-def _await_listener(port: int, limit_s: float) -> None:
+def _await_listener(port: int, limit_s: float, log: Path) -> None:
     """Wait until a process that says nothing listens on a port, as epmd must before RabbitMQ would start its own."""
     deadline, pause, never = time.monotonic() + limit_s, 0.002, threading.Event()
     while True:
@@ -317,7 +318,7 @@ def _await_listener(port: int, limit_s: float) -> None:
             return
         except ConnectionRefusedError as error:
             if time.monotonic() > deadline:
-                raise BrokerStartError(reason=f"epmd does not answer on port {port}", log="epmd") from error
+                raise BrokerStartError(reason=f"epmd does not answer on port {port}", log=str(log)) from error
         never.wait(pause)
         pause = min(2 * pause, 0.1)
 

@@ -9,9 +9,9 @@ from typing import Final
 from common.errors import InvalidTensorsError, UpdateRefusedError
 from common.ids import Digest
 from common.messages import DatasetDescription, TrainReply
+from common.payload.blocks import BlockFile, Layout, blocks, finite
 from common.payload.header import TensorIndex
 from common.training_args import TrainingArgs
-from researcher.blocks import BlockFile, Layout, blocks, finite
 
 _SLACK_BYTES: Final = 64 * 1024
 """What the header of an update may be longer than that of the model."""

@@ -12,8 +12,8 @@ from common.errors import UpdateRefusedError
 from common.ids import Digest, TaskId
 from common.mailbox import Mail
 from common.messages import TaskFailed, TrainReply
+from common.payload.blocks import BlockFile, Layout
 from researcher import round as rounds
-from researcher.blocks import BlockFile, Layout
 from researcher.gate import Gate
 from researcher.history import NodeRecord
 from researcher.ledger import Outcome

@@ -55,7 +55,7 @@ class Interrupts:
 
     def _allow(self) -> None:
         for number in SIGNALS:
-            # polars puts a handler with SA_RESTART before Python's: a main thread that waits for a lock would not wake up
+            # `import polars` puts a handler with SA_RESTART before Python's: a main thread that waits would not wake up
             signal.siginterrupt(number, True)
         self._allowed = True
         self._raise_if_due()

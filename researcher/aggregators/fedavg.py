@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 from common.errors import InvalidSettingsError
+from common.payload.blocks import BlockFile, blocks, from_doubles, to_doubles
 from researcher.aggregators.base import Contribution
-from researcher.blocks import BlockFile, blocks, from_doubles, to_doubles
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from common.errors import InvalidSettingsError
+from common.payload.blocks import BLOCK_ELEMENTS
 from common.payload.tensors import load_tensors, save_tensors
 from researcher.aggregators import Contribution, FedAverage, aggregator_config, aggregator_of
-from researcher.blocks import BLOCK_ELEMENTS
 
 
 def contribution(folder, node, tensors, seen, train=None):

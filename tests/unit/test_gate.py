@@ -10,9 +10,9 @@ import torch
 from common.errors import UpdateRefusedError
 from common.ids import derived_uuid
 from common.messages import PayloadManifest, TaskTimings, TrainReply
+from common.payload.blocks import BlockFile
 from common.payload.tensors import save_tensors
 from common.training_args import TrainingArgs
-from researcher.blocks import BlockFile
 from researcher.gate import Gate
 from tests.support.fake_node import dataset
 
