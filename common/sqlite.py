@@ -19,6 +19,8 @@ from common.errors import DatabaseBusyError, DatabaseVersionError, DiskFullError
 from common.settings import Timeouts
 
 _LOCK_S: Final = Timeouts().lock_s
+_FULL: Final = "PRAGMA synchronous = FULL"
+_NORMAL: Final = "PRAGMA synchronous = NORMAL"
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _UNUSABLE: Final = frozenset(
     {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
@@ -79,8 +81,8 @@ def transaction(connection: sqlite3.Connection, *, durable: bool = True) -> Iter
         DiskFullError: If there is no space.
         DatabaseBusyError: If another process does not end its transaction.
     """
-    with storage_errors(_path_of(connection)):
-        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    try:
+        connection.execute(_FULL if durable else _NORMAL)
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -89,6 +91,9 @@ def transaction(connection: sqlite3.Connection, *, durable: bool = True) -> Iter
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+    except (sqlite3.DatabaseError, OSError) as error:
+        with storage_errors(_path_of(connection)):  # looked up only now: this is the path of every round
+            raise error from None
 
 
 @contextlib.contextmanager

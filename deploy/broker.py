@@ -67,7 +67,7 @@ class PrivateBroker:
             disposable: Whether nobody needs its data: it is then killed instead of stopped, which takes 6 s less.
             timeouts: `worker_start_s` is the longest that it may take to start, `connect_s` to stop.
         """
-        self.folder = federation.path / "broker"
+        self.folder = federation.path.resolve() / "broker"
         self.log = self.folder / "log" / "rabbitmq.log"
         self._console = self.folder / "log" / "console.log"
         self._federation = federation

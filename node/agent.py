@@ -183,7 +183,7 @@ class Agent:
         """Handle what has happened, or what is due, and tell whether to go on."""
         events = self._take()
         going_on = True
-        with self._step(durable=any(_matters(event) for event in events)):
+        with self._step(durable=not all(_can_wait(event) for event in events)):
             for event in events:
                 if isinstance(event, _Stop):
                     going_on = False
@@ -197,12 +197,13 @@ class Agent:
         return going_on
 
     def _take(self) -> list[_Event]:
-        """Wait for an event until something is due; return all that are there, up to a bound."""
+        """Wait until something must be handled or is due; return all events that are there, up to a bound."""
         moments = (self._presence_at, self._work.due(), self._arrivals.due(), self._outbox.due())
-        wait_s = min(moment for moment in moments if moment is not None) - self._clock.monotonic()
+        until = min(moment for moment in moments if moment is not None)
         events: list[_Event] = []
         with contextlib.suppress(queue.Empty):
-            events.append(self._events.get(timeout=max(0.0, wait_s)))
+            while all(_can_wait(event) for event in events):
+                events.append(self._events.get(timeout=max(0.0, until - self._clock.monotonic())))
             while len(events) < _BATCH:
                 events.append(self._events.get_nowait())
         return events
@@ -291,12 +292,12 @@ class Agent:
         write_status(self._home.status_path, status)
 
 
-def _matters(event: _Event) -> bool:
-    """Tell whether what follows from an event must be on disk before the loop goes on.
+def _can_wait(event: _Event) -> bool:
+    """Tell whether an event may be journalled with a later one.
 
-    That the broker has a reply need not: if that is forgotten in a power cut, the reply goes out once more and is recognised.
+    That the broker has a reply may: if it is forgotten in a crash, the reply goes out once more and is recognised.
     """
-    return not isinstance(event, ReplyPublished | _Connection)
+    return isinstance(event, ReplyPublished) and event.error is None
 
 
 def build(home: NodeHome, *, transport: Transport | None = None) -> Agent:

@@ -11,7 +11,7 @@ from common.clock import Clock
 from common.errors import TransportClosedError, UnroutableError, WarrenError
 from common.ids import TaskId
 from common.mailbox import Mailbox, failure
-from common.messages import ChunkRequest, TrainReply
+from common.messages import ChunkRequest, TaskFailed, TrainReply
 from common.payload.store import PayloadStore
 from common.settings import Timeouts
 from node.journal import Journal
@@ -48,10 +48,15 @@ class Outbox:
         self._clock = clock
         self._pause_s = timeouts.reconnect_max_s
         self._again: dict[TaskId, float] = {}
+        self._fresh: dict[TaskId, TrainReply | TaskFailed] = {}
+
+    def add(self, reply: TrainReply | TaskFailed) -> None:
+        """Take an answer that was just journalled, so that it need not be read back to be published."""
+        self._fresh[reply.task_id] = reply
 
     def publish(self, task_id: TaskId) -> None:
         """Send the answer to a task, its update first if that goes in chunks; a forgotten task is skipped."""
-        reply = self._journal.reply(task_id)
+        reply = self._fresh.pop(task_id, None) or self._journal.reply(task_id)
 
         def ended(future: Future[None]) -> None:
             self._published(ReplyPublished(task_id, failure(future)))

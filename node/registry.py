@@ -13,6 +13,7 @@ import time
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -330,6 +331,12 @@ def _row(dataset: Dataset) -> tuple[object, ...]:
     )
 
 
+@lru_cache(maxsize=64)
+def _columns(text: str) -> tuple[Column, ...]:
+    """Return columns from their JSON; kept, because every task looks its data set up."""
+    return _COLUMNS.validate_json(text)
+
+
 def _dataset(row: sqlite3.Row) -> Dataset:
     """Return the data set of a row."""
     return Dataset(
@@ -342,7 +349,7 @@ def _dataset(row: sqlite3.Row) -> Dataset:
         parameters=json.loads(row["parameters"]),
         samples=row["samples"],
         shape=tuple(json.loads(row["shape"])),
-        columns=_COLUMNS.validate_json(row["columns"]),
+        columns=_columns(row["columns"]),
         fingerprint=Fingerprint(row["size_bytes"], row["mtime_ns"], Digest(row["sha256"])),
         added_at=row["added_at"],
     )

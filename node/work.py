@@ -304,6 +304,7 @@ class Work:
                 self._running.pop(task_id, None)
                 answer = failed(self._mailbox.party, self._tasks[task_id][1], task_id, reason)
                 self._journal.answer(answer, None, self._clock.now())
+                self._outbox.add(answer)
             case Report(task_id):
                 self.after_commit.append(lambda: self._outbox.publish(task_id))
             case Forget(task_id):
@@ -385,6 +386,7 @@ class Work:
         )
         reply = trained(self._mailbox.party, request, done, manifest, timings)
         self._journal.answer(reply, manifest.sha256 if manifest else None, self._clock.now())
+        self._outbox.add(reply)
         log.info(
             "task trained",
             extra={

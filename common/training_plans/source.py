@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.abc
 import importlib.util
@@ -32,6 +33,7 @@ def canonical_source(source: str) -> str:
     return "\n".join(line.rstrip(_BLANKS) for line in lines).rstrip("\n") + "\n"
 
 
+@functools.lru_cache(maxsize=16)
 def plan_hash(source: str) -> Digest:
     """Return the SHA-256 of the canonical form of a plan's source, as UTF-8.
 

@@ -87,5 +87,5 @@ def test_ctrl_c_wakes_a_waiting_main_thread_also_after_a_library_has_changed_how
 
     with Interrupts() as interrupts, pytest.raises(KeyboardInterrupt):
         work(interrupts)
+    assert not too_late.finished.is_set()
     too_late.cancel()
-    assert waited_for.empty()
