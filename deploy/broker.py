@@ -248,6 +248,7 @@ class PrivateBroker:
             "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "home"),
             "RABBITMQ_SCHEMA_DIR": str(folder / "home"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+            "ERL_CRASH_DUMP": str(folder / "log" / "erl_crash.dump"),
             "RABBITMQ_DIST_PORT": str(distribution_port),
             "ERL_EPMD_PORT": str(epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",

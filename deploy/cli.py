@@ -145,7 +145,8 @@ def start(directory: Directory, as_json: AsJson = False) -> None:
             )
             broker.wait()
     except KeyboardInterrupt:
-        emit({"stopped": True}, "Stopped.", as_json=as_json)
+        if not as_json:  # a program has had its one document
+            emit(None, "Stopped.", as_json=False)
 
 
 @brokers.command("definitions")

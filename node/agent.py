@@ -21,7 +21,7 @@ from prometheus_client import start_http_server
 
 from common import metrics
 from common.clock import Clock, SystemClock
-from common.errors import MessageError
+from common.errors import MessageError, PortTakenError
 from common.mailbox import Mail, Mailbox
 from common.messages import (
     Chunk,
@@ -56,6 +56,7 @@ _PRESENCE_SHARE: Final = 0.4
 """Presence is told every 0.4 of the silence after which a node counts as offline, so that one lost message does not matter."""
 _FORGET_AFTER_S: Final = 30 * 86400.0
 """How long the journal remembers that a task existed."""
+_LOOPBACK: Final = "127.0.0.1"
 _BATCH: Final = 64
 """Most events in one transaction; short enough to answer quickly."""
 
@@ -310,11 +311,21 @@ def build(home: NodeHome, *, transport: Transport | None = None) -> Agent:
     Raises:
         FederationError: If the kit cannot be used.
         InvalidSettingsError: If `node.toml` is wrong.
+        PortTakenError: If the port for metrics cannot be used.
         StorageError: If a database of the home cannot be used.
     """
     kit = home.kit()
     policy = home.policy()
     if policy.metrics_port is not None:
-        start_http_server(policy.metrics_port, addr="127.0.0.1", registry=metrics.REGISTRY)
+        _export_metrics(policy.metrics_port)
     mailbox = Mailbox.of_kit(kit, transport or AmqpTransport(kit.connection, kit.ssl_context()))
     return Agent(home, mailbox, policy=policy, timeouts=kit.connection.timeouts)
+
+
+def _export_metrics(port: int) -> None:
+    """Let Prometheus read the metrics of this process on a port of the loopback, until the process ends."""
+    try:
+        start_http_server(port, addr=_LOOPBACK, registry=metrics.REGISTRY)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise PortTakenError(host=_LOOPBACK, port=port, reason=reason) from error

@@ -35,9 +35,8 @@ from node.database import open_registry
 DATA_TYPES: Final = ("tabular",)
 """The file families that a data set can be of."""
 
-_SHORTEST: Final = 3
-"""Least characters of a name, a tag and a description."""
-_LONGEST: Final = {"name": 200, "tag": 100, "description": 2000}
+_LENGTHS: Final = {"name": (3, 200), "tag": (2, 100), "description": (3, 2000)}
+"""Least and most characters."""
 _MOST_TAGS: Final = 50
 _MOST_COLUMNS: Final = 2000
 """Columns that a description can name."""
@@ -131,7 +130,7 @@ class Registry:
         Args:
             path: Its file.
             name: At least 3 characters, unique at this node.
-            tags: At least one, each of at least 3 characters; see `normalised`.
+            tags: At least one, each of at least 2 characters; see `normalised`.
             description: At least 3 characters, for people.
             data_type: One of `DATA_TYPES`.
             parameters: Options of the reader.
@@ -287,10 +286,12 @@ def _inspect(path: Path) -> tuple[int, tuple[int, ...], tuple[Column, ...]]:
 
 def _check_texts(name: str, tags: tuple[str, ...], description: str, data_type: str) -> None:
     """Raise one error that names every rule that is broken."""
+    texts = [("name", name), *(("tag", tag) for tag in tags), ("description", description)]
     problems = [
-        f"{what} {text.strip()!r} needs {_SHORTEST} to {_LONGEST[what]} characters"
-        for what, text in [("name", name), *(("tag", tag) for tag in tags), ("description", description)]
-        if not _SHORTEST <= len(text.strip()) <= _LONGEST[what]
+        f"{what} {text.strip()!r} needs {least} to {most} characters"
+        for what, text in texts
+        for least, most in [_LENGTHS[what]]
+        if not least <= len(text.strip()) <= most
     ]
     if not 1 <= len(tags) <= _MOST_TAGS:
         problems.append(f"{len(tags)} tags were given, 1 to {_MOST_TAGS} are needed")

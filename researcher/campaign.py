@@ -28,7 +28,6 @@ from researcher.intake import account_stray
 from researcher.ledger import ExperimentRow, Ledger
 from researcher.monitoring.events import Event, RunEnded, RunStarted
 from researcher.order import Desk, RoundOrder
-from researcher.preparation import choose_data, require_approval
 from researcher.settings import ExperimentSettings
 
 log = logging.getLogger(__name__)
@@ -82,7 +81,7 @@ class Campaign:
             new_run: Whether to begin a new run unless a round is open.
 
         Raises:
-            NoDatasetError: And the others of `choose_data` and `require_approval`, before anything is sent.
+            NoNodesError: If the strategy chooses no node for a round.
             RoundFailedError: If the strategy gives a round up.
             ExperimentCancelledError: If a `CancelRun` came.
         """
@@ -129,8 +128,8 @@ class Campaign:
 
     def _run(self, last: int, *, new_run: bool) -> None:
         open_rounds = self._ledger.open_rounds()
-        if not open_rounds:
-            self._prepare(new_run=new_run)
+        if not open_rounds and (new_run or not self._row.run):
+            self._save(replace(self._row, run=RunId(new_uuid())))
         run = self._row.run
         if run is None:
             raise RuntimeError("a round is open and has no run")
@@ -149,12 +148,6 @@ class Campaign:
         limit = self._settings.round_limit
         if validated or (limit is not None and self.round_current >= limit):
             self.end_run("finished")
-
-    def _prepare(self, *, new_run: bool) -> None:
-        data = self._row.training_data or choose_data(self._federation, self._settings)
-        require_approval(self._federation, self._row.plan_hash, data.keys())
-        run = self._row.run if not new_run and self._row.run else RunId(new_uuid())
-        self._save(replace(self._row, run=run, training_data=data))
 
     def _go_on(self, record: RoundRecord) -> None:
         """Finish a round that was open when its process died."""

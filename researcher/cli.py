@@ -113,7 +113,7 @@ def export(
 @app.command()
 @reported
 def nodes(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """Show which nodes are online, since when, and what they run."""
+    """Show every node of the federation: whether it is online, since when, and what it runs."""
     from researcher.opening import last_seen
 
     try:
@@ -122,7 +122,7 @@ def nodes(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
     except HomeInUseError:  # the process that has the home knows as well
         found = last_seen(home)
     rows = [_node_row(node, status) for node, status in sorted(found.items())]
-    columns = ("node", "state", "since", "version", "data sets", "running", "waiting")
+    columns = ("node", "state", "since", "last seen", "version", "data sets", "running", "waiting")
     emit(
         {"nodes": rows},
         table(*columns, rows=[[row[name.replace(" ", "_")] for name in columns] for row in rows]),
@@ -207,8 +207,9 @@ def _node_row(node: str, status: NodeStatus) -> dict[str, Any]:
     info = status.info
     return {
         "node": node,
-        "state": "online" if status.online else "offline",
-        "since": None if status.since is None else _moment(status.since),
+        "state": _state(status),
+        "since": _moment(status.since),
+        "last_seen": _moment(status.last_seen),
         "version": info and info.version,
         "python": info and info.python,
         "data_sets": info and info.datasets,
@@ -218,5 +219,15 @@ def _node_row(node: str, status: NodeStatus) -> dict[str, Any]:
     }
 
 
-def _moment(unix: float) -> str:
+def _state(status: NodeStatus) -> str:
+    if status.online is None:
+        return "unknown"
+    if status.last_seen is None:
+        return "never seen"
+    return "online" if status.online else "offline"
+
+
+def _moment(unix: float | None) -> str | None:
+    if unix is None:
+        return None
     return datetime.datetime.fromtimestamp(unix).astimezone().isoformat(sep=" ", timespec="seconds")

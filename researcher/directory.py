@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from common.ids import PartyId
 from common.messages import NodeInfo
@@ -18,7 +19,8 @@ class NodeStatus:
     Attributes:
         node: Its id.
         online: Whether it is connected; None before it was heard of and before it could have been.
-        since: Unix time from which it is so.
+        since: Unix time from which it is so: online since its agent started or came back, offline since it last spoke; None
+            if that is not known, as of a node that was never heard of.
         last_seen: Unix time at which it last spoke to this researcher.
         info: What it last told about itself.
     """
@@ -50,6 +52,14 @@ class NodeDirectory:
         self._presence_s = presence_s
         self._nodes: dict[PartyId, NodeStatus] = {}
         self._silent_at: dict[PartyId, float] = {}  # when silence will mean offline, on the monotonic clock
+        self._went: set[PartyId] = set()  # seen to go, so that their next word is a return
+
+    def remember(self, known: Mapping[str, NodeStatus]) -> None:
+        """Take over what was known of the nodes before this process, except whether they are online."""
+        for node, status in self._nodes.items():
+            if node in known and status.last_seen is None:
+                before = known[node]
+                self._nodes[node] = replace(status, last_seen=before.last_seen, info=before.info)
 
     def list(self, nodes: Iterable[PartyId], *, monotonic: float) -> None:
         """Replace the set of nodes; what is known of those that stay is kept."""
@@ -75,13 +85,11 @@ class NodeDirectory:
             return None
         online = not leaving
         changed = known.online is not online
-        self._nodes[node] = replace(
-            known,
-            online=online,
-            since=now if changed else known.since,
-            last_seen=now,
-            info=info or known.info,
-        )
+        since = now if changed and (leaving or node in self._went) else None if changed else known.since
+        if online and info is not None:
+            since = max(since or 0.0, min(now, info.started_at))
+        self._nodes[node] = replace(known, online=online, since=since, last_seen=now, info=info or known.info)
+        (self._went.discard if online else self._went.add)(node)
         if online:
             self._silent_at[node] = monotonic + self._presence_s
         else:
@@ -93,7 +101,10 @@ class NodeDirectory:
         silent = [node for node, at in self._silent_at.items() if at <= monotonic]
         for node in silent:
             del self._silent_at[node]
-            self._nodes[node] = replace(self._nodes[node], online=False, since=now)
+            known = self._nodes[node]
+            if known.online:
+                self._went.add(node)
+            self._nodes[node] = replace(known, online=False, since=known.last_seen)
         return [NodeChange(node, online=False, at=now) for node in silent]
 
     def forgive(self, monotonic: float) -> None:
@@ -114,3 +125,11 @@ class NodeDirectory:
 
 SNAPSHOT: TypeAdapter[dict[str, NodeStatus]] = TypeAdapter(dict[str, NodeStatus])
 """Reads and writes the nodes as JSON, for other processes of the same home."""
+
+
+def read_snapshot(path: Path) -> dict[str, NodeStatus]:
+    """Return the nodes as a process of this home saw them last; nothing if none did, or another version wrote the file."""
+    try:
+        return SNAPSHOT.validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return {}

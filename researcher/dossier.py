@@ -116,6 +116,7 @@ class Dossier:
         """
         if self._ledger is None and self.row.created_at:
             self._ledger = Ledger.open(self._made)
+        plan = self._prepared_plan() if self.row.initial_model is None else None  # before anything is written
         if self._ledger is None:
             folder = home.experiments / (self._folder or _folder_name(self.row))
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -123,8 +124,7 @@ class Dossier:
                 raise ExperimentExistsError(path=folder)
             self.row = replace(self.row, created_at=clock.now(), config=self.settings.config())
             self._folder, self._ledger = folder, Ledger.create(folder, self.row)
-        if self.row.initial_model is None:
-            plan = self._prepared_plan()
+        if plan is not None:
             draft = self._made / "model.draft"
             plan.export_model(draft)
             self._save(replace(self.row, initial_model=self._store().add(draft)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from researcher.history import History
 from researcher.home import Home
 from researcher.inbox import CancelRun
 from researcher.monitoring import Event, Observer, TerminalView
-from researcher.preparation import choose_data, described
+from researcher.preparation import choose_data, described, require_approval
 from researcher.settings import ExperimentSettings
 from researcher.strategies import Strategy
 
@@ -304,6 +305,9 @@ class Experiment(Adjustable):
     def _running(self) -> Iterator[None]:
         if not self._busy.acquire(blocking=False):
             raise ExperimentBusyError(experiment=self.name)
+        if threading.current_thread() is threading.main_thread():
+            # Importing polars puts a handler with SA_RESTART before Python's, and then Ctrl-C does not wake a thread that waits.
+            signal.siginterrupt(signal.SIGINT, True)  # noqa: FBT003 - the signature of the library
         try:
             yield
         finally:
@@ -318,6 +322,8 @@ class Experiment(Adjustable):
 
     def _run(self, last: int) -> int:
         self._federation.adopt(self)
+        if not self._interrupted():
+            self._prepare_data()
         self._campaign = campaign = self._prepare_campaign()
         try:
             done = campaign.run(last, new_run=not self._continues)
@@ -326,6 +332,13 @@ class Experiment(Adjustable):
             self._dossier.refresh()
             self._continues = self._dossier.row.run is not None
         return done
+
+    def _prepare_data(self) -> None:
+        """Find the data and make sure that the plan may run there, before anything is written or sent."""
+        data = self._dossier.row.training_data or choose_data(self._federation, self._dossier.settings)
+        require_approval(self._federation, self.plan_hash, data.keys())
+        if self._dossier.row.training_data is None:
+            self._dossier.choose(data)
 
     def _prepare_campaign(self) -> Campaign:
         federation = self._federation

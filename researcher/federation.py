@@ -233,4 +233,5 @@ def _typed(replies: Mapping[PartyId, Reply], kind: type[ReplyT]) -> dict[PartyId
 
 
 def _all_known(statuses: Mapping[PartyId, NodeStatus]) -> bool:
-    return all(status.online is not None for status in statuses.values())
+    """Tell whether it is; a roster without nodes may be an old one, and the present one on its way."""
+    return bool(statuses) and all(status.online is not None for status in statuses.values())

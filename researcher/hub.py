@@ -33,7 +33,7 @@ from common.payload.store import PayloadStore
 from common.security.files import write_atomic
 from common.security.roster import Roster
 from common.settings import Timeouts
-from researcher.directory import SNAPSHOT, NodeChange, NodeDirectory, NodeStatus
+from researcher.directory import SNAPSHOT, NodeChange, NodeDirectory, NodeStatus, read_snapshot
 from researcher.home import Home
 from researcher.inbox import Inbox, PayloadWhole, Switchboard
 from researcher.requests import Pending
@@ -83,6 +83,8 @@ class Hub:
     def start(self) -> None:
         """Begin to send and receive."""
         self._list_nodes(self._mailbox.roster)
+        with self._changed:
+            self._directory.remember(read_snapshot(self._home.directory))
         self._write_snapshot()
         self._thread.start()
         self._mailbox.start(

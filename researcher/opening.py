@@ -10,7 +10,7 @@ from typing import Final
 from common.errors import BrokerUnreachableError
 from common.mailbox import Mailbox
 from common.transport.amqp import AmqpTransport
-from researcher.directory import SNAPSHOT, NodeStatus
+from researcher.directory import NodeStatus, read_snapshot
 from researcher.federation import Federation
 from researcher.home import Home, HomeLock
 
@@ -30,7 +30,7 @@ def open_federation(path: Path) -> Federation:
 
 def last_seen(path: Path) -> dict[str, NodeStatus]:
     """Return the nodes as the process that uses the home sees them."""
-    return SNAPSHOT.validate_json(Home(path).directory.read_bytes())
+    return read_snapshot(Home(path).directory)
 
 
 def _enter(home: Home) -> Federation:

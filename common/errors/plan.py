@@ -13,7 +13,10 @@ class PlanNotApprovedError(PlanError):
     code = "WRN-501"
     text = "plan {plan_hash} is {status} at {node}"
     cause = "each node runs only what its own people approved"
-    remedy = 'ask with `exp.request_approval("why")`, then at the node: `warren-node plan approve HOME {plan_hash}`'
+    remedy = (
+        'ask with `exp.request_approval("why")` or `warren-researcher run FILE --request-approval NOTE`; '
+        "then, at each node, a person decides: `warren-node plan approve HOME {plan_hash}`"
+    )
     public = True
 
 

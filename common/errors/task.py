@@ -23,7 +23,7 @@ class WorkerStartError(TaskError):
     code = "WRN-602"
     text = "the worker did not start within {timeout_s} s: {reason}"
     cause = "the machine is overloaded or the installation is broken"
-    remedy = "run `warren-node doctor` or look at the log of the node"
+    remedy = "look at the log of the node: `warren-node logs HOME`, and `log/worker.log` in its home"
     public = True
 
 

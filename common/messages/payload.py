@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, model_validator
 
 from common.ids import Digest
 from common.limits import CHUNK_BYTES, PAYLOAD_BYTES
 from common.messages.base import Count, Message, Part
+from common.payload.encodings.choice import ENCODING
 
-Encoding = Literal["raw"]
+EncodingName = Annotated[str, StringConstraints(pattern=ENCODING)]
+PayloadSize = Annotated[int, Field(ge=8, le=PAYLOAD_BYTES)]
 
 
 class PayloadManifest(Part):
-    """Describe a payload: safetensors bytes, named by their SHA-256."""
+    """Describe a payload: safetensors bytes, compressed or not, named by the SHA-256 of what is sent."""
 
     sha256: Digest
-    size_bytes: Annotated[int, Field(ge=8, le=PAYLOAD_BYTES)]
+    size_bytes: PayloadSize
     chunk_bytes: Annotated[int, Field(ge=1024, le=CHUNK_BYTES)] = CHUNK_BYTES
-    encoding: Encoding = "raw"
+    encoding: EncodingName = "raw"
+    decoded_bytes: PayloadSize | None = None
+    """Size once decompressed; only with `+zstd`."""
     inline: bool
     """Whether the bytes follow the JSON of the message that carries this manifest."""
+
+    @model_validator(mode="after")
+    def _announces_what_it_becomes(self) -> Self:
+        if self.encoding.endswith("+zstd") != (self.decoded_bytes is not None):
+            raise ValueError("decoded_bytes belongs to +zstd, and to nothing else")
+        return self
 
     @property
     def chunks(self) -> int:

@@ -60,7 +60,7 @@ class TrainingPlan(ABC):
         return self._node_id
 
     def round(self) -> int:
-        """Return the number of the round, from 0."""
+        """Return the number of the round, from 1; 0 before the plan was prepared for one."""
         return self._round
 
     @property
