@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from common.errors import DatabaseBusyError, DatabaseVersionError, DiskFullError, ForeignDatabaseError
+from common.metrics import TIMEOUTS
 from common.settings import Timeouts
 
 _LOCK_S: Final = Timeouts().lock_s
@@ -27,9 +28,15 @@ _UNUSABLE: Final = frozenset(
 )
 
 
+class Database(sqlite3.Connection):
+    """A connection that remembers whether its commits are synchronised, for asking costs more than knowing."""
+
+    durable = True
+
+
 def open_database(
     path: Path, *, kind: str, application_id: int, migrations: Sequence[str]
-) -> sqlite3.Connection:
+) -> Database:
     """Open a database, making it or bringing it up to date first.
 
     Commits are on disk when they return (WAL, full sync). Several processes may have the file open; opening and migrating are
@@ -53,7 +60,9 @@ def open_database(
         DatabaseBusyError: If another process does not end its transaction.
     """
     with storage_errors(path, kind=kind), _alone_in(path.parent):
-        connection = sqlite3.connect(path, timeout=_LOCK_S, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, timeout=_LOCK_S, isolation_level=None, check_same_thread=False, factory=Database
+        )
         try:
             connection.row_factory = sqlite3.Row
             version = _checked_version(connection, path, kind, application_id, len(migrations))
@@ -67,7 +76,7 @@ def open_database(
 
 
 @contextlib.contextmanager
-def transaction(connection: sqlite3.Connection, *, durable: bool = True) -> Iterator[None]:
+def transaction(connection: Database, *, durable: bool = True) -> Iterator[None]:
     """Commit all statements of the block together, or none of them if it raises.
 
     The write lock is taken at the start, so what the block reads cannot change before it writes.
@@ -82,7 +91,9 @@ def transaction(connection: sqlite3.Connection, *, durable: bool = True) -> Iter
         DatabaseBusyError: If another process does not end its transaction.
     """
     try:
-        connection.execute(_FULL if durable else _NORMAL)
+        if connection.durable != durable:
+            connection.execute(_FULL if durable else _NORMAL)
+            connection.durable = durable
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -112,6 +123,7 @@ def storage_errors(path: Path, *, kind: str = "database") -> Iterator[None]:
         if code == sqlite3.SQLITE_FULL:
             raise DiskFullError(path=path) from error
         if code == sqlite3.SQLITE_BUSY:
+            TIMEOUTS.labels(timeout="lock_s").inc()
             raise DatabaseBusyError(path=path, timeout_s=_LOCK_S) from error
         if code in _UNUSABLE:
             raise ForeignDatabaseError(path=path, kind=kind, reason=str(error)) from error

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import Final
 
-from common.sqlite import open_database
+from common.sqlite import Database, open_database
 
 _APPLICATION_ID: Final = int.from_bytes(b"WRNr")
 
@@ -53,7 +52,7 @@ _MIGRATIONS: Final = (
 )
 
 
-def open_registry(path: Path) -> sqlite3.Connection:
+def open_registry(path: Path) -> Database:
     """Open the registry database, making it or bringing it up to date first.
 
     Raises:
