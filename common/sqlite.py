@@ -172,7 +172,7 @@ def _configure(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _migrate(connection: sqlite3.Connection, script: str, application_id: int, version: int) -> None:
+def _migrate(connection: Database, script: str, application_id: int, version: int) -> None:
     """Apply one script and note the version that it leads to."""
     with transaction(connection):
         for statement in _statements(script):

@@ -10,19 +10,26 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
-from sqlite3 import Connection, Row
+from sqlite3 import Row
 from typing import Any, Final
 
 from common.errors import NoSuchExperimentError
 from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId, derived_uuid
-from common.messages import DatasetDescription, LossPoint, TaskTimings, TrainReply, Validation
-from common.sqlite import open_database, transaction
+from common.messages import (
+    DatasetDescription,
+    LossPoint,
+    PayloadManifest,
+    TaskTimings,
+    TrainReply,
+    Validation,
+)
+from common.sqlite import Database, open_database, transaction
 from researcher.history import Kind, NodeRecord, RoundRecord
 from researcher.round import RoundState
 
 FILE: Final = "ledger.sqlite"
 _APPLICATION_ID: Final = 0x57524E4C  # "WRNL"
-_TOLD: Final = {"samples_seen", "samples_train", "samples_test", "losses", "validations", "timings"}
+_TOLD: Final = {"update", "samples_seen", "samples_train", "samples_test", "losses", "validations", "timings"}
 
 
 _NODES: Final = """
@@ -83,7 +90,7 @@ class Ledger:
     What a method wrote is on disk when it returns, or when the enclosing `together` block ends. Thread-safe.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Database) -> None:
         self._connection = connection
         self._lock = threading.RLock()
 
@@ -172,13 +179,23 @@ class Ledger:
     # Rounds and tasks
 
     def open_round(
-        self, run: RunId, round_: int, kind: Kind, base: Digest, opened_at: float, tasks: Iterable[TaskRow]
+        self,
+        run: RunId,
+        round_: int,
+        kind: Kind,
+        base: Digest,
+        opened_at: float,
+        tasks: Iterable[TaskRow],
+        *,
+        sent: PayloadManifest,
+        encoding: str,
     ) -> None:
-        """Begin a round: after this it is resumed if the process dies."""
+        """Begin a round: after this it is resumed if the process dies, with the model as it was sent."""
         with self.together():
             self._write(
-                "INSERT INTO rounds (run, round, kind, state, base, opened_at) VALUES (?, ?, ?, 'open', ?, ?)",
-                *(run, round_, kind, base, opened_at),
+                "INSERT INTO rounds (run, round, kind, state, base, sent, encoding, opened_at) "
+                "VALUES (?, ?, ?, 'open', ?, ?, ?, ?)",
+                *(run, round_, kind, base, sent.model_dump_json(), encoding, opened_at),
             )
             for task in tasks:
                 self.add_task(task)
@@ -323,7 +340,7 @@ def update_id(experiment: ExperimentId, reply: TrainReply) -> str:
     return derived_uuid("update", experiment, reply.run_id, reply.round, reply.task_id, reply.sender)
 
 
-def _open(folder: Path) -> Connection:
+def _open(folder: Path) -> Database:
     schema = resources.files("researcher").joinpath("schema.sql").read_text(encoding="utf-8")
     return open_database(folder / FILE, kind="ledger", application_id=_APPLICATION_ID, migrations=(schema,))
 
@@ -375,6 +392,8 @@ def _round_record(row: Row) -> RoundRecord:
         state=RoundState(row["state"]),
         reason=row["reason"],
         base=row["base"],
+        sent=PayloadManifest.model_validate_json(row["sent"]),
+        encoding=row["encoding"],
         model=row["model"],
         opened_at=row["opened_at"],
         closed_at=row["closed_at"],
