@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: demo test check format bench clean help rabbitmq
+.PHONY: demo test check format docs bench clean help rabbitmq
 
 help:           ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -25,6 +25,9 @@ format: $(VENV)/.test  ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.demo  ## write the pages of docs/reference that follow from the code
+	@$(BIN)/warren docs docs/reference
+
 bench: $(VENV)/.test rabbitmq  ## measure speed, CPU and memory; ARGS="--json FILE"
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
@@ -38,11 +41,11 @@ $(VENV)/.venv:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.venv pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sklearn]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sklearn,zstd]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.venv pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sklearn,test,check]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sklearn,zstd,test,check]'
 	@touch $(VENV)/.demo $@
 
 clean:          ## remove everything that was made here

@@ -18,6 +18,8 @@ from common.datasets.base import Dataset, Rows
 from common.datasets.split import test_part
 from common.errors import InvalidArgumentsError
 
+__all__ = ["DataManager", "Loader", "Parts", "Samples"]
+
 _KNOWN_ARGS: Final = frozenset(inspect.signature(DataLoader).parameters) - {"dataset", "generator", "self"}
 
 

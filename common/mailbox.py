@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from common import metrics
 from common.errors import (
     MessageError,
+    PayloadMissingError,
     QueueFullError,
     RosterError,
     SenderMismatchError,
@@ -229,7 +230,7 @@ class Mailbox:
     ) -> None:
         window = threading.Semaphore(SEND_WINDOW_CHUNKS)
         pending: list[tuple[int, Future[None]]] = []
-        with path.open("rb") as file:
+        with _opened(path, manifest) as file:
 
             def publish(index: int) -> None:
                 window.acquire()
@@ -259,6 +260,13 @@ class Mailbox:
                     raise TransportClosedError(action="send a payload", party=self.party) from None
                 pause_s = min(2 * pause_s, self._timeouts.reconnect_max_s)
                 publish(index)
+
+
+def _opened(path: Path, manifest: PayloadManifest) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:  # it was asked for, and forgotten meanwhile
+        raise PayloadMissingError(digest=manifest.sha256, path=path.parent) from error
 
 
 def failure(future: Future[None]) -> WarrenError | None:

@@ -31,7 +31,7 @@ class Timeouts(Settings):
     """
 
     connect_s: Seconds = 10.0
-    """One attempt to reach the broker: TCP, TLS and login."""
+    """One attempt to reach the broker: TCP, TLS and login; also one call of its HTTP interface."""
     reconnect_first_s: Seconds = 2.0
     """Pause before the second attempt to connect; later ones back off with jitter."""
     reconnect_max_s: Seconds = 30.0
@@ -43,13 +43,13 @@ class Timeouts(Settings):
     presence_s: Seconds = 5.0
     """Silence after which a node counts as offline; nodes speak every 0.4 of it."""
     worker_start_s: Seconds = 120.0
-    """From spawning a worker to its being ready: imports torch, which is slow on a cold disk."""
+    """From spawning a worker to its being ready: imports torch, which is slow on a cold disk; also the boot of a private broker."""
     progress_s: Seconds = 3600.0
     """Silence of a running worker after which it counts as hung."""
     stop_s: Seconds = 2.0
-    """Grace between asking a worker to stop and killing it."""
+    """Grace for an orderly end before something is cut off: a connection that closes, a last message; an agent gets five of it."""
     lock_s: Seconds = 10.0
-    """Wait for another process that is writing to the same database."""
+    """Wait for another process that is writing to the same database; the same for all who share it, so a kit does not change it."""
 
 
 class Connection(Settings):

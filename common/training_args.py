@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from common.errors import InvalidArgumentsError
 from common.settings import describe
 
+__all__ = ["Metric", "TrainingArgs"]
+
 Positive = Annotated[int, Field(ge=1, lt=2**53)]
 Whole = Annotated[int, Field(ge=0, lt=2**53)]
 Metric = Literal[
@@ -55,6 +57,7 @@ class TrainingArgs(BaseModel):
     test_metric: Metric | None = None
     """Metric of validation when the plan has no `testing_step`; accuracy if not given."""
     test_metric_args: dict[str, JsonValue] = {}
+    """Arguments of that metric, such as `average`; unknown ones are refused."""
     log_interval: Whole = 10
     """Batches between two loss reports; 0 reports only the last."""
     fedprox_mu: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None

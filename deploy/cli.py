@@ -12,12 +12,11 @@ from rich.markup import escape
 
 from common.cli import AsJson, emit, new_app, reported, table
 from common.errors import catalogue
-from common.security.files import write_atomic
 from common.security.roster import Member
 from common.settings import Role
 from deploy.broker import PrivateBroker
 from deploy.endpoint import running_endpoint
-from deploy.errors_page import error_document, errors_page
+from deploy.errors_page import error_document
 from deploy.federation import Federation
 from deploy.handover import hand_over
 from deploy.membership import announce, synchronise
@@ -190,17 +189,44 @@ def demo(
 
 @app.command()
 @reported
-def errors(
-    page: Annotated[Path | None, typer.Option(help="Write the catalogue as a page to this file.")] = None,
-    as_json: AsJson = False,
-) -> None:
+def errors(as_json: AsJson = False) -> None:
     """Show every error, with its code, cause and remedy."""
-    kinds = list(catalogue())
-    if page is not None:
-        write_atomic(page, errors_page(kinds).encode())
-    documents = [error_document(kind) for kind in kinds]
+    documents = [error_document(kind) for kind in catalogue()]
     rows = [(entry["code"], entry["summary"], entry["cause"], entry["remedy"]) for entry in documents]
     emit({"errors": documents}, table("code", "error", "cause", "remedy", rows=rows), as_json=as_json)
+
+
+@app.command()
+@reported
+def data(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made if need be.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write the demo's data, one csv file for each hospital, to try things out with."""
+    from deploy.demo.hospitals import hospitals, write_csv
+
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {name: directory / f"{name}.csv" for name in hospitals()}
+    for name, hospital in hospitals().items():
+        write_csv(hospital, files[name])
+    emit(
+        {"files": files},
+        f"Wrote {', '.join(_shown(file) for file in files.values())}.",
+        as_json=as_json,
+    )
+
+
+@app.command(hidden=True)
+@reported
+def docs(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the pages: docs/reference.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write the pages of the reference that follow from the code."""
+    from deploy.reference import write_reference
+
+    files = write_reference(directory)
+    emit({"files": files}, f"Wrote {', '.join(_shown(file) for file in files)}.", as_json=as_json)
 
 
 def _add(directory: Path, party: str, role: Role, days: float, *, as_json: bool) -> None:

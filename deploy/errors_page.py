@@ -12,8 +12,7 @@ from common.errors import WarrenError
 _HEAD: Final = """\
 # Errors
 
-Every error that a person can meet, by its code. This page is generated: `warren errors --page docs/reference/errors.md`.
-Words in *italics* stand for what is filled in. Where it says **stays at the node**, another party sees the code and the
+Every error that a person can meet, by its code. This page is generated from `common.errors`: `make docs`. Words in *italics* stand for what is filled in. Where it says **stays at the node**, another party sees the code and the
 heading only, because the text could name something local.
 """
 

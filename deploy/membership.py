@@ -10,6 +10,7 @@ from common.clock import Clock, SystemClock
 from common.errors import BrokerUnreachableError
 from common.ids import REGISTRAR
 from common.messages import RosterUpdate, encode
+from common.metrics import TIMEOUTS
 from common.security.kit import Kit
 from common.security.sealing import Sealer
 from common.transport.amqp import AmqpTransport
@@ -57,6 +58,7 @@ def announce(federation: Federation, *, clock: Clock = _SYSTEM) -> None:
     try:
         transport.publish(Lane.CONTROL, recipients, sealed).result(kit.connection.timeouts.connect_s)
     except FutureTimeoutError as error:
+        TIMEOUTS.labels(timeout="connect_s").inc()
         raise BrokerUnreachableError(
             host=kit.connection.host,
             port=kit.connection.port,

@@ -12,7 +12,6 @@ import logging
 import os
 import platform
 import queue
-import shutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Final
@@ -45,9 +44,11 @@ from node.journal import Journal
 from node.outbox import Outbox, ReplyPublished
 from node.policy import Policy
 from node.registry import Registry
+from node.sandbox import worker_user
 from node.status import AgentStatus, write_status
 from node.work import Work
-from node.worker.pool import WorkerEnded, WorkerEvent, WorkerPool, WorkerSaid
+from node.worker.folder import let_in
+from node.worker.pool import Walls, WorkerEnded, WorkerEvent, WorkerPool, WorkerSaid
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ VERSION: Final = version("warren-fl")
 _PRESENCE_SHARE: Final = 0.4
 """Presence is told every 0.4 of the silence after which a node counts as offline, so that one lost message does not matter."""
 _FORGET_AFTER_S: Final = 30 * 86400.0
-"""How long the journal remembers that a task existed."""
+"""How long the journal remembers that a task existed, and what the last update of a run left out."""
 _LOOPBACK: Final = "127.0.0.1"
 _BATCH: Final = 64
 """Most events in one transaction; short enough to answer quickly."""
@@ -104,14 +105,13 @@ class Agent:
         self._journal = Journal(home.journal_path)
         self._registry = Registry(home.registry_path)
         self._approvals = Approvals(home.registry_path)
-        if home.work.exists():
-            shutil.rmtree(home.work)  # scratch of workers that died with the last agent
         payloads = PayloadStore(home.payloads)
         self._pool = WorkerPool(
             home.work,
             home.log / "worker.log",
             post=self._events.put,
             max_idle=policy.max_workers,
+            walls=_walls(home, policy),
             threads=policy.worker_threads or max(1, (os.cpu_count() or 1) // policy.max_workers),
         )
         self._arrivals = Arrivals(
@@ -159,7 +159,7 @@ class Agent:
         """
         try:
             with self._step():
-                self._journal.prune(self._clock.now() - _FORGET_AFTER_S)
+                self._work.prune(self._clock.now() - _FORGET_AFTER_S)
                 self._work.recover()
             self._write_status(connected=False, detail="connecting")
             self._mailbox.start(
@@ -195,6 +195,7 @@ class Agent:
         self._outbox.tick()
         if self._clock.monotonic() >= self._presence_at:
             self._say_presence()
+            self._work.beat()
         return going_on
 
     def _take(self) -> list[_Event]:
@@ -299,6 +300,26 @@ def _can_wait(event: _Event) -> bool:
     That the broker has a reply may: if it is forgotten in a crash, the reply goes out once more and is recognised.
     """
     return isinstance(event, ReplyPublished) and event.error is None
+
+
+def _walls(home: NodeHome, policy: Policy) -> Walls:
+    """Return what is put up around workers; lets their user, if they have one, on the way to the working folder.
+
+    Raises:
+        ProtectionMissingError: If the policy names a user for workers that cannot be used.
+    """
+    user = None if policy.worker_user is None else worker_user(policy.worker_user)
+    databases = (home.registry_path, home.journal_path)
+    if user is not None and os.geteuid() == 0:
+        for path in databases:
+            path.chmod(0o600)
+        let_in(home.path, user)
+    return Walls(
+        limits=policy.worker_limits(),
+        compulsory=frozenset(policy.compulsory_protections),
+        hidden=(home.path, home.kit_path, *databases, home.payloads, home.work, home.log),
+        user=user,
+    )
 
 
 def build(home: NodeHome, *, transport: Transport | None = None) -> Agent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +40,18 @@ _MIGRATIONS: Final = (
     CREATE INDEX task_by_phase ON task (phase);
     CREATE INDEX task_by_update ON task (update_digest);
     CREATE INDEX task_by_model ON task (model);
-    CREATE TABLE payload (             -- models and updates small enough to ride inline; larger ones are files
+    CREATE TABLE payload (             -- models, updates and residuals small enough to ride inline; larger ones are files
         digest TEXT PRIMARY KEY,
         data   BLOB NOT NULL
     ) STRICT;
+    CREATE TABLE residual (            -- what the last update of a run left out, to be added to the next one
+        researcher TEXT NOT NULL,
+        run_id     TEXT NOT NULL,
+        digest     TEXT NOT NULL,
+        changed_at REAL NOT NULL,
+        PRIMARY KEY (researcher, run_id)
+    ) STRICT;
+    CREATE INDEX residual_by_digest ON residual (digest);
     CREATE TABLE run (
         researcher    TEXT NOT NULL,
         experiment_id TEXT NOT NULL,
@@ -148,13 +156,38 @@ class Journal:
             "UPDATE task SET phase = ?, request = '', reply = NULL, update_digest = NULL, changed_at = ? WHERE task_id = ?",
             (Phase.FORGOTTEN, now, task_id),
         )
-        free = [Digest(digest) for digest in row or () if digest is not None and not self._needs(digest)]
-        self._db.executemany("DELETE FROM payload WHERE digest = ?", [(digest,) for digest in free])
-        return free
+        return self._free(digest for digest in row or () if digest is not None)
 
-    def prune(self, before: float) -> None:
-        """Remove tasks that were forgotten before this Unix time."""
+    def prune(self, before: float) -> list[Digest]:
+        """Remove tasks that were forgotten before this Unix time, and residuals that are as old.
+
+        Returns:
+            The payloads that nothing needs any more.
+        """
         self._db.execute("DELETE FROM task WHERE phase = ? AND changed_at < ?", (Phase.FORGOTTEN, before))
+        return self._drop("DELETE FROM residual WHERE changed_at < ? RETURNING digest", before)
+
+    def residual(self, researcher: PartyId, run_id: RunId) -> Digest | None:
+        """Return what the last update of a run left out, or None if nothing did."""
+        query = "SELECT digest FROM residual WHERE researcher = ? AND run_id = ?"
+        row = self._db.execute(query, (researcher, run_id)).fetchone()
+        return None if row is None else Digest(row["digest"])
+
+    def keep_residual(self, researcher: PartyId, run_id: RunId, residual: Digest, now: float) -> list[Digest]:
+        """Record what an update left out, together with the answer that holds the update.
+
+        Returns:
+            The payloads that nothing needs any more: the residual before, usually.
+        """
+        old = self.residual(researcher, run_id)
+        self._db.execute(
+            "INSERT OR REPLACE INTO residual VALUES (?, ?, ?, ?)", (researcher, run_id, residual, now)
+        )
+        return self._free([] if old is None else [old])
+
+    def drop_residual(self, run_id: RunId) -> list[Digest]:
+        """Forget what the last update of a run left out, and return the payloads that nothing needs any more."""
+        return self._drop("DELETE FROM residual WHERE run_id = ? RETURNING digest", run_id)
 
     def keep_run(self, run: Run) -> None:
         """Record the newest run of an experiment."""
@@ -204,8 +237,20 @@ class Journal:
         """Close the database; idempotent."""
         self._db.close()
 
+    def _drop(self, deletion: str, value: object) -> list[Digest]:
+        return self._free(row["digest"] for row in self._db.execute(deletion, (value,)).fetchall())
+
+    def _free(self, digests: Iterable[str]) -> list[Digest]:
+        """Remove those small payloads that nothing needs any more; return all that nothing needs."""
+        free = [Digest(digest) for digest in digests if not self._needs(digest)]
+        self._db.executemany("DELETE FROM payload WHERE digest = ?", [(digest,) for digest in free])
+        return free
+
     def _needs(self, digest: str) -> bool:
-        query = "SELECT 1 FROM task WHERE (model = ?1 OR update_digest = ?1) AND phase != ?2"
+        query = (
+            "SELECT 1 FROM task WHERE (model = ?1 OR update_digest = ?1) AND phase != ?2"
+            " UNION ALL SELECT 1 FROM residual WHERE digest = ?1"
+        )
         return self._db.execute(query, (digest, Phase.FORGOTTEN)).fetchone() is not None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -13,11 +14,15 @@ from common.ids import PartyId
 from common.limits import PAYLOAD_BYTES
 from common.messages import PlanState, TrainRequest
 from common.settings import Settings, load_toml
+from node.sandbox import Limits, ProtectionName
 
 _HEADER: Final = """\
 # How this node behaves. Each line shows a default or an example; remove its # to change the setting.
 # A running agent reads this file when it starts.
 """
+
+_LEAST_MEMORY_BYTES: Final = 2 * 1024**3
+"""With less than this, importing torch and ordinary training may fail."""
 
 
 class Policy(Settings):
@@ -32,11 +37,27 @@ class Policy(Settings):
     minimum_samples: Annotated[int, Field(ge=0, lt=2**53)] = 0
     """Neither register nor train on a data set with fewer samples."""
     max_model_bytes: Annotated[int, Field(ge=1024, le=PAYLOAD_BYTES)] = 8 * 1024**3
-    """Largest model that is taken in, in bytes."""
+    """Largest model that is taken in, and largest update that goes out, in bytes."""
     max_workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Tasks that run side by side."""
     worker_threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(default=None, examples=[4])
     """CPU threads of each worker; the CPUs of the machine shared out evenly if not set."""
+    compulsory_protections: tuple[ProtectionName, ...] = (ProtectionName.SYSTEM_CALLS, ProtectionName.FILES)
+    """Walls around workers without which no task runs; `warren-node doctor` lists those that stand on this machine."""
+    worker_user: str | None = Field(default=None, examples=["warren-worker"])
+    """Account that workers run as, if the agent is root; it must be able to read the installation and the data."""
+    worker_memory_bytes: Annotated[int, Field(ge=_LEAST_MEMORY_BYTES, lt=2**63)] | None = Field(
+        default=None, examples=[8 * 1024**3]
+    )
+    """Memory of each worker, in bytes; the memory of the machine shared out evenly if not set."""
+    worker_cpu_s: Annotated[int, Field(ge=1, lt=2**31)] | None = Field(default=None, examples=[86400])
+    """CPU seconds of each worker, over all tasks of a run and all of its threads; no bound if not set."""
+    worker_file_bytes: Annotated[int, Field(ge=1024**2, lt=2**63)] = PAYLOAD_BYTES
+    """Largest file that a worker may write, in bytes."""
+    worker_thread_limit: Annotated[int, Field(ge=64, le=2**20)] = 4096
+    """Threads of any kind that a worker may have; far above what `worker_threads` lets it compute with."""
+    disk_floor_bytes: Annotated[int, Field(ge=0, lt=2**63)] = 1024**3
+    """Space that must stay free on the disk of the home, in bytes; tasks that leave less are stopped."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(default=None, examples=[9108])
     """Port of 127.0.0.1 on which Prometheus may read the node's metrics; none if not set."""
 
@@ -57,6 +78,16 @@ class Policy(Settings):
             shown = info.examples[0] if info.examples else info.default
             blocks.append(f"# {info.description}\n# {name} = {json.dumps(shown)}\n")
         return "\n".join(blocks)
+
+    def worker_limits(self) -> Limits:
+        """Return what one worker may use up on this machine."""
+        share = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // self.max_workers
+        return Limits(
+            memory_bytes=self.worker_memory_bytes or max(share, _LEAST_MEMORY_BYTES),
+            cpu_s=self.worker_cpu_s,
+            file_bytes=self.worker_file_bytes,
+            threads=self.worker_thread_limit,
+        )
 
     def admits(self, researcher: PartyId) -> bool:
         """Return whether this node works for a researcher."""
@@ -79,10 +110,11 @@ class Policy(Settings):
             return TaskRefusedError(node=node, reason=f"it does not work for {request.sender}")
         if plan is PlanState.REJECTED or (self.plan_approval and plan is not PlanState.APPROVED):
             return PlanNotApprovedError(plan_hash=request.plan_hash, status=plan, node=node)
-        if request.model.size_bytes > self.max_model_bytes:
+        model_bytes = max(request.model.size_bytes, request.model.decoded_bytes or 0)
+        if model_bytes > self.max_model_bytes:
             return TaskRefusedError(
                 node=node,
-                reason=f"a model of {request.model.size_bytes} bytes exceeds its limit of {self.max_model_bytes}",
+                reason=f"a model of {model_bytes} bytes exceeds its limit of {self.max_model_bytes}",
             )
         if samples < self.minimum_samples:
             return TooFewSamplesError(samples=samples, minimum=self.minimum_samples)

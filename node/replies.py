@@ -71,10 +71,15 @@ def failed(node: PartyId, request: TrainRequest, task_id: TaskId, failure: Failu
     )
 
 
-def running_progress(
-    node: PartyId, request: TrainRequest, task_id: TaskId, losses: tuple[LossPoint, ...] = ()
+def progress(
+    node: PartyId,
+    request: TrainRequest,
+    task_id: TaskId,
+    losses: tuple[LossPoint, ...] = (),
+    *,
+    state: TaskState = TaskState.RUNNING,
 ) -> TaskProgress:
-    """Return the news that a worker has a task, with the losses since the last such news."""
+    """Return the news of how far a task is, with the losses since the last such news."""
     return TaskProgress(
         sender=node,
         recipients=(request.sender,),
@@ -82,6 +87,6 @@ def running_progress(
         run_id=request.run_id,
         task_id=task_id,
         round=request.round,
-        state=TaskState.RUNNING,
+        state=state,
         losses=losses,
     )

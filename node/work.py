@@ -7,7 +7,7 @@ wait until that is on disk (acks, publishes, workers) is put into `after_commit`
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -20,26 +20,29 @@ from common.errors import (
     DataError,
     DatasetNotOnNodeError,
     DigestMismatchError,
+    DiskFullError,
     NoSuchDatasetError,
     PlanHashError,
+    ProtectionMissingError,
+    TaskError,
     TaskSupersededError,
     WarrenError,
     WorkerDiedError,
     WorkerStartError,
 )
-from common.ids import RunId, TaskId
-from common.limits import INLINE_BYTES
+from common.ids import Digest, RunId, TaskId
 from common.mailbox import Mail, Mailbox
 from common.messages import (
     Assignment,
     Chunk,
-    PayloadManifest,
     PayloadReceipt,
     RunEnd,
     TaskCancel,
+    TaskState,
     TaskTimings,
     TrainRequest,
 )
+from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
 from common.settings import Timeouts
 from common.training_plans.source import plan_hash
@@ -49,7 +52,9 @@ from node.journal import Journal
 from node.outbox import Outbox, ReplyPublished
 from node.policy import Policy
 from node.registry import Registry
-from node.replies import failed, running_progress, share, trained
+from node.replies import failed, share, trained
+from node.replies import progress as task_progress
+from node.stock import Stock
 from node.tasks import (
     Abort,
     Begin,
@@ -75,15 +80,27 @@ from node.tasks import (
     TaskTrained,
     UpdateArrived,
 )
-from node.worker.pool import WorkerEnded, WorkerEvent, WorkerPool
-from node.worker.protocol import DatasetSource, Done, Failed, Progress, Ready, RunTask
+from node.worker.folder import RunFolder
+from node.worker.pool import Worker, WorkerEnded, WorkerEvent, WorkerPool
+from node.worker.protocol import DatasetSource, Done, Failed, Progress, Ready, RunTask, Unprotected
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS: Final = 3
 """How often a task is begun before the node gives up on it; each begin beyond the first follows a death of the agent."""
 
+_BEAT_SHARE: Final = 0.1
+"""Open tasks are told of every tenth of the silence after which a researcher takes them for stuck."""
+
+_STATES: Final = {
+    Phase.RECEIVED: TaskState.RECEIVED,
+    Phase.WAITING: TaskState.WAITING,
+    Phase.RUNNING: TaskState.RUNNING,
+    Phase.ANSWERED: TaskState.UPLOADING,
+}
+
 _UPDATE: Final = "update.safetensors"
+_RESIDUAL: Final = "residual.safetensors"
 
 
 @dataclass(slots=True)
@@ -131,6 +148,7 @@ class Work:
         self._mailbox = mailbox
         self._journal = journal
         self._payloads = payloads
+        self._stock = Stock(journal, payloads)
         self._arrivals = arrivals
         self._outbox = outbox
         self._pool = pool
@@ -142,6 +160,7 @@ class Work:
         self._machine = TaskMachine(policy.max_workers)
         self._tasks: dict[TaskId, tuple[Task, TrainRequest]] = {}
         self._running: dict[TaskId, _Running] = {}
+        self._beat_at = clock.monotonic()
         self.after_commit: list[Callable[[], object]] = []
 
     @property
@@ -153,6 +172,10 @@ class Work:
     def waiting(self) -> int:
         """Return how many tasks wait for a worker or their model."""
         return self._machine.count(Phase.RECEIVED, Phase.WAITING)
+
+    def prune(self, before: float) -> None:
+        """Forget for good what was done with before this Unix time."""
+        self._remove(self._journal.prune(before))
 
     def recover(self) -> None:
         """Take up what the journal holds from before."""
@@ -235,6 +258,8 @@ class Work:
                 self._progress(progress)
             case Done() as done:
                 self._done(done, event.worker.folder)
+            case Unprotected() as report:
+                self._unprotected(event.worker, report)
             case Failed() as report:
                 log.error(
                     "task failed",
@@ -253,15 +278,29 @@ class Work:
             self._journal.report(event.task_id, self._clock.now())
             self._handle(ReplyConfirmed(event.task_id))
 
+    def beat(self) -> None:
+        """Tell of every open task, however long its worker is silent; called often, does so now and then."""
+        now = self._clock.monotonic()
+        if now < self._beat_at:
+            return
+        self._beat_at = now + _BEAT_SHARE * self._timeouts.progress_s
+        for task_id, (_, request) in self._tasks.items():
+            if (phase := self._machine.phase(task_id)) in _STATES:
+                news = task_progress(self._mailbox.party, request, task_id, state=_STATES[phase])
+                self._mailbox.send(news)
+
     def due(self) -> float | None:
         """Return when `tick` must be called next, on the monotonic clock."""
         return min((running.silent_at for running in self._running.values()), default=None)
 
     def tick(self) -> None:
-        """Give up on workers that have been silent for too long."""
+        """Give up on workers that have been silent for too long, and on all if they leave too little space on the disk."""
         now = self._clock.monotonic()
         for task_id in [task_id for task_id, running in self._running.items() if running.silent_at <= now]:
             self._give_up(task_id)
+        if self._running and self._pool.free_bytes < self._policy.disk_floor_bytes:
+            for task_id in list(self._running):
+                self._break(task_id, DiskFullError(path=self._pool.work))
 
     def _refusal(self, request: TrainRequest, assignment: Assignment) -> Failure | None:
         node = self._mailbox.party
@@ -299,6 +338,7 @@ class Work:
                 run_id = self._tasks[task_id][0].run_id
                 self.after_commit.append(lambda: self._pool.retire(run_id))
             case Retire(run_id):
+                self._remove(self._stock.drop_residual(run_id))
                 self.after_commit.append(lambda: self._pool.retire(run_id))
             case Refuse(task_id, reason):
                 self._running.pop(task_id, None)
@@ -322,18 +362,12 @@ class Work:
 
     def _give(self, task: Task, request: TrainRequest) -> None:
         dataset_id = share(request, self._mailbox.party).dataset_id
-        folder = self._pool.folder(task.run_id)
-        plan = folder / "plan.py"
-        if not plan.exists() or plan.read_text(encoding="utf-8") != request.source:
-            plan.write_text(request.source, encoding="utf-8")
         dataset = self._registry.get(dataset_id)
-        model = folder / "model.safetensors"
-        if (data := self._journal.payload(task.model)) is None:
-            model = self._payloads.path(task.model)
-        else:
-            draft = folder / "model.new"
-            draft.write_bytes(data)
-            draft.replace(model)  # another inode, for the worker may have the last one mapped
+        folder = self._pool.folder(task.run_id, dataset.path)
+        plan = folder.place("plan.py", request.source.encode())
+        model = folder.place("model.safetensors", self._stock.content(task.model))
+        feeds_back = _feeds_back(request)
+        residual = self._stock.residual(task) if feeds_back else None
         spec = RunTask(
             task_id=task.task_id,
             experiment_id=task.experiment_id,
@@ -354,10 +388,15 @@ class Work:
                 parameters=dict(dataset.parameters),
             ),
             model_path=str(model),
-            update_path=str(folder / _UPDATE),
+            model_encoding=request.model.encoding,
+            model_decoded_bytes=request.model.decoded_bytes,
+            update_path=str(folder.scratch / _UPDATE),
+            encoding=request.encoding,
+            residual_path=None if residual is None else str(folder.place(_RESIDUAL, residual)),
+            residual_to=str(folder.scratch / _RESIDUAL) if feeds_back else None,
         )
         if not self._pool.is_warm(task.run_id):
-            self._mailbox.send(running_progress(self._mailbox.party, request, task.task_id))
+            self._mailbox.send(task_progress(self._mailbox.party, request, task.task_id))
         self._pool.give(task.run_id, spec)
 
     def _progress(self, progress: Progress) -> None:
@@ -365,17 +404,28 @@ class Work:
         if (running := self._running.get(task_id)) is not None:
             running.silent_at = self._clock.monotonic() + self._timeouts.progress_s
             self._mailbox.send(
-                running_progress(self._mailbox.party, self._tasks[task_id][1], task_id, progress.losses)
+                task_progress(self._mailbox.party, self._tasks[task_id][1], task_id, progress.losses)
             )
 
-    def _done(self, done: Done, folder: Path) -> None:
+    def _done(self, done: Done, folder: RunFolder) -> None:
         task_id = done.task_id
-        running = self._running.pop(task_id, None)
+        running = self._running.get(task_id)
         if running is None:
             return
         started = self._clock.monotonic()
         task, request = self._tasks[task_id]
-        manifest = self._keep_update(folder / _UPDATE) if request.train else None
+        try:
+            update = self._take(folder, _UPDATE) if request.train else None
+            residual = self._take(folder, _RESIDUAL) if _feeds_back(request) else None
+        except (TaskError, DiskFullError) as error:
+            self._break(task_id, error)
+            return
+        del self._running[task_id]
+        manifest = None
+        if update:
+            manifest = self._stock.keep_update(update, request.encoding, done.update_decoded_bytes)
+        if residual:
+            self._remove(self._stock.keep_residual(task, residual, self._clock.now()))
         timings = TaskTimings(
             received_at=task.received_at,
             waited_s=max(0.0, running.started_at - task.received_at),
@@ -398,22 +448,24 @@ class Work:
         )
         self._handle(TaskTrained(task_id))
 
-    def _keep_update(self, path: Path) -> PayloadManifest:
-        size = path.stat().st_size
-        inline = size <= INLINE_BYTES
-        digest = self._journal.keep(path.read_bytes()) if inline else self._payloads.add(path)
-        return PayloadManifest(sha256=digest, size_bytes=size, inline=inline)
+    def _take(self, folder: RunFolder, name: str) -> Path:
+        """Take a file that a worker wrote to where it cannot change it; raises what `RunFolder.take` raises."""
+        return folder.take(name, self._mailbox.party, self._policy.max_model_bytes)
 
     def _forget(self, task_id: TaskId) -> None:
         self._tasks.pop(task_id, None)
         self._running.pop(task_id, None)
-        for digest in self._journal.forget(task_id, self._clock.now()):
+        self._remove(self._journal.forget(task_id, self._clock.now()))
+
+    def _remove(self, payloads: Iterable[Digest]) -> None:
+        """Remove what nothing needs any more, once that is on disk."""
+        for digest in payloads:
             self._arrivals.forget(digest)
             self.after_commit.append(partial(self._payloads.remove, digest))
 
     def _give_up(self, task_id: TaskId) -> None:
         run_id: RunId = self._tasks[task_id][0].run_id
-        running = self._running.pop(task_id)
+        running = self._running[task_id]
         started = self._pool.is_warm(run_id)
         metrics.TIMEOUTS.labels(timeout="progress_s" if started else "worker_start_s").inc()
         error: WarrenError
@@ -424,5 +476,28 @@ class Work:
         else:
             waited = self._clock.now() - running.started_at
             error = WorkerStartError(timeout_s=round(waited), reason="it never said that it is ready")
+        self._break(task_id, error)
+
+    def _break(self, task_id: TaskId, error: WarrenError) -> None:
+        """End a task together with its worker."""
+        del self._running[task_id]
+        run_id = self._tasks[task_id][0].run_id
+        log.error("task stopped", extra={"action": "task_stopped", "task": task_id, "error": str(error)})
         self.after_commit.append(lambda: self._pool.retire(run_id))
         self._handle(TaskBroke(task_id, Failure.of(error)))
+
+    def _unprotected(self, worker: Worker, report: Unprotected) -> None:
+        """End the task of a worker that did not start because a compulsory protection is missing."""
+        error = ProtectionMissingError(
+            protection=report.protection, reason=report.reason, advice=report.advice
+        )
+        log.error(
+            "worker unprotected",
+            extra={"action": "worker_unprotected", "error": str(error), "remedy": error.advice},
+        )
+        if worker.task is not None and self._running.pop(worker.task.task_id, None) is not None:
+            self._handle(TaskBroke(worker.task.task_id, Failure.of(error)))
+
+
+def _feeds_back(request: TrainRequest) -> bool:
+    return request.train and Encoding.parse(request.encoding).feeds_back

@@ -10,7 +10,7 @@ from common.ids import Digest, ExperimentId, PartyId
 from common.training_args import TrainingArgs
 from researcher.aggregators import Aggregator
 from researcher.dossier import Dossier
-from researcher.strategies import Strategy
+from researcher.strategies import AnyStrategy
 
 
 class Adjustable:
@@ -62,9 +62,13 @@ class Adjustable:
         """Return what makes the global model."""
         return self._dossier.settings.aggregator
 
-    def strategy(self) -> Strategy:
+    def strategy(self) -> AnyStrategy:
         """Return what says when a round closes."""
         return self._dossier.settings.strategy
+
+    def encoding(self) -> str:
+        """Return how models and updates are written on the wire."""
+        return str(self._dossier.settings.encoding)
 
     def set_tags(self, tags: Iterable[str] | str) -> None:
         """Look for other data sets from the next run on."""
@@ -96,9 +100,17 @@ class Adjustable:
         """Make the global model otherwise from the next run on."""
         self._change(aggregator=aggregator)
 
-    def set_strategy(self, node_selection_strategy: Strategy) -> None:
+    def set_strategy(self, node_selection_strategy: AnyStrategy) -> None:
         """Close rounds otherwise from the next run on."""
         self._change(strategy=node_selection_strategy)
+
+    def set_encoding(self, encoding: str) -> None:
+        """Write models and updates otherwise on the wire, from the next round that is opened.
+
+        Raises:
+            InvalidSettingsError: If there is no such encoding; names those that there are.
+        """
+        self._change(encoding=encoding)
 
     def _change(self, **wanted: Any) -> None:
         """Replace settings after checking all of them together."""

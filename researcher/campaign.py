@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty
 
+from common import metrics
 from common.errors import (
     ExperimentCancelledError,
     NoNodesError,
@@ -16,19 +17,23 @@ from common.errors import (
     TransportError,
     WarrenError,
 )
-from common.ids import PartyId, RunId, new_uuid
+from common.ids import RunId, new_uuid
 from common.mailbox import Mail
 from common.messages import RunEnd
+from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
 from researcher.driver import RoundDriver
 from researcher.federation import Federation
 from researcher.history import Kind, RoundRecord
 from researcher.inbox import Inbox
 from researcher.intake import account_stray
-from researcher.ledger import ExperimentRow, Ledger
+from researcher.ledger import Ledger
 from researcher.monitoring.events import Event, RunEnded, RunStarted
 from researcher.order import Desk, RoundOrder
+from researcher.parcels import Parcels
+from researcher.rows import ExperimentRow
 from researcher.settings import ExperimentSettings
+from researcher.strategies import Sample
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +66,11 @@ class Campaign:
             inbox=self.inbox,
             ledger=ledger,
             store=store,
+            parcels=Parcels(store, folder / "parcels"),
             folder=folder,
             clock=federation.clock,
             reply_s=federation.timeouts.reply_s,
+            progress_s=federation.timeouts.progress_s,
             notify=notify,
         )
 
@@ -141,7 +148,7 @@ class Campaign:
             self._go_on(record)
             validated = record.kind == "validate"
         for round_ in range(self.round_current + 1, 0 if validated else last + 1):
-            self._drive(self._order(round_, "train", self._sampled(round_)))
+            self._drive(self._order(round_, "train", self._sample(round_)))
         if self._settings.training_args.test_on_global_updates and not validated:
             self._validate()
             validated = True
@@ -152,13 +159,16 @@ class Campaign:
     def _go_on(self, record: RoundRecord) -> None:
         """Finish a round that was open when its process died."""
         asked = {task.node for task in self._ledger.tasks(record.run, record.round)}
-        self._drive(self._order(record.round, record.kind, asked), record)
+        reserve = tuple(node for node in record.reserve if node not in asked)
+        sampled = len(asked.difference(record.reserve))
+        sample = Sample(tuple(sorted(asked)), reserve)
+        self._drive(self._order(record.round, record.kind, sample, sampled, record), record)
 
     def _validate(self) -> None:
         """Let the nodes validate the last model; training has succeeded whatever becomes of this."""
         try:
             round_ = self.round_current + 1
-            self._drive(self._order(round_, "validate", self._sampled(round_)))
+            self._drive(self._order(round_, "validate", self._sample(round_)))
         except RoundFailedError as error:
             log.warning("last validation failed", extra={"action": "validation_failed", "error": str(error)})
 
@@ -167,31 +177,49 @@ class Campaign:
         self._driver.run()
         self._driver = None
 
-    def _sampled(self, round_: int) -> Iterable[PartyId]:
-        available = sorted(self._row.training_data or ())
-        nodes = self._settings.strategy.sample_nodes(available, round_)
-        if not nodes:
-            raise NoNodesError(round=round_, available=", ".join(available))
-        return nodes
+    def _sample(self, round_: int) -> Sample:
+        """Choose the nodes of a round among those that were not lost lately."""
+        strategy, data = self._settings.strategy, self._row.training_data or {}
+        left_out = self._ledger.lost(strategy.leave_out_rounds)
+        available = {node: one.samples for node, one in sorted(data.items()) if node not in left_out}
+        sample = strategy.sample_nodes(available, round_)
+        if not sample.nodes:
+            raise NoNodesError(round=round_, available=", ".join(sorted(data)))
+        return sample
 
-    def _order(self, round_: int, kind: Kind, nodes: Iterable[PartyId]) -> RoundOrder:
+    def _order(
+        self,
+        round_: int,
+        kind: Kind,
+        sample: Sample,
+        sampled: int | None = None,
+        record: RoundRecord | None = None,
+    ) -> RoundOrder:
+        """Decide a round, or decide it again as its record says that it was decided."""
         row, settings = self._row, self._settings
         model = self._ledger.last_model()
         base = model[1] if model else row.initial_model
         if base is None or row.run is None or row.training_data is None:
             raise RuntimeError("the run was not prepared")
+        encoding = settings.encoding if record is None else Encoding.parse(record.encoding)
+        sent = self._desk.parcels.pack(base, encoding) if record is None else record.sent
         return RoundOrder(
             experiment=row.id,
             run=row.run,
             round=round_,
             kind=kind,
             base=base,
+            sent=sent,
+            encoding=encoding,
             plan_name=row.plan_name,
             plan_hash=row.plan_hash,
             plan_source=row.plan_source,
             model_args=settings.model_args,
             training_args=settings.training_args,
-            datasets={node: row.training_data[node] for node in nodes},
+            nodes=sample.nodes,
+            reserve=sample.reserve,
+            sampled=len(sample.nodes) if sampled is None else sampled,
+            datasets={node: row.training_data[node] for node in sample.nodes + sample.reserve},
             strategy=settings.strategy,
             aggregator=settings.aggregator,
         )
@@ -223,5 +251,8 @@ class Campaign:
         """Wait a moment for the broker, as the program may end next."""
         try:
             sent.result(self._federation.timeouts.stop_s)
-        except (TransportError, TimeoutError) as error:
+        except TimeoutError:
+            metrics.TIMEOUTS.labels(timeout="stop_s").inc()
+            log.warning("end of run not confirmed in time", extra={"action": "send_failed"})
+        except TransportError as error:
             log.warning("end of run not sent", extra={"action": "send_failed", "error": str(error)})

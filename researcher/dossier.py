@@ -18,9 +18,10 @@ from common.payload.store import PayloadStore
 from common.training_plans.source import load_plan, plan_hash, plan_source
 from researcher.aggregators import Aggregator
 from researcher.home import Home
-from researcher.ledger import FILE, ExperimentRow, Ledger
+from researcher.ledger import FILE, Ledger
+from researcher.rows import ExperimentRow
 from researcher.settings import ExperimentSettings
-from researcher.strategies import Strategy
+from researcher.strategies import AnyStrategy
 
 if TYPE_CHECKING:
     from common.training_plans import TorchTrainingPlan
@@ -80,7 +81,7 @@ class Dossier:
         *,
         plan_class: type[TorchTrainingPlan] | None = None,
         aggregator: Aggregator | None = None,
-        strategy: Strategy | None = None,
+        strategy: AnyStrategy | None = None,
     ) -> Self:
         """Read the directory of an experiment.
 

@@ -8,11 +8,14 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from queue import Empty
 from typing import Final
 
+from common import metrics
 from common.errors import (
     ExperimentCancelledError,
+    NodeSilentError,
     RoundFailedError,
     TransportClosedError,
     UnknownPartyError,
@@ -23,15 +26,18 @@ from common.ids import Digest, TaskId
 from common.mailbox import Mail, failure
 from common.messages import TaskCancel, TaskFailed, TaskProgress, TrainReply
 from researcher import round as rounds
-from researcher.aggregators import Contribution
+from researcher.aggregators import aggregator_config
+from researcher.contributions import aggregate
 from researcher.directory import NodeChange
 from researcher.history import RoundRecord
 from researcher.inbox import CancelRun, Item, PayloadWhole, SendFailed
 from researcher.intake import Intake
-from researcher.ledger import TaskRow
 from researcher.monitoring.events import NodeChanged, NodeProgress, RoundEnded, RoundOpened, TaskLost
-from researcher.order import Desk, RoundOrder, model_manifest
+from researcher.order import Desk, RoundOrder
+from researcher.patience import Patience
 from researcher.round import CancelTask, CloseRound, Effect, FailRound, RoundMachine, RoundState, SendTask
+from researcher.rows import TaskRow
+from researcher.strategies import strategy_config
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +73,15 @@ class RoundDriver:
         self._resumed = record is not None
         self._opened_at = record.opened_at if record else desk.clock.now()
         self._machine = RoundMachine(
-            order.round, order.run, tuple(order.datasets), order.strategy, self._opened_at
+            order.round,
+            order.run,
+            order.nodes,
+            order.strategy,
+            self._opened_at,
+            reserve=order.reserve,
+            sampled=order.sampled,
         )
+        self._patience = Patience(desk.progress_s)
         self._intake = Intake(desk, order, self._machine, self._opened_at)
         self._tasks: dict[TaskId, SendTask] = {}
         self._watch = _Watch(desk.clock.monotonic())
@@ -85,6 +98,7 @@ class RoundDriver:
         for node, status in self._desk.hub.statuses().items():
             if status.online is False:
                 effects += self._machine.handle(rounds.NodeOffline(node, self._desk.clock.now()))
+        self._commit(effects)
         self._perform(effects)
         while self._machine.state is RoundState.OPEN:
             self._step()
@@ -109,7 +123,15 @@ class RoundDriver:
             self._order.base,
             self._opened_at,
             [self._row(task) for task in sent],
+            sent=self._order.sent,
+            encoding=str(self._order.encoding),
+            reserve=self._order.reserve,
+            aggregator=aggregator_config(self._order.aggregator),
+            strategy=strategy_config(self._order.strategy),
+            deadline=self._machine.deadline,
         )
+        for task in sent:
+            self._know(task)
         self._announce()
         return effects
 
@@ -118,10 +140,8 @@ class RoundDriver:
         effects = self._machine.start()
         for task in self._desk.ledger.tasks(self._order.run, self._order.round):
             effects += self._tell(_told(task, self._desk.clock.now()))
+            self._know(SendTask(task.node, task.id, task.attempt))
         waiting = self._machine.waiting
-        for effect in effects:
-            if isinstance(effect, SendTask):
-                self._know(effect)
         # What answered meanwhile waits at the broker: give it the time to come before the deadline counts.
         self._machine.grant(self._desk.clock.now() + self._desk.reply_s)
         self._announce()
@@ -132,7 +152,7 @@ class RoundDriver:
         ]
 
     def _announce(self) -> None:
-        nodes = tuple(sorted(self._order.datasets))
+        nodes = tuple(sorted(self._order.nodes))
         self._desk.notify(
             RoundOpened(self._order.round, self._order.kind, nodes, self._opened_at, self._resumed)
         )
@@ -144,17 +164,45 @@ class RoundDriver:
         items = self._next()
         effects = [effect for item in items for effect in self._take(item)]
         if not items:
-            effects += self._machine.handle(rounds.DeadlinePassed(self._desk.clock.now()))
+            effects += self._time_passed()
         if effects or not items:
-            retried = [effect for effect in effects if isinstance(effect, SendTask)]
-            self._intake.commit(*(partial(self._desk.ledger.add_task, self._row(task)) for task in retried))
+            self._commit(effects)
         self._perform(effects)
+
+    def _commit(self, effects: Iterable[Effect]) -> None:
+        """Bring what was taken in to disk, and with it the tasks that the machine added."""
+        added = [
+            effect for effect in effects if isinstance(effect, SendTask) and effect.task_id not in self._tasks
+        ]
+        self._intake.commit(*(partial(self._desk.ledger.add_task, self._row(task)) for task in added))
+        for task in added:
+            self._know(task)
+
+    def _time_passed(self) -> list[Effect]:
+        """Count tasks that hang as failed, and the deadline as passed unless an update is just arriving."""
+        machine, monotonic = self._machine, self._desk.clock.monotonic()
+        effects: list[Effect] = []
+        for task in self._patience.hung(machine.expected, monotonic):
+            metrics.TIMEOUTS.labels(timeout="progress_s").inc()
+            node = self._tasks[task].node
+            error = NodeSilentError(node=node, silent_s=round(self._patience.limit_s))
+            reason = f"{error.code}: {error.public_text}"
+            effects.append(CancelTask(node, task))
+            effects += self._lost(self._intake.fail(task, reason, code=error.code, final=False))
+        if machine.deadline is not None:
+            last = max(map(self._desk.hub.last_chunk, machine.waiting), default=-inf)
+            if (left := last + self._desk.reply_s - monotonic) > 0:
+                machine.grant(self._desk.clock.now() + left)
+        return effects + machine.handle(rounds.DeadlinePassed(self._desk.clock.now()))
 
     def _next(self) -> list[Item]:
         """Return everything that is in the inbox; wait for the first until the deadline or the time to commit."""
         limits = [_GATHER_S] if self._intake.pending else []
         if self._machine.deadline is not None:
             limits.append(max(0.0, self._machine.deadline - self._desk.clock.now()))
+        monotonic = self._desk.clock.monotonic()
+        if (silent_at := self._patience.due(self._machine.expected, monotonic)) is not None:
+            limits.append(max(0.0, silent_at - monotonic))
         timeout = min(limits, default=None)
         items: list[Item] = []
         try:
@@ -172,7 +220,11 @@ class RoundDriver:
                 return self._tell(self._intake.reply(item, reply))
             case Mail(message=TaskFailed() as message):
                 return self._lost(self._intake.failure(item, message))
-            case Mail(message=TaskProgress(sender=node, round=round_, state=state, losses=losses)):
+            case Mail(
+                message=TaskProgress(sender=node, task_id=task, round=round_, state=state, losses=losses)
+            ):
+                if self._machine.waiting.get(node) == task:
+                    self._patience.heard(task, self._desk.clock.monotonic())
                 self._desk.notify(NodeProgress(round_, node, state, losses))
                 return []
             case Mail(message=message):
@@ -183,6 +235,8 @@ class RoundDriver:
                 return [effect for event in self._intake.payload(sha256) for effect in self._tell(event)]
             case NodeChange(node, online, at):
                 self._desk.notify(NodeChanged(node, online, at))
+                if online and node in self._machine.waiting:
+                    self._patience.heard(self._machine.waiting[node], self._desk.clock.monotonic())
                 return self._machine.handle(
                     rounds.NodeOnline(node, at) if online else rounds.NodeOffline(node, at)
                 )
@@ -194,12 +248,12 @@ class RoundDriver:
     def _not_sent(self, tasks: tuple[TaskId, ...], error: WarrenError) -> list[Effect]:
         """Find out for which nodes a request was not taken, then count that as a failure of theirs."""
         log.warning("request not taken", extra={"action": "send_failed", "error": str(error)})
+        tasks = tuple(task for task in tasks if task in self._tasks)  # others are of a round that has ended
         if len(tasks) > 1:
             for task in tasks:
                 self._send([self._tasks[task]])
             return []
-        (task,) = tasks
-        if not self._machine.admits(task):
+        if not tasks or not self._machine.admits(task := tasks[0]):
             return []
         final = isinstance(error, UnroutableError | UnknownPartyError)
         reason = f"{error.code}: {error.public_text}"
@@ -228,18 +282,20 @@ class RoundDriver:
                     cancelled.append(effect)
                 case CloseRound() | FailRound():
                     self._send_cancel(cancelled)
+                    cancelled = []
                     self._end(effect)
+        self._send_cancel(cancelled)
         if tasks:
             self._send(tasks)
 
     def _send(self, tasks: Sequence[SendTask]) -> None:
         """Ask for these tasks in one message; the model goes with it, or after it in chunks."""
         for task in tasks:
-            self._know(task)
+            self._patience.heard(task.task_id, self._desk.clock.monotonic())
         hub, nodes, ids = self._desk.hub, [task.node for task in tasks], tuple(task.task_id for task in tasks)
-        path = self._desk.store.path(self._order.base)
-        manifest = model_manifest(self._order.base, path)
-        request = self._order.request(hub.party, tasks, manifest, self._machine.deadline)
+        manifest = self._order.sent
+        path = self._desk.parcels.packed(manifest)
+        request = self._order.request(hub.party, tasks, self._machine.deadline)
         try:
             sent = hub.send(request, path.read_bytes() if manifest.inline else b"")
         except UnknownPartyError as error:  # revoked meanwhile
@@ -281,7 +337,7 @@ class RoundDriver:
         if isinstance(effect, FailRound):
             reason = effect.reason
         elif order.kind == "train":
-            self._model = self._aggregate(effect.tasks)
+            self._model = self._aggregate()
         self._intake.close()
         self._intake.commit(
             partial(
@@ -295,7 +351,8 @@ class RoundDriver:
                 timings=self._watch.timings,
             )
         )
-        desk.hub.withdraw(order.base)
+        desk.hub.withdraw(order.sent.sha256)
+        desk.parcels.clear()
         record = desk.ledger.rounds(order.run, order.round)[0]
         desk.notify(RoundEnded(record))
         log.info(
@@ -312,14 +369,20 @@ class RoundDriver:
                 raise ExperimentCancelledError(experiment=order.experiment, round=order.round)
             raise RoundFailedError(round=order.round, reason=effect.reason)
 
-    def _aggregate(self, tasks: Sequence[TaskId]) -> Digest:
-        desk = self._desk
-        contributions = [
-            Contribution(node, desk.store.path(digest), told["samples_seen"], told["samples_train"])
-            for node, digest, told in desk.ledger.accepted(tasks)
-        ]
+    def _aggregate(self) -> Digest:
+        desk, order = self._desk, self._order
         draft = desk.folder / "model.draft"
-        self._order.aggregator.aggregate(desk.store.path(self._order.base), contributions, draft)
+        aggregate(
+            desk.ledger,
+            desk.store,
+            desk.parcels,
+            order.run,
+            order.round,
+            base=order.base,
+            aggregator=order.aggregator,
+            strategy=order.strategy,
+            target=draft,
+        )
         self._watch.lap("aggregate_s", desk.clock.monotonic())
         model = desk.store.add(draft)
         self._watch.lap("save_s", desk.clock.monotonic())
@@ -337,6 +400,7 @@ class RoundDriver:
             node=task.node,
             dataset=self._order.datasets[task.node].dataset_id,
             attempt=task.attempt,
+            sent_at=self._desk.clock.now(),
         )
 
 

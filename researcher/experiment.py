@@ -27,7 +27,7 @@ from researcher.inbox import CancelRun
 from researcher.monitoring import Event, Observer, TerminalView
 from researcher.preparation import choose_data, described, require_approval
 from researcher.settings import ExperimentSettings
-from researcher.strategies import Strategy
+from researcher.strategies import AnyStrategy
 
 if TYPE_CHECKING:
     from common.training_plans import TorchTrainingPlan
@@ -53,7 +53,8 @@ class Experiment(Adjustable):
         model_args: Mapping[str, Any] | None = None,
         round_limit: int | None = None,
         aggregator: Aggregator | None = None,
-        node_selection_strategy: Strategy | None = None,
+        node_selection_strategy: AnyStrategy | None = None,
+        encoding: str = "raw",
         experimentation_folder: Path | str | None = None,
         federation: Federation | None = None,
         observers: Sequence[Observer] | None = None,
@@ -70,6 +71,8 @@ class Experiment(Adjustable):
             round_limit: Number of rounds after which the experiment is finished.
             aggregator: Makes the global model out of the updates; `FedAverage()` if not given.
             node_selection_strategy: Says when a round closes; `DefaultStrategy()` if not given.
+            encoding: How updates are made smaller on the wire: `raw`, `fp16`, `bf16`, `int8` or `topk:0.01`, each with or
+                without `+zstd`; see `docs/how-to/encodings.md`.
             experimentation_folder: Directory of the experiment; a relative one is under `experiments` in the home.
             federation: Where to run; that of the default home if not given.
             observers: Who is told what happens; a live view if not given.
@@ -88,6 +91,7 @@ class Experiment(Adjustable):
             round_limit=round_limit,
             aggregator=aggregator,
             strategy=node_selection_strategy,
+            encoding=encoding,
         )
         if training_plan_class is None:
             raise InvalidSettingsError(source="the experiment", problems="  training_plan_class: missing")
@@ -102,7 +106,7 @@ class Experiment(Adjustable):
         federation: Federation | None = None,
         training_plan_class: type[TorchTrainingPlan] | None = None,
         aggregator: Aggregator | None = None,
-        node_selection_strategy: Strategy | None = None,
+        node_selection_strategy: AnyStrategy | None = None,
         observers: Sequence[Observer] | None = None,
     ) -> Self:
         """Take up an experiment where its directory says that it stands; `run` goes on, also inside a round.
@@ -307,7 +311,7 @@ class Experiment(Adjustable):
             raise ExperimentBusyError(experiment=self.name)
         if threading.current_thread() is threading.main_thread():
             # Importing polars puts a handler with SA_RESTART before Python's, and then Ctrl-C does not wake a thread that waits.
-            signal.siginterrupt(signal.SIGINT, True)  # noqa: FBT003 - the signature of the library
+            signal.siginterrupt(signal.SIGINT, True)
         try:
             yield
         finally:

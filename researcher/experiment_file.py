@@ -3,6 +3,7 @@
 name = "heart"
 tags = ["heart"]
 rounds = 15
+encoding = "int8"            # optional; see docs/how-to/encodings.md
 
 [plan]
 file = "heart_plan.py"       # beside this file
@@ -63,6 +64,7 @@ class ExperimentFile(Settings):
     nodes: tuple[str, ...] | None = None
     folder: Path | None = None
     model_args: dict[str, JsonValue] = Field(default={})
+    encoding: str = "raw"
     aggregator: dict[str, JsonValue] = Field(default={"name": "FedAverage"})
     strategy: dict[str, JsonValue] = Field(default={"name": "DefaultStrategy"})
 
@@ -88,6 +90,7 @@ def load_experiment(
         round_limit=file.rounds,
         aggregator=aggregator_of(file.aggregator),
         node_selection_strategy=strategy_of(file.strategy),
+        encoding=file.encoding,
         experimentation_folder=file.folder,
         federation=federation,
         observers=observers,

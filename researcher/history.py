@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 
 from common.errors import MissingExtraError
 from common.ids import Digest, PartyId, RunId
-from common.messages import LossPoint, TaskTimings, Validation
+from common.messages import LossPoint, PayloadManifest, TaskTimings, Validation
 from researcher.round import RoundState
 
 Kind = Literal["train", "validate"]
@@ -71,8 +71,14 @@ class RoundRecord:
         state: How it stands.
         reason: Why it failed.
         base: The global model that it started from.
+        sent: That model as it went to the nodes.
+        encoding: How nodes were to encode their updates.
         model: The global model that it made.
+        reserve: Nodes that could be asked in place of others when it was opened.
+        aggregator: Name and settings of what made the model.
+        strategy: Name and settings of what closed the round.
         opened_at: Unix time in seconds.
+        deadline: Unix time after which the round was to be closed or given up.
         closed_at: Unix time in seconds.
         timings: Seconds spent to broadcast, collect, aggregate and save.
         nodes: What each node did; the last attempt of each.
@@ -84,8 +90,14 @@ class RoundRecord:
     state: RoundState
     reason: str | None
     base: Digest
+    sent: PayloadManifest
+    encoding: str
     model: Digest | None
+    reserve: tuple[PartyId, ...]
+    aggregator: Mapping[str, Any]
+    strategy: Mapping[str, Any]
     opened_at: float
+    deadline: float | None
     closed_at: float | None
     timings: Mapping[str, float | None] = field(default_factory=dict)
     nodes: Mapping[PartyId, NodeRecord] = field(default_factory=dict)

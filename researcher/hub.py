@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from functools import partial
+from math import inf
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -65,6 +66,7 @@ class Hub:
         self._directory = NodeDirectory(timeouts.presence_s)
         self._offers: dict[Digest, tuple[Path, PayloadManifest, frozenset[PartyId]]] = {}
         self._pending: dict[MessageId, Pending] = {}
+        self._last_chunk: dict[PartyId, float] = {}
         self._connected = False
         self._detail = "no answer"
         self._steps: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -118,6 +120,11 @@ class Hub:
         with self._changed:
             connected = self._changed.wait_for(lambda: self._connected, timeout_s)
             return None if connected else self._detail
+
+    def last_chunk(self, node: PartyId) -> float:
+        """Return when the last bytes of an update came from a node, on the monotonic clock; minus infinity if none did."""
+        with self._changed:
+            return self._last_chunk.get(node, -inf)
 
     # Short requests
 
@@ -322,7 +329,10 @@ class Hub:
             self._switchboard.tell_all(PayloadWhole(manifest.sha256))
 
     def _take_chunk(self, mail: Mail, chunk: Chunk) -> None:
-        whole, missing = self._transfers.take(mail, chunk, self._clock.monotonic())
+        monotonic = self._clock.monotonic()
+        with self._changed:
+            self._last_chunk[chunk.sender] = monotonic
+        whole, missing = self._transfers.take(mail, chunk, monotonic)
         if missing is not None:
             self._ask_again(missing)
         if whole is not None:

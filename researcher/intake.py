@@ -8,17 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common.errors import UpdateRefusedError
+from common.errors import InvalidTensorsError, UpdateRefusedError
 from common.ids import Digest, TaskId
 from common.mailbox import Mail
-from common.messages import TaskFailed, TrainReply
+from common.messages import PayloadManifest, TaskFailed, TrainReply
 from common.payload.blocks import BlockFile, Layout
 from researcher import round as rounds
 from researcher.gate import Gate
 from researcher.history import NodeRecord
-from researcher.ledger import Outcome
 from researcher.monitoring.events import Event, UpdateArrived
 from researcher.order import Desk, RoundOrder
+from researcher.rows import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +35,15 @@ class Intake:
         self._order = order
         self._machine = machine
         self._opened_at = opened_at
+        model = desk.store.path(order.base)
         self._gate = Gate(
-            base=order.base,
-            model=_layout(desk.store.path(order.base)),
+            base=order.sent.sha256,
+            model=_layout(model),
+            model_path=model,
             plan_hash=order.plan_hash,
             arguments=order.training_args,
             train=order.kind == "train",
+            encoding=order.encoding,
         )
         self._tasks: dict[TaskId, rounds.SendTask] = {}
         self._arriving: dict[Digest, list[tuple[Mail, TrainReply]]] = {}
@@ -96,20 +99,20 @@ class Intake:
                 return self._refused(
                     mail, reply, UpdateRefusedError(node=reply.sender, round=reply.round, reason=altered)
                 )
-            return self._check(mail, reply, digest)
+            return self._check(mail, reply, manifest)
         if not self._desk.store.has(manifest.sha256):
             self._arriving.setdefault(manifest.sha256, []).append((mail, reply))
             self._desk.hub.expect(manifest, reply.sender)
             return None
-        return self._check(mail, reply, manifest.sha256)
+        return self._check(mail, reply, manifest)
 
     def payload(self, sha256: Digest) -> list[rounds.Event | None]:
         """Take in the updates whose tensors are now whole."""
         events: list[rounds.Event | None] = []
         for mail, reply in self._arriving.pop(sha256, ()):
             self._desk.hub.collect(sha256, self._desk.store)
-            if self._machine.admits(reply.task_id):
-                events.append(self._check(mail, reply, sha256))
+            if reply.update is not None and self._machine.admits(reply.task_id):
+                events.append(self._check(mail, reply, reply.update))
             else:
                 self._account(mail, reply, Outcome.LATE)
         return events
@@ -147,9 +150,14 @@ class Intake:
         self._afterwards.append(mail.ack)
         return True
 
-    def _check(self, mail: Mail, reply: TrainReply, digest: Digest) -> rounds.Event:
+    def _check(self, mail: Mail, reply: TrainReply, update: PayloadManifest) -> rounds.Event:
         try:
-            self._gate.check_tensors(reply, self._desk.store.path(digest))
+            self._gate.check_tensors(reply, self._desk.parcels.unpacked(update))
+        except InvalidTensorsError as error:
+            reason = error.public_text
+            return self._refused(
+                mail, reply, UpdateRefusedError(node=reply.sender, round=reply.round, reason=reason)
+            )
         except UpdateRefusedError as error:
             return self._refused(mail, reply, error)
         return self._accepted(mail, reply)

@@ -6,26 +6,33 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from sqlite3 import Row
 from typing import Any, Final
 
 from common.errors import NoSuchExperimentError
-from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId, derived_uuid
+from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId
 from common.messages import (
     DatasetDescription,
-    LossPoint,
     PayloadManifest,
-    TaskTimings,
     TrainReply,
-    Validation,
 )
 from common.sqlite import Database, open_database, transaction
 from researcher.history import Kind, NodeRecord, RoundRecord
 from researcher.round import RoundState
+from researcher.rows import (
+    CountedUpdate,
+    ExperimentRow,
+    Outcome,
+    TaskRow,
+    counted_update,
+    node_record,
+    round_record,
+    task_row,
+    update_id,
+)
 
 FILE: Final = "ledger.sqlite"
 _APPLICATION_ID: Final = 0x57524E4C  # "WRNL"
@@ -41,47 +48,6 @@ _NODES: Final = """
 _ROUNDS: Final = """
     SELECT * FROM rounds WHERE (?1 IS NULL OR run = ?1) AND (?2 IS NULL OR round = ?2) ORDER BY position
 """
-
-
-class Outcome(StrEnum):
-    """What became of an update."""
-
-    ACCEPTED = "accepted"
-    LATE = "late"
-    REFUSED = "refused"
-    QUARANTINED = "quarantined"
-    """Another update with the same id was there first: somebody reports one task twice with different results."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExperimentRow:
-    """The experiment itself."""
-
-    id: ExperimentId
-    name: str
-    created_at: float
-    config: Mapping[str, Any]
-    plan_name: str
-    plan_hash: Digest
-    plan_source: str
-    run: RunId | None = None
-    training_data: Mapping[PartyId, DatasetDescription] | None = None
-    initial_model: Digest | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TaskRow:
-    """One node's share of one round."""
-
-    id: TaskId
-    run: RunId
-    round: int
-    node: PartyId
-    dataset: DatasetId
-    attempt: int
-    state: str = "sent"
-    final: bool = False
-    reason: str | None = None
 
 
 class Ledger:
@@ -145,7 +111,7 @@ class Ledger:
         described = {node: one.model_dump(mode="json") for node, one in (data or {}).items()}
         self._write(
             "INSERT OR REPLACE INTO experiment (only, id, name, created_at, run, config, plan_name, plan_hash, "
-            "plan_source, training_data, initial_model) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "plan_source, training_data, initial_model, parent) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             experiment.id,
             experiment.name,
             experiment.created_at,
@@ -156,6 +122,7 @@ class Ledger:
             experiment.plan_source,
             None if data is None else json.dumps(described),
             experiment.initial_model,
+            None if experiment.parent is None else json.dumps(dict(experiment.parent)),
         )
 
     def experiment(self) -> ExperimentRow:
@@ -174,6 +141,7 @@ class Ledger:
             training_data={node: DatasetDescription.model_validate(one) for node, one in data.items()}
             or None,
             initial_model=row["initial_model"],
+            parent=json.loads(row["parent"] or "null"),
         )
 
     # Rounds and tasks
@@ -189,13 +157,18 @@ class Ledger:
         *,
         sent: PayloadManifest,
         encoding: str,
+        reserve: Iterable[PartyId] = (),
+        aggregator: Mapping[str, Any] | None = None,
+        strategy: Mapping[str, Any] | None = None,
+        deadline: float | None = None,
     ) -> None:
         """Begin a round: after this it is resumed if the process dies, with the model as it was sent."""
         with self.together():
             self._write(
-                "INSERT INTO rounds (run, round, kind, state, base, sent, encoding, opened_at) "
-                "VALUES (?, ?, ?, 'open', ?, ?, ?, ?)",
-                *(run, round_, kind, base, sent.model_dump_json(), encoding, opened_at),
+                "INSERT INTO rounds (run, round, kind, state, base, sent, encoding, reserve, aggregator, strategy, "
+                "opened_at, deadline) VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?)",
+                *(run, round_, kind, base, sent.model_dump_json(), encoding, json.dumps(list(reserve))),
+                *(json.dumps(dict(aggregator or {})), json.dumps(dict(strategy or {})), opened_at, deadline),
             )
             for task in tasks:
                 self.add_task(task)
@@ -203,8 +176,9 @@ class Ledger:
     def add_task(self, task: TaskRow) -> None:
         """Note a task before it is sent."""
         self._write(
-            "INSERT INTO tasks (id, run, round, node, dataset, attempt, state) VALUES (?, ?, ?, ?, ?, ?, 'sent')",
-            *(task.id, task.run, task.round, task.node, task.dataset, task.attempt),
+            "INSERT INTO tasks (id, run, round, node, dataset, attempt, sent_at, state) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, 'sent')",
+            *(task.id, task.run, task.round, task.node, task.dataset, task.attempt, task.sent_at),
         )
 
     def settle_task(
@@ -249,10 +223,17 @@ class Ledger:
                 *(at, run, round_),
             )
 
+    def extend_deadline(self, run: RunId, round_: int, deadline: float | None) -> None:
+        """Note another deadline of an open round, for whoever asks how it stands."""
+        self._write(
+            "UPDATE rounds SET deadline = ? WHERE run = ? AND round = ? AND state = 'open'",
+            *(deadline, run, round_),
+        )
+
     def task(self, task: TaskId) -> TaskRow | None:
         """Return a task, or None if the ledger does not know it."""
         rows = self._read("SELECT * FROM tasks WHERE id = ?", task)
-        return _task(rows[0]) if rows else None
+        return task_row(rows[0]) if rows else None
 
     def tasks(self, run: RunId, round_: int) -> list[TaskRow]:
         """Return the tasks of a round: the settled ones in the order in which they were settled, then the others."""
@@ -260,7 +241,7 @@ class Ledger:
             "SELECT * FROM tasks WHERE run = ? AND round = ? ORDER BY attempt, settled_at IS NULL, settled_at, node",
             *(run, round_),
         )
-        return [_task(row) for row in rows]
+        return [task_row(row) for row in rows]
 
     # Updates
 
@@ -286,21 +267,47 @@ class Ledger:
             return None
         if known:
             outcome, reason = Outcome.QUARANTINED, "another update of this task came before"
+        counted = reply.run_id if outcome is Outcome.ACCEPTED else None
         self._write(
-            "INSERT INTO updates (id, digest, task, outcome, reason, arrived_at, record) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            *(id_, digest, reply.task_id, outcome, reason, at),
-            reply.model_dump_json(include=_TOLD),
+            "INSERT INTO updates (id, digest, task, outcome, reason, arrived_at, record, counted) VALUES "
+            "(?, ?, ?, ?, ?, ?, ?, (SELECT round FROM rounds WHERE run = ? AND state = 'open'))",
+            *(id_, digest, reply.task_id, outcome, reason, at, reply.model_dump_json(include=_TOLD), counted),
         )
         return outcome
 
-    def accepted(self, tasks: Iterable[TaskId]) -> list[tuple[PartyId, Digest, dict[str, Any]]]:
-        """Return node, digest and what the node told of the accepted updates of these tasks, in the same order."""
-        statement = (
-            "SELECT node, digest, record FROM updates JOIN tasks ON tasks.id = updates.task "
-            "WHERE task = ? AND outcome = 'accepted'"
+    def counted(self, run: RunId, round_: int) -> list[CountedUpdate]:
+        """Return the updates that make the model of a round, in the order of nodes and then of tasks."""
+        rows = self._read(
+            "SELECT node, round, base, record FROM updates JOIN tasks ON tasks.id = task JOIN rounds USING (run, round) "
+            "WHERE run = ? AND counted = ? AND kind = 'train' ORDER BY node, round, attempt",
+            *(run, round_),
         )
-        rows = [row for task in tasks for row in self._read(statement, task)]
-        return [(PartyId(row["node"]), Digest(row["digest"]), json.loads(row["record"])) for row in rows]
+        return [counted_update(row) for row in rows]
+
+    def expired(self, updates_from: int, models_from: int) -> set[Digest]:
+        """Return the files that only rounds before these needed, those of updates and those of models."""
+        needed = (
+            "SELECT digest FROM updates JOIN tasks ON tasks.id = task WHERE coalesce(counted, round) >= ?1 UNION "
+            "SELECT base FROM updates JOIN tasks ON tasks.id = task JOIN rounds USING (run, round) "
+            "WHERE coalesce(counted, round) >= ?1 UNION "
+            "SELECT base FROM tasks JOIN rounds USING (run, round) WHERE tasks.state = 'sent' UNION "
+            "SELECT base FROM rounds WHERE round >= ?1 OR state = 'open' UNION "
+            "SELECT model FROM rounds WHERE round >= ?2 AND model IS NOT NULL UNION "
+            "SELECT initial_model FROM experiment"
+        )
+        every = "SELECT digest FROM updates UNION SELECT model FROM rounds WHERE model IS NOT NULL"
+        rows = self._read(f"{every} EXCEPT SELECT * FROM ({needed})", updates_from, models_from)  # noqa: S608 - constants
+        return {Digest(row[0]) for row in rows}
+
+    def lost(self, rounds: int) -> set[PartyId]:
+        """Return the nodes whose last attempt in one of the last so many training rounds came to nothing."""
+        rows = self._read(
+            "SELECT node, state, max(attempt) FROM tasks JOIN "
+            "(SELECT run, round FROM rounds WHERE kind = 'train' ORDER BY position DESC LIMIT ?) USING (run, round) "
+            "GROUP BY run, round, node",
+            rounds,
+        )
+        return {PartyId(row["node"]) for row in rows if row["state"] in ("failed", "refused")}
 
     # Reading back
 
@@ -309,15 +316,15 @@ class Ledger:
         nodes: dict[tuple[str, int], dict[PartyId, NodeRecord]] = {}
         for row in self._read(_NODES, run, round_):
             # of several rows of a node the last one counts
-            nodes.setdefault((row["run"], row["round"]), {})[row["node"]] = _node_record(row)
+            nodes.setdefault((row["run"], row["round"]), {})[row["node"]] = node_record(row)
         return [
-            replace(_round_record(row), nodes=nodes.get((row["run"], row["round"]), {}))
+            replace(round_record(row), nodes=nodes.get((row["run"], row["round"]), {}))
             for row in self._read(_ROUNDS, run, round_)
         ]
 
     def open_rounds(self) -> list[RoundRecord]:
         """Return the rounds that were begun and not ended; at most one."""
-        return [_round_record(row) for row in self._read("SELECT * FROM rounds WHERE state = 'open'")]
+        return [round_record(row) for row in self._read("SELECT * FROM rounds WHERE state = 'open'")]
 
     def last_model(self) -> tuple[int, Digest] | None:
         """Return number and model of the last round that was closed, or None before the first."""
@@ -335,67 +342,6 @@ class Ledger:
             self._connection.execute(statement, values)
 
 
-def update_id(experiment: ExperimentId, reply: TrainReply) -> str:
-    """Return the id under which an update is accounted for."""
-    return derived_uuid("update", experiment, reply.run_id, reply.round, reply.task_id, reply.sender)
-
-
 def _open(folder: Path) -> Database:
     schema = resources.files("researcher").joinpath("schema.sql").read_text(encoding="utf-8")
     return open_database(folder / FILE, kind="ledger", application_id=_APPLICATION_ID, migrations=(schema,))
-
-
-def _task(row: Row) -> TaskRow:
-    return TaskRow(
-        id=row["id"],
-        run=row["run"],
-        round=row["round"],
-        node=row["node"],
-        dataset=row["dataset"],
-        attempt=row["attempt"],
-        state=row["state"],
-        final=bool(row["final"]),
-        reason=row["reason"],
-    )
-
-
-def _node_record(row: Row) -> NodeRecord:
-    record = NodeRecord(
-        node=row["node"],
-        outcome=row["outcome"] or row["state"],
-        attempt=row["attempt"],
-        code=row["code"],
-        reason=row["update_reason"] or row["reason"],
-    )
-    if row["record"] is None:
-        return record
-    told = json.loads(row["record"])
-    return replace(
-        record,
-        digest=row["digest"] or None,
-        answered_s=row["arrived_at"] - row["opened_at"],
-        samples_seen=told["samples_seen"],
-        samples_train=told["samples_train"],
-        samples_test=told["samples_test"],
-        losses=tuple(LossPoint.model_validate(one) for one in told["losses"]),
-        validations=tuple(Validation.model_validate(one) for one in told["validations"]),
-        timings=TaskTimings.model_validate(told["timings"]),
-    )
-
-
-def _round_record(row: Row) -> RoundRecord:
-    timings = {name: row[name] for name in ("broadcast_s", "collect_s", "aggregate_s", "save_s")}
-    return RoundRecord(
-        round=row["round"],
-        run=row["run"],
-        kind=row["kind"],
-        state=RoundState(row["state"]),
-        reason=row["reason"],
-        base=row["base"],
-        sent=PayloadManifest.model_validate_json(row["sent"]),
-        encoding=row["encoding"],
-        model=row["model"],
-        opened_at=row["opened_at"],
-        closed_at=row["closed_at"],
-        timings=timings,
-    )

@@ -9,6 +9,7 @@ from typing import Final
 
 from common.errors import BrokerUnreachableError
 from common.mailbox import Mailbox
+from common.metrics import TIMEOUTS
 from common.transport.amqp import AmqpTransport
 from researcher.directory import NodeStatus, read_snapshot
 from researcher.federation import Federation
@@ -50,6 +51,7 @@ def _enter(home: Home) -> Federation:
         raise
     problem = federation.hub.wait_connected(kit.connection.timeouts.connect_s)
     if problem is not None:
+        TIMEOUTS.labels(timeout="connect_s").inc()
         federation.hub.close()
         lock.release()
         raise BrokerUnreachableError(host=kit.connection.host, port=kit.connection.port, reason=problem)

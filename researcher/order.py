@@ -10,8 +10,8 @@ from typing import Any
 
 from common.clock import Clock
 from common.ids import Digest, ExperimentId, PartyId, RunId
-from common.limits import INLINE_BYTES
 from common.messages import Assignment, DatasetDescription, PayloadManifest, TrainRequest
+from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
 from common.training_args import TrainingArgs
 from researcher.aggregators import Aggregator
@@ -20,6 +20,7 @@ from researcher.hub import Hub
 from researcher.inbox import Inbox
 from researcher.ledger import Ledger
 from researcher.monitoring.events import Event
+from researcher.parcels import Parcels
 from researcher.round import SendTask
 from researcher.strategies import Strategy
 
@@ -32,9 +33,11 @@ class Desk:
     inbox: Inbox
     ledger: Ledger
     store: PayloadStore
+    parcels: Parcels
     folder: Path
     clock: Clock
     reply_s: float
+    progress_s: float
     notify: Callable[[Event], None]
 
 
@@ -48,12 +51,17 @@ class RoundOrder:
         round: Number of the round, from 1.
         kind: Whether nodes train, or only validate the model that they get.
         base: Digest of that model.
+        sent: That model as it goes to the nodes.
+        encoding: How they are to encode their updates.
         plan_name: Class of the plan.
         plan_hash: Hash of its source.
         plan_source: Its source.
         model_args: Arguments of the model.
         training_args: Arguments of training.
-        datasets: Whom to ask, and with which data set.
+        nodes: Whom to ask.
+        reserve: Who may be asked in place of others, in this order.
+        sampled: How many were asked at first.
+        datasets: The data set of each of them.
         strategy: Decides when the round may close.
         aggregator: Makes the new model.
     """
@@ -63,18 +71,21 @@ class RoundOrder:
     round: int
     kind: Kind
     base: Digest
+    sent: PayloadManifest
+    encoding: Encoding
     plan_name: str
     plan_hash: Digest
     plan_source: str
     model_args: Mapping[str, Any]
     training_args: TrainingArgs
+    nodes: tuple[PartyId, ...]
+    reserve: tuple[PartyId, ...]
+    sampled: int
     datasets: Mapping[PartyId, DatasetDescription]
     strategy: Strategy
     aggregator: Aggregator
 
-    def request(
-        self, sender: PartyId, tasks: Sequence[SendTask], model: PayloadManifest, deadline: float | None
-    ) -> TrainRequest:
+    def request(self, sender: PartyId, tasks: Sequence[SendTask], deadline: float | None) -> TrainRequest:
         """Return the one message that asks for all these tasks."""
         return TrainRequest(
             sender=sender,
@@ -96,14 +107,9 @@ class RoundOrder:
             training_args=self.training_args,
             train=self.kind == "train",
             seed=round_seed(self.training_args.random_seed or 0, self.round),
-            model=model,
+            model=self.sent,
+            encoding=str(self.encoding),
         )
-
-
-def model_manifest(digest: Digest, path: Path) -> PayloadManifest:
-    """Return the manifest of a global model."""
-    size = path.stat().st_size
-    return PayloadManifest(sha256=digest, size_bytes=size, inline=size <= INLINE_BYTES)
 
 
 def round_seed(seed: int, round_: int) -> int:

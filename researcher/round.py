@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from common.ids import PartyId, RunId, TaskId, task_id
-from researcher.strategies.base import Close, Fail, RoundView, Strategy, Wait
+from researcher.strategies.base import Ask, Close, Fail, RoundView, Strategy, Wait
 
 
 class RoundState(StrEnum):
@@ -132,7 +132,15 @@ class RoundMachine:
     """One round."""
 
     def __init__(
-        self, round_: int, run: RunId, nodes: Sequence[PartyId], strategy: Strategy, opened_at: float
+        self,
+        round_: int,
+        run: RunId,
+        nodes: Sequence[PartyId],
+        strategy: Strategy,
+        opened_at: float,
+        *,
+        reserve: Sequence[PartyId] = (),
+        sampled: int | None = None,
     ) -> None:
         """Make the machine of a round; `start` begins it.
 
@@ -142,6 +150,8 @@ class RoundMachine:
             nodes: Whom to ask, without duplicates.
             strategy: Decides when the round may close.
             opened_at: When the round was opened, Unix seconds.
+            reserve: Who may be asked too, in this order.
+            sampled: How many were asked at first; all of `nodes` if not given.
         """
         self.round = round_
         self.state = RoundState.OPEN
@@ -150,6 +160,8 @@ class RoundMachine:
         self._run = run
         self._strategy = strategy
         self._nodes = tuple(sorted(nodes))
+        self._reserve = tuple(reserve)
+        self._sampled = len(self._nodes) if sampled is None else sampled
         self._attempts = dict.fromkeys(self._nodes, 1)
         self._current = {self._task(node): node for node in self._nodes}
         self._accepted: dict[PartyId, TaskId] = {}
@@ -184,6 +196,11 @@ class RoundMachine:
             for task, node in self._current.items()
             if node not in self._accepted and node not in self._lost
         }
+
+    @property
+    def expected(self) -> dict[PartyId, TaskId]:
+        """Return those of the waiting nodes that are not known to be away, with their tasks."""
+        return {node: task for node, task in self.waiting.items() if node not in self._offline}
 
     @property
     def accepted(self) -> tuple[TaskId, ...]:
@@ -224,14 +241,30 @@ class RoundMachine:
             waiting=waiting,
             offline=waiting & self._offline,
             overdue=self._overdue,
+            sampled=self._sampled,
+            reserve=self._reserve,
         )
         match self._strategy.decide(view):
             case Close():
                 yield from self._end(RoundState.CLOSED, CloseRound(self.accepted))
             case Fail(reason):
                 yield from self._end(RoundState.FAILED, FailRound(reason))
+            case Ask(count):
+                yield from self._ask(count)
             case Wait():
                 pass
+
+    def _ask(self, count: int) -> Iterator[Effect]:
+        nodes, self._reserve = self._reserve[:count], self._reserve[count:]
+        self._nodes = tuple(sorted(self._nodes + nodes))
+        for node in nodes:
+            self._attempts[node] = 1
+            task = self._task(node)
+            self._current[task] = node
+            yield SendTask(node, task, 1)
+        self._current = dict(sorted(self._current.items(), key=lambda item: item[1]))
+        if nodes:
+            yield from self._decide()  # one of them may be away, too
 
     def _end(self, state: RoundState, last: Effect) -> Iterator[Effect]:
         outstanding = self.waiting

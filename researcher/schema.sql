@@ -6,12 +6,13 @@ CREATE TABLE experiment (
     name TEXT NOT NULL,
     created_at REAL NOT NULL,
     run TEXT,                   -- the incarnation that may go on; none before the first run and after an end
-    config TEXT NOT NULL,       -- JSON: tags, nodes, arguments, round limit, aggregator, strategy
+    config TEXT NOT NULL,       -- JSON: tags, nodes, arguments, round limit, aggregator, strategy, encoding
     plan_name TEXT NOT NULL,
     plan_hash TEXT NOT NULL,
     plan_source TEXT NOT NULL,
     training_data TEXT,         -- JSON: the chosen data set of each node
-    initial_model TEXT          -- digest
+    initial_model TEXT,         -- digest
+    parent TEXT                 -- JSON: experiment, round and model that this one was branched from
 ) STRICT;
 
 CREATE TABLE rounds (
@@ -22,8 +23,14 @@ CREATE TABLE rounds (
     state TEXT NOT NULL CHECK (state IN ('open', 'closed', 'failed', 'cancelled')),
     reason TEXT,
     base TEXT NOT NULL,         -- digest of the global model that it started from
+    sent TEXT NOT NULL,         -- JSON: manifest of that model as it went to the nodes, perhaps encoded
+    encoding TEXT NOT NULL,     -- how nodes were to encode their updates
     model TEXT,                 -- digest of the global model that it made
+    reserve TEXT NOT NULL,      -- JSON: nodes that could be asked in place of others, in this order
+    aggregator TEXT NOT NULL,   -- JSON, as in the configuration when the round was opened
+    strategy TEXT NOT NULL,     -- JSON, likewise
     opened_at REAL NOT NULL,
+    deadline REAL,
     closed_at REAL,
     broadcast_s REAL,
     collect_s REAL,
@@ -43,6 +50,7 @@ CREATE TABLE tasks (
     final INTEGER,              -- of a failure: whether trying again is pointless
     code TEXT,
     reason TEXT,
+    sent_at REAL NOT NULL,
     settled_at REAL,
     FOREIGN KEY (run, round) REFERENCES rounds (run, round)
 ) STRICT, WITHOUT ROWID;
@@ -57,7 +65,8 @@ CREATE TABLE updates (
     outcome TEXT NOT NULL CHECK (outcome IN ('accepted', 'late', 'refused', 'quarantined')),
     reason TEXT,
     arrived_at REAL NOT NULL,
-    record TEXT NOT NULL,       -- JSON: samples, losses, validations, timings as the node told them
+    counted INTEGER,            -- number of the round whose model it is part of: the one that was open when it came
+    record TEXT NOT NULL,       -- JSON: the update's manifest, samples, losses, validations, timings as the node told them
     PRIMARY KEY (id, digest)
 ) STRICT, WITHOUT ROWID;
 

@@ -10,9 +10,10 @@ from typing import Any, Self
 
 from common.errors import InvalidSettingsError
 from common.ids import PartyId, party_id
+from common.payload.encodings.choice import Encoding
 from common.training_args import TrainingArgs
 from researcher.aggregators import Aggregator, FedAverage, aggregator_config, aggregator_of
-from researcher.strategies import DefaultStrategy, Strategy, strategy_config, strategy_of
+from researcher.strategies import AnyStrategy, DefaultStrategy, strategy_config, strategy_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class ExperimentSettings:
         round_limit: Number of rounds after which the experiment is finished; none for no end.
         aggregator: Makes the global model.
         strategy: Chooses nodes and says when a round closes.
+        encoding: How updates, and global models as far as they can be, are written on the wire.
     """
 
     tags: tuple[str, ...]
@@ -35,7 +37,8 @@ class ExperimentSettings:
     model_args: Mapping[str, Any]
     round_limit: int | None
     aggregator: Aggregator
-    strategy: Strategy
+    strategy: AnyStrategy
+    encoding: Encoding
 
     @classmethod
     def of(
@@ -47,7 +50,8 @@ class ExperimentSettings:
         model_args: Mapping[str, Any] | None,
         round_limit: int | None,
         aggregator: Aggregator | None,
-        strategy: Strategy | None,
+        strategy: AnyStrategy | None,
+        encoding: Encoding | str,
         seed: int | None = None,
     ) -> Self:
         """Return settings as a person wrote them; a random seed that they lack is `seed`, or drawn.
@@ -71,6 +75,11 @@ class ExperimentSettings:
             json.dumps(dict(model_args or {}))
         except (TypeError, ValueError) as error:
             problems.append(f"  model_args: {error}")
+        try:
+            chosen = Encoding.parse(str(encoding))
+        except InvalidSettingsError as error:
+            chosen = Encoding()
+            problems.append(f"  encoding: {str(error.facts['problems']).strip()}")
         if problems:
             raise InvalidSettingsError(source="the experiment", problems="\n".join(problems))
         arguments = TrainingArgs.of(
@@ -87,6 +96,7 @@ class ExperimentSettings:
             round_limit=round_limit,
             aggregator=aggregator or FedAverage(),
             strategy=strategy or DefaultStrategy(),
+            encoding=chosen,
         )
 
     def changed(self, **wanted: Any) -> Self:
@@ -104,11 +114,12 @@ class ExperimentSettings:
             "round_limit": self.round_limit,
             "aggregator": aggregator_config(self.aggregator),
             "strategy": strategy_config(self.strategy),
+            "encoding": str(self.encoding),
         }
 
     @classmethod
     def from_config(
-        cls, config: Mapping[str, Any], *, aggregator: Aggregator | None, strategy: Strategy | None
+        cls, config: Mapping[str, Any], *, aggregator: Aggregator | None, strategy: AnyStrategy | None
     ) -> Self:
         """Return the settings that a ledger holds; an aggregator or strategy of one's own must be given again.
 
@@ -123,6 +134,7 @@ class ExperimentSettings:
             round_limit=config["round_limit"],
             aggregator=aggregator or aggregator_of(config["aggregator"]),
             strategy=strategy or strategy_of(config["strategy"]),
+            encoding=config["encoding"],
         )
 
 

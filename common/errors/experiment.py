@@ -114,3 +114,43 @@ class ExperimentBusyError(ExperimentError):
     text = "experiment {experiment} is running in another thread"
     cause = "run() was called twice at the same time"
     remedy = "wait for the first call, or stop it with cancel()"
+
+
+class NodeSilentError(ExperimentError):
+    """A node is connected and tells nothing about its task."""
+
+    code = "WRN-712"
+    text = "{node} is connected and has told nothing about its task for {silent_s} s"
+    cause = "its agent hangs, or lost the task"
+    remedy = "look at the log of that node and restart its agent"
+    public = True
+
+
+class NoSuchRoundError(ExperimentError):
+    """The experiment has no finished round with this number."""
+
+    code = "WRN-713"
+    text = "experiment {experiment} has no finished training round {round}; it has finished {finished}"
+    cause = "the number is wrong, or that round failed"
+    remedy = "see `exp.history()`"
+    public = True
+
+
+class RoundNotKeptError(ExperimentError):
+    """What is needed of a past round is not there any more."""
+
+    code = "WRN-714"
+    text = "round {round} cannot be used: {reason}"
+    cause = "the retention of the experiment removed it, or files were deleted"
+    remedy = "set `retention` so that more is kept, before the rounds are run"
+    public = True
+
+
+class NotRunningError(ExperimentError):
+    """There is nothing to cancel."""
+
+    code = "WRN-715"
+    text = "experiment {experiment} has no run that could be cancelled"
+    cause = "it has ended, or was never begun"
+    remedy = "see `warren-researcher status`"
+    public = True

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from common.errors import InvalidSettingsError
 from common.ids import Digest
 from common.limits import CHUNK_BYTES, PAYLOAD_BYTES
 from common.messages.base import Count, Message, Part
-from common.payload.encodings.choice import ENCODING
+from common.payload.encodings.choice import ENCODING, Encoding
 
-EncodingName = Annotated[str, StringConstraints(pattern=ENCODING)]
+
+def _known(text: str) -> str:
+    try:
+        Encoding.parse(text)
+    except InvalidSettingsError as error:
+        raise ValueError("there is no such encoding") from error
+    return text
+
+
+EncodingText = Annotated[str, StringConstraints(pattern=ENCODING), AfterValidator(_known)]
 PayloadSize = Annotated[int, Field(ge=8, le=PAYLOAD_BYTES)]
 
 
@@ -21,7 +31,7 @@ class PayloadManifest(Part):
     sha256: Digest
     size_bytes: PayloadSize
     chunk_bytes: Annotated[int, Field(ge=1024, le=CHUNK_BYTES)] = CHUNK_BYTES
-    encoding: EncodingName = "raw"
+    encoding: EncodingText = "raw"
     decoded_bytes: PayloadSize | None = None
     """Size once decompressed; only with `+zstd`."""
     inline: bool

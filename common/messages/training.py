@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 
 from common.ids import DatasetId, Digest, PartyId, TaskId
 from common.messages.base import Count, Duration, ExperimentMessage, Name, Part, TaskMessage, Text, UnixTime
-from common.messages.payload import EncodingName, PayloadManifest
+from common.messages.payload import EncodingText, PayloadManifest
 from common.messages.plan import PlanSource
 from common.training_args import TrainingArgs
 
@@ -53,7 +53,7 @@ class TrainRequest(ExperimentMessage):
     """Seed of this round; each node derives its own stream from it and its id."""
     model: PayloadManifest
     """The global model to start from."""
-    encoding: EncodingName = "raw"
+    encoding: EncodingText = "raw"
     """How updates are to be encoded."""
 
 

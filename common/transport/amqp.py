@@ -43,8 +43,12 @@ class Backoff:
         self._base_s = first_s
 
     def pause_s(self) -> float:
-        """Return how long to wait before the next attempt: at least three quarters of `first_s`, at most `longest_s`."""
+        """Return how long to wait before the next attempt: at least three quarters of `first_s`, at most `longest_s`.
+
+        Pauses are counted as the time limit that they grow from, or have grown to.
+        """
         base_s = min(self._base_s, self._longest_s)
+        TIMEOUTS.labels("reconnect_first_s" if base_s < self._longest_s else "reconnect_max_s").inc()
         self._base_s = base_s * _GROWTH
         return base_s * self._rng.uniform(0.75, 1.0)
 

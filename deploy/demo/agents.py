@@ -19,12 +19,13 @@ from typing import Final
 
 from common import logs
 from common.errors import AgentStartError, WarrenError
+from common.settings import Timeouts
 from common.transport.base import Transport
 from node.home import NodeHome
 
 log = logging.getLogger(__name__)
 
-_STOP_S: Final = 10.0
+_STOP_S: Final = 5 * Timeouts().stop_s
 """Grace for an agent to say goodbye and end its workers."""
 
 
@@ -86,6 +87,17 @@ class AgentProcess:
             self._process.kill()
         with suppress(BrokenPipeError):
             self._process.stdin.close()
+
+    @property
+    def pid(self) -> int:
+        """Return the process id."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End the agent at once, as a power failure would; its workers end with it."""
+        self._process.kill()
+        self._process.wait()
+        self.ask_to_stop()  # closes the pipe
 
     def stop(self) -> None:
         """Stop the agent, or kill it when it takes too long; its workers end with it. Idempotent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from common.errors import BrokerStoppedError, ReplyTimeoutError
 from common.mailbox import Mailbox
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from researcher.federation import Federation as Place
 
 BrokerKind = Literal["rabbitmq", "memory"]
-
-_ONLINE_S: Final = 30.0
-"""Wait for all agents to be heard of, on a slow and busy machine."""
 
 
 class Stage(Protocol):
@@ -203,7 +200,7 @@ def wait_online(stage: Stage, place: Place, nodes: Collection[str]) -> None:
         ReplyTimeoutError: If that takes too long.
     """
     try:
-        place.wait_for(nodes, _ONLINE_S)
+        place.wait_for(nodes, place.timeouts.worker_start_s)
     except ReplyTimeoutError:
         stage.check()
         raise

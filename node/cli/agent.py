@@ -107,8 +107,8 @@ def logs(home: Home, lines: Lines = 50, as_json: AsJson = False) -> None:
     """Show the end of the agent's log."""
     import json
 
-    from node.cli.options import visible
     from node.home import NodeHome
+    from node.text import visible
 
     node = NodeHome.open(home)
     if not node.log_path.exists():

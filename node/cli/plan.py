@@ -14,7 +14,8 @@ from rich.text import Text
 
 from common.cli import AsJson, emit, new_app, reported, table
 from common.errors import PlanSourceError
-from node.cli.options import Home, moment, visible
+from node.cli.options import Home, moment
+from node.text import visible
 
 if TYPE_CHECKING:
     from node.approval import Approvals, Decision, Plan

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from common.errors import WorkerStartError
+from common.settings import Timeouts
 from node.sandbox.confine import confine
 from node.sandbox.policy import Limits, Protections, SandboxPolicy, WorkerUser
 from node.sandbox.user import hand_over
 
-TIMEOUT_S: Final = 30.0
-"""A probe imports little and takes well under a second."""
+TIMEOUT_S: Final = Timeouts().worker_start_s
+"""A probe is started like a worker; it imports little and takes well under a second."""
 
 _LIMITS: Final = Limits(
     memory_bytes=2**34, cpu_s=60, file_bytes=2**20, threads=16

@@ -1,4 +1,7 @@
-"""Run as the worker process: `python -m node.worker.child FD` does the tasks that come over that socket, one by one."""
+"""Run as the worker process: `python -P -s -m node.worker.child FD` shuts itself in and does the tasks that come over that socket.
+
+Nothing that starts a thread may be imported at the top: `confine` comes first.
+"""
 
 from __future__ import annotations
 
@@ -11,47 +14,54 @@ import sys
 import threading
 import traceback
 
-import torch
-
-from common.errors import PlanFailedError, WarrenError, WorkerFaultError
+from common.errors import PlanFailedError, ProtectionMissingError, WarrenError, WorkerFaultError
 from common.ids import TaskId
-from node.worker.lean_torch import spare_compiler
-from node.worker.protocol import Failed, Ready, read_order, write_frame
-from node.worker.session import Session
+from node.sandbox import Protections, confine
+from node.worker.protocol import Failed, Ready, Unprotected, read_order, read_policy, write_report
 
 log = logging.getLogger(__name__)
 
 _LONGEST_DETAIL = 20_000
+_LONGEST_TEXT = 2_000
 
 
-def serve(connection: socket.socket) -> None:
+def serve(connection: socket.socket, stands: Protections) -> None:
     """Do tasks until the other side is gone.
 
     A task that fails is reported, and the next one starts afresh. Losses of a task that takes long are sent meanwhile.
 
+    Args:
+        connection: Leads to the agent.
+        stands: The walls around this process.
+
     Raises:
         BrokenPipeError: If the other side went away while it was being told something.
     """
-    _warm_up()
+    from node.worker.session import Session  # imports torch, which starts threads
+
     session = Session()
-    write_frame(connection, Ready(torch_version=torch.__version__))
+    write_report(connection, Ready(torch_version=_warm_up(), stands=stands))
     while (order := read_order(connection)) is not None:
         try:
-            done = session.run(order, lambda progress: write_frame(connection, progress))
+            done = session.run(order, lambda progress: write_report(connection, progress))
+            write_report(connection, done)
         except Exception as error:  # noqa: BLE001 - whatever a task meets, the agent is told and decides
-            write_frame(connection, _failed(order.task_id, error))
-        else:
-            write_frame(connection, done)
+            write_report(connection, _failed(order.task_id, error))
 
 
-def _warm_up() -> None:
-    """Take one step of training: torch imports a good part of itself at the first one."""
+def _warm_up() -> str:
+    """Take one step of training, for torch imports a good part of itself at the first one; return the version of torch."""
+    import torch
+
+    from node.worker.lean_torch import spare_compiler
+
     spare_compiler()
     model = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     torch.autograd.backward(model(torch.ones(1, 1)).sum())
     optimizer.step()
     optimizer.zero_grad()
+    return torch.__version__
 
 
 def _failed(task_id: TaskId, error: Exception) -> Failed:
@@ -59,10 +69,26 @@ def _failed(task_id: TaskId, error: Exception) -> Failed:
     return Failed(
         task_id=task_id,
         code=known.code,
-        text=known.public_text,
+        text=known.public_text[:_LONGEST_TEXT],
         plan_line=known.facts["line"] if isinstance(known, PlanFailedError) else None,
         detail="".join(traceback.format_exception(error))[-_LONGEST_DETAIL:],
     )
+
+
+def _shut_in(connection: socket.socket) -> Protections | None:
+    """Put up the walls that the agent asks for; none if a compulsory one does not stand, which the agent is told, or it is gone."""
+    policy = read_policy(connection)
+    if policy is None:
+        return None
+    try:
+        return confine(policy)
+    except ProtectionMissingError as error:
+        facts = {name: str(value)[:_LONGEST_TEXT] for name, value in error.facts.items()}
+        write_report(
+            connection,
+            Unprotected(protection=facts["protection"], reason=facts["reason"], advice=facts["advice"]),
+        )
+        return None
 
 
 def _end_with(connection: socket.socket) -> None:
@@ -75,11 +101,14 @@ def _end_with(connection: socket.socket) -> None:
 
 def main() -> None:
     """Serve the socket whose file descriptor is the first argument; a dead agent leaves no worker behind."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
-    with socket.socket(fileno=int(sys.argv[1])) as connection:
-        threading.Thread(target=_end_with, args=(connection,), name="agent-watch", daemon=True).start()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            serve(connection)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    with (
+        socket.socket(fileno=int(sys.argv[1])) as connection,
+        contextlib.suppress(BrokenPipeError, ConnectionResetError),
+    ):
+        if (stands := _shut_in(connection)) is not None:
+            threading.Thread(target=_end_with, args=(connection,), name="agent-watch", daemon=True).start()
+            serve(connection, stands)
 
 
 if __name__ == "__main__":

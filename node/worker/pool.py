@@ -1,6 +1,7 @@
 """Keep warm worker processes: one for each run, spawned once, so that torch and the data are loaded once.
 
-A worker gets a scrubbed environment, no standard input, and one inherited socket; it has neither kit nor broker credentials.
+A worker gets a scrubbed environment, no standard input, one inherited socket and a pipe for its output; it shuts itself in
+before it loads a plan, so that it reaches neither kit nor network nor any file but its own.
 """
 
 from __future__ import annotations
@@ -17,13 +18,63 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Final
 
 from common.errors import MalformedMessageError, WorkerDiedError
 from common.ids import RunId, TaskId
-from node.worker.protocol import Done, Failed, FromWorker, Progress, Ready, RunTask, read_frame, write_frame
+from node.sandbox import Limits, ProtectionName, SandboxPolicy, WorkerUser, remove_scratch
+from node.worker.folder import RunFolder, let_in
+from node.worker.output import WorkerLog
+from node.worker.pace import Bucket
+from node.worker.protocol import (
+    REPORT_BYTES,
+    Done,
+    Failed,
+    FromWorker,
+    Progress,
+    Ready,
+    RunTask,
+    Unprotected,
+    read_report,
+    write_order,
+)
 
 log = logging.getLogger(__name__)
+
+_REPORTS_BURST: Final = 16 * REPORT_BYTES
+_REPORTS_PER_S: Final = 1024 * 1024
+"""Bytes of reports; a worker that says more has to wait, so that it cannot drown its agent."""
+_LAST_WORDS_S: Final = 1.0
+"""How long the output of a dead worker is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Walls:
+    """What is put up around every worker of a node.
+
+    Attributes:
+        limits: What each may use up.
+        compulsory: A worker does not run without these.
+        hidden: What no data set may contain.
+        user: Who workers become; the agent's user if not given.
+    """
+
+    limits: Limits
+    compulsory: frozenset[ProtectionName]
+    hidden: tuple[Path, ...]
+    user: WorkerUser | None = None
+
+    def around(self, folder: RunFolder, dataset: Path) -> SandboxPolicy:
+        """Return what a worker with this folder and this data set may do."""
+        return SandboxPolicy(
+            agent_pid=os.getpid(),
+            scratch=folder.scratch,
+            read_only=(dataset, folder.inputs),
+            hidden=self.hidden,
+            limits=self.limits,
+            user=self.user,
+            compulsory=self.compulsory,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,37 +98,46 @@ WorkerEvent = WorkerSaid | WorkerEnded
 
 
 class Worker:
-    """One worker process and the thread that listens to it."""
+    """One worker process and the threads that listen to it."""
 
     def __init__(
         self,
         run_id: RunId,
-        folder: Path,
-        output: IO[bytes],
+        folder: RunFolder,
+        policy: SandboxPolicy,
+        output: WorkerLog,
         threads: int | None,
         post: Callable[[WorkerEvent], None],
     ) -> None:
-        """Spawn the process; it imports torch and then says that it is ready."""
+        """Spawn the process; it shuts itself in, imports torch, and then says that it is ready."""
         self.run_id = run_id
         self.folder = folder
         self.task: RunTask | None = None
         self.ready = False
         self._post = post
+        self._over = threading.Event()
         ours, theirs = socket.socketpair()
-        with theirs:
+        reader, writer = os.pipe()
+        with theirs, os.fdopen(writer, "wb") as printed:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "node.worker.child", str(theirs.fileno())],
+                [sys.executable, "-P", "-s", "-m", "node.worker.child", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=folder,
-                env=_environment(folder, threads),
+                stdout=printed,
+                stderr=printed,
+                cwd=folder.scratch,
+                env=_environment(folder.scratch, threads),
                 start_new_session=True,
             )
         self._socket = ours
-        self._thread = threading.Thread(target=self._listen, name=f"worker-{self._process.pid}", daemon=True)
+        name = f"worker-{self._process.pid}"
+        self._output = threading.Thread(
+            target=output.follow, args=(run_id, reader, self._over), name=f"{name}-output", daemon=True
+        )
+        self._thread = threading.Thread(target=self._listen, name=name, daemon=True)
+        self._output.start()
         self._thread.start()
+        self._tell(policy)
 
     @property
     def pid(self) -> int:
@@ -87,25 +147,32 @@ class Worker:
     def give(self, task: RunTask) -> None:
         """Hand over a task; the answer comes as an event."""
         self.task = task
-        # A broken pipe means that the process is gone; the listening thread sees that too and says why.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            write_frame(self._socket, task)
+        self._tell(task)
 
     def stop(self) -> None:
         """Kill the process with everything it started; it has nothing to lose that is not on disk."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        self._over.set()
         self._thread.join()
+        self._output.join(_LAST_WORDS_S)
+
+    def _tell(self, order: SandboxPolicy | RunTask) -> None:
+        # A broken pipe means that the process is gone; the listening thread sees that too and says why.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            write_order(self._socket, order)
 
     def _listen(self) -> None:
+        heard = Bucket(_REPORTS_BURST, _REPORTS_PER_S)
         with self._socket:
             try:
-                while (report := read_frame(self._socket)) is not None:
+                while report := read_report(self._socket, lambda size: heard.admit(size, self._over)):
                     self._post(WorkerSaid(self, report))
             except MalformedMessageError as error:
                 log.warning("worker misbehaved", extra={"action": "worker_killed", "error": str(error)})
                 os.killpg(self._process.pid, signal.SIGKILL)
         status = self._process.wait()
+        self._over.set()
         task = self.task
         step = "start" if not self.ready else "a task" if task else "idling"
         death = WorkerDiedError(status=_status(status), step=step)
@@ -122,36 +189,59 @@ class WorkerPool:
         *,
         post: Callable[[WorkerEvent], None],
         max_idle: int,
+        walls: Walls,
         threads: int | None = None,
     ) -> None:
         """Make an empty pool.
 
         Args:
-            work: Folder in which each run gets a scratch folder.
+            work: Folder in which each run gets a folder; what is in it is removed.
             log_file: Where workers' output goes.
             post: Called on other threads with what workers say.
             max_idle: Warm workers without a task that are kept.
+            walls: What is put up around them.
             threads: CPU threads of one worker; torch's own choice if not given.
         """
-        self._work = work
-        self._output = log_file.open("ab")
+        remove_scratch(work)
+        work.mkdir(mode=0o700)
+        self._user = walls.user if os.geteuid() == 0 else None  # nobody else may give files away
+        if self._user is not None:
+            let_in(work, self._user)
+        self.work = work
+        self._output = WorkerLog(log_file)
         self._post = post
         self._max_idle = max_idle
+        self._walls = walls
         self._threads = threads
         self._workers: dict[RunId, Worker] = {}
+        self._datasets: dict[RunId, Path] = {}
 
-    def folder(self, run_id: RunId) -> Path:
-        """Return the scratch folder of a run, making it if need be."""
-        folder = self._work / run_id
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    @property
+    def free_bytes(self) -> int:
+        """Return the space that is left on the disk that workers write to."""
+        return shutil.disk_usage(self.work).free
+
+    def folder(self, run_id: RunId, dataset: Path) -> RunFolder:
+        """Return the folder of a run, to put what its next task reads into it.
+
+        A worker of the run that was shut in with another data set is stopped: walls are never moved.
+        """
+        if self._datasets.get(run_id) != dataset:
+            self.retire(run_id)
+        folder = RunFolder(self.work / run_id, self._user)
+        if run_id not in self._workers:
+            folder.make()
+            self._datasets[run_id] = dataset
         return folder
 
     def give(self, run_id: RunId, task: RunTask) -> None:
-        """Hand a task to the worker of its run, spawning it first if there is none."""
+        """Hand a task to the worker of its run, spawning it first if there is none; `folder` was asked for before."""
         worker = self._workers.pop(run_id, None)
         if worker is None:
             self._make_room()
-            worker = Worker(run_id, self.folder(run_id), self._output, self._threads, self._post)
+            folder = RunFolder(self.work / run_id, self._user)
+            policy = self._walls.around(folder, self._datasets[run_id])
+            worker = Worker(run_id, folder, policy, self._output, self._threads, self._post)
             log.info("worker started", extra={"action": "worker_started", "run": run_id, "pid": worker.pid})
         self._workers[run_id] = worker  # last in order: most recently used
         worker.give(task)
@@ -170,8 +260,14 @@ class WorkerPool:
             del self._workers[worker.run_id]
             return True
         match event.report:
-            case Ready():
+            case Unprotected():
+                del self._workers[worker.run_id]  # it ends by itself
+            case Ready(stands=stands):
                 worker.ready = True
+                missing = [wall.name.value for wall in stands.items if not wall.active]
+                log.info(
+                    "worker ready", extra={"action": "worker_ready", "run": worker.run_id, "missing": missing}
+                )
             case Done() | Failed() as report:
                 if worker.task is None or worker.task.task_id != report.task_id:
                     return False
@@ -181,15 +277,15 @@ class WorkerPool:
         return True
 
     def retire(self, run_id: RunId) -> None:
-        """Stop the worker of a run, whatever it does, and remove its scratch folder."""
+        """Stop the worker of a run, whatever it does, and remove its folder."""
         worker = self._workers.pop(run_id, None)
+        self._datasets.pop(run_id, None)
         if worker is not None:
             worker.stop()
-        if (folder := self._work / run_id).exists():
-            shutil.rmtree(folder)
+        remove_scratch(self.work / run_id)
 
     def close(self) -> None:
-        """Stop all workers; scratch folders stay for the next start."""
+        """Stop all workers; their folders stay until the next start."""
         for worker in self._workers.values():
             worker.stop()
         self._workers.clear()

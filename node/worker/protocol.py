@@ -6,19 +6,27 @@ frame = length of the JSON (4 bytes, big endian) | JSON
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 
-from common.errors import MalformedMessageError
+from common.errors import MalformedMessageError, MessageTooLargeError
 from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId
+from common.limits import HEADER_BYTES
 from common.messages import LossPoint, Validation
 from common.messages.base import Count, Duration, Name, Part, Text
+from common.messages.payload import EncodingText, PayloadSize
 from common.settings import describe
 from common.training_args import TrainingArgs
+from node.sandbox import Protections, SandboxPolicy
 
-FRAME_BYTES: Final = 4 * 1024 * 1024
-"""Largest frame; a worker runs the code of others, so its agent believes no length beyond this."""
+ORDER_BYTES: Final = 4 * 1024 * 1024
+"""Largest frame from the agent."""
+
+REPORT_BYTES: Final = HEADER_BYTES * 3 // 4
+"""Largest frame from the worker: what it says goes on to the researcher in one message. A worker runs the code of others, so
+its agent believes no length beyond this."""
 
 LOSS_POINTS: Final = 1000
 """Most points in one report."""
@@ -60,15 +68,36 @@ class RunTask(Part):
     dataset: DatasetSource
     model_path: str
     """The global model, safetensors."""
+    model_encoding: EncodingText = "raw"
+    """How it is encoded."""
+    model_decoded_bytes: PayloadSize | None = None
+    """Its size once decompressed, if it is compressed."""
     update_path: str
-    """Where to write the trained model; its folder exists."""
+    """Where to write the trained model; its folder exists, and is free for other files."""
+    encoding: EncodingText = "raw"
+    """How to encode it."""
+    residual_path: str | None = None
+    """What the last update of this run left out; none if nothing did."""
+    residual_to: str | None = None
+    """Where to write what this one leaves out, if its encoding leaves anything."""
+
+
+class Unprotected(Part):
+    """A compulsory protection does not stand; the worker has ended."""
+
+    kind: Literal["unprotected"] = "unprotected"
+    protection: Name
+    reason: Text
+    advice: Text
 
 
 class Ready(Part):
-    """The worker has imported what it needs."""
+    """The worker is shut in and has imported what it needs."""
 
     kind: Literal["ready"] = "ready"
     torch_version: Name
+    stands: Protections
+    """The walls around it."""
 
 
 class Progress(Part):
@@ -95,6 +124,8 @@ class Done(Part):
     """None if only validation was asked for."""
     update_size: Count | None
     """In bytes."""
+    update_decoded_bytes: PayloadSize | None = None
+    """In bytes, before compression; none if it is not compressed."""
     loaded_s: Duration
     trained_s: Duration
     validated_s: Duration
@@ -114,39 +145,68 @@ class Failed(Part):
     """Traceback and message text, which may hold values of the data: for the node's own log only."""
 
 
-FromWorker = Ready | Progress | Done | Failed
+FromWorker = Unprotected | Ready | Progress | Done | Failed
 
+_POLICY: Final[TypeAdapter[SandboxPolicy]] = TypeAdapter(SandboxPolicy)
 _TO_WORKER: Final[TypeAdapter[RunTask]] = TypeAdapter(RunTask)
 _FROM_WORKER: Final[TypeAdapter[FromWorker]] = TypeAdapter(Annotated[FromWorker, Field(discriminator="kind")])
 
 
-def write_frame(connection: socket.socket, message: RunTask | FromWorker) -> None:
-    """Send one message, blocking until the system has taken it.
+def write_order(connection: socket.socket, order: SandboxPolicy | RunTask) -> None:
+    """Send a worker what to do, blocking until the system has taken it: first how to shut itself in, then task after task.
 
     Raises:
-        OSError: If the other side is gone.
+        OSError: If the worker is gone.
     """
-    document = message.__pydantic_serializer__.to_json(message)
-    connection.sendall(len(document).to_bytes(_PREFIX) + document)
+    _write(connection, order, ORDER_BYTES)
 
 
-def read_frame(connection: socket.socket) -> FromWorker | None:
+def write_report(connection: socket.socket, report: FromWorker) -> None:
+    """Send the agent a report, blocking until the system has taken it.
+
+    Raises:
+        MessageTooLargeError: If it is larger than `REPORT_BYTES`; nothing was sent.
+        OSError: If the agent is gone.
+    """
+    _write(connection, report, REPORT_BYTES)
+
+
+def read_report(
+    connection: socket.socket, admit: Callable[[int], None] = lambda _: None
+) -> FromWorker | None:
     """Return what a worker says next, blocking until it says it; none once it is gone.
+
+    Args:
+        connection: Leads to the worker.
+        admit: Called with the size of each report before it is decoded; may wait.
 
     Raises:
         MalformedMessageError: If the worker sent anything else; the stream cannot be read further.
     """
-    document = _read(connection)
-    return None if document is None else _decode(_FROM_WORKER, document, "the worker")
+    document = _read(connection, REPORT_BYTES)
+    if document is None:
+        return None
+    admit(len(document))
+    return _decode(_FROM_WORKER, document, "the worker")
 
 
-def read_order(connection: socket.socket) -> RunTask | None:
-    """Return what the agent asks for next, blocking until it does; none once it is gone.
+def read_policy(connection: socket.socket) -> SandboxPolicy | None:
+    """Return how to shut oneself in, which the agent says first, blocking until it does; none once it is gone.
 
     Raises:
         MalformedMessageError: If the agent sent anything else.
     """
-    document = _read(connection)
+    document = _read(connection, ORDER_BYTES)
+    return None if document is None else _decode(_POLICY, document, "the agent")
+
+
+def read_order(connection: socket.socket) -> RunTask | None:
+    """Return the task that the agent asks for next, blocking until it does; none once it is gone.
+
+    Raises:
+        MalformedMessageError: If the agent sent anything else.
+    """
+    document = _read(connection, ORDER_BYTES)
     return None if document is None else _decode(_TO_WORKER, document, "the agent")
 
 
@@ -157,15 +217,20 @@ def _decode(adapter: TypeAdapter[T], document: bytes, sender: str) -> T:
         raise MalformedMessageError(sender=sender, reason=describe(error)) from error
 
 
-def _read(connection: socket.socket) -> bytes | None:
+def _write(connection: socket.socket, message: BaseModel, limit: int) -> None:
+    document = message.__pydantic_serializer__.to_json(message)
+    if len(document) > limit:
+        raise MessageTooLargeError(size_bytes=len(document), limit_bytes=limit)
+    connection.sendall(len(document).to_bytes(_PREFIX) + document)
+
+
+def _read(connection: socket.socket, limit: int) -> bytes | None:
     prefix = _exactly(connection, _PREFIX)
     if prefix is None:
         return None
     size = int.from_bytes(prefix)
-    if size > FRAME_BYTES:
-        raise MalformedMessageError(
-            sender="the other process", reason=f"{size} bytes are more than {FRAME_BYTES}"
-        )
+    if size > limit:
+        raise MalformedMessageError(sender="the other process", reason=f"{size} bytes are more than {limit}")
     return _exactly(connection, size)
 
 

@@ -11,13 +11,13 @@ from typing import Final, Literal
 from common.data import DataManager, Parts
 from common.errors import PlanContractError
 from common.messages import LossPoint, Validation
-from common.payload.tensors import SavedTensors, save_tensors
 from common.training_plans.guard import PlanCode
 from common.training_plans.seeding import derived_seed, seed_everything
 from common.training_plans.source import load_plan
 from common.training_plans.torch import TorchTrainingPlan
 from common.training_plans.training import train
 from common.training_plans.validation import validate
+from node.worker.exchange import SavedUpdate, received_model, save_update
 from node.worker.protocol import LOSS_POINTS, Done, Progress, RunTask
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,8 @@ class Session:
         Raises:
             PlanError: If the plan cannot be used or fails.
             DataError: If the data cannot be used.
-            InvalidTensorsError: If the model file is damaged.
+            InvalidTensorsError: If the model file is damaged, or not encoded as the task says.
+            MissingExtraError: If something is compressed and the package for that is not installed.
             ModelMismatchError: If the model file does not fit the plan's model.
         """
         try:
@@ -62,7 +63,8 @@ class Session:
         args = task.training_args
         plan = self._ready_plan(task)
         parts = self._ready_parts(plan, task)
-        plan.import_model(task.model_path)
+        model = received_model(task)
+        plan.import_model(model)
         watch.lap("loaded")
 
         validations: list[Validation] = []
@@ -81,13 +83,13 @@ class Session:
             if args.test_on_local_updates:
                 validations += _validated(plan, parts, task, on="local")
             watch.lap("validated")
-            saved = save_tensors(Path(task.update_path), plan.after_training_params())
+            saved = save_update(task, plan.after_training_params(), model)
             watch.lap("saved")
         return _done(task, parts, watch, seen=seen, losses=curve.points, validations=validations, saved=saved)
 
     def _ready_plan(self, task: RunTask) -> TorchTrainingPlan:
         args = task.training_args
-        key = (task.plan_hash, task.plan_name, repr(task.model_args), args.random_seed)
+        key = (task.plan_hash, task.plan_name, repr(task.model_args), repr(args))
         if self._plan is None or self._plan[0] != key:
             kind = load_plan(Path(task.plan_path), task.plan_name, task.plan_hash)
             if not issubclass(kind, TorchTrainingPlan):
@@ -113,7 +115,7 @@ class Session:
         # the split is the same in all rounds, and in another experiment with the same seed
         campaign = task.experiment_id if args.random_seed is None else args.random_seed
         seed = derived_seed("split", task.seed if args.shuffle_testing_dataset else campaign, task.node_id)
-        key = repr((source, args.loader_args))
+        key = repr((source, args))  # the plan sees all of them when it chooses its data
         if self._data is None or self._data[0] != key:
             seed_everything(derived_seed("data", campaign, task.node_id))
             manager = plan.call(plan.training_data, **plan.loader_args())
@@ -195,7 +197,7 @@ def _done(
     seen: int,
     losses: list[LossPoint],
     validations: list[Validation],
-    saved: SavedTensors | None,
+    saved: SavedUpdate | None,
 ) -> Done:
     return Done(
         task_id=task.task_id,
@@ -206,6 +208,7 @@ def _done(
         validations=tuple(validations),
         update_sha256=saved.sha256 if saved else None,
         update_size=saved.size_bytes if saved else None,
+        update_decoded_bytes=saved.decoded_bytes if saved else None,
         loaded_s=watch.seconds["loaded"],
         trained_s=watch.seconds["trained"],
         validated_s=watch.seconds["validated"],

@@ -3,28 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from common.ids import PartyId
+from common.payload.blocks import Array, BlockFile, Layout, from_doubles, to_doubles
+from common.payload.encodings.decoder import DecodedFile
+
+
+class RebasedFile:
+    """What an update changed, scaled and put upon another model; read like any file of tensors.
+
+    Args:
+        update: The trained model; closed with this.
+        start: The model that training started from.
+        base: The model to put the change upon.
+        scale: By what the change is multiplied.
+    """
+
+    def __init__(self, update: BlockFile | DecodedFile, start: Path, base: Path, scale: float) -> None:
+        with ExitStack() as stack:
+            self._update = stack.enter_context(update)
+            self._start = stack.enter_context(BlockFile(start))
+            self._base = stack.enter_context(BlockFile(base))
+            self._stack = stack.pop_all()
+        self._scale = scale
+        self.index = self._base.index
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def read(self, name: str, first: int, count: int) -> Array:
+        """Return `count` elements of a tensor from element `first` on."""
+        dtype = self.index[name].dtype
+        update, start, base = (
+            to_doubles(file.read(name, first, count), dtype)
+            for file in (self._update, self._start, self._base)
+        )
+        return from_doubles(base + self._scale * (update - start), dtype)
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """One update that passed the gate: it has the names, shapes and dtypes of the base, and only finite numbers.
+    """One update that passed the gate: read with `open`, it has the names, shapes and dtypes of the base, and finite numbers.
 
     Attributes:
         node: Whose it is.
-        path: Its safetensors file.
+        path: Its safetensors file, perhaps encoded.
         samples_seen: Samples that took part in optimisation steps, counted each time; at least 1.
         samples_train: Samples in the training part of the data set.
+        encoded: Whether the file holds changes of the model that training started from, in some encoding.
+        start: That model, if it is an older one than the base.
+        scale: By what the changes are to be scaled.
     """
 
     node: PartyId
     path: Path
     samples_seen: int
     samples_train: int
+    encoded: bool = False
+    start: Path | None = None
+    scale: float = 1.0
+
+    def open(
+        self, base: Path, layout: Layout
+    ) -> AbstractContextManager[BlockFile | DecodedFile | RebasedFile]:
+        """Open the update for reading block by block, as if it had never been encoded and had started from the base.
+
+        Args:
+            base: The global model that the round started from.
+            layout: Where the tensors of that model lie.
+        """
+        start = base if self.start is None else self.start
+        update = DecodedFile(self.path, start) if self.encoded else BlockFile(self.path, layout)
+        return update if self.start is None else RebasedFile(update, start, base, self.scale)
 
 
 class Aggregator(Protocol):

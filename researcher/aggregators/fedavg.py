@@ -45,7 +45,7 @@ class FedAverage:
         shares = [count / sum(counts) for count in counts]
         with ExitStack() as stack:
             model = stack.enter_context(BlockFile(base))
-            files = [stack.enter_context(BlockFile(one.path, model.layout)) for one in contributions]
+            files = [stack.enter_context(one.open(base, model.layout)) for one in contributions]
             out = stack.enter_context(target.open("wb"))
             out.write(model.layout.header)
             for name, entry in model.index.items():

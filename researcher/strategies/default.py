@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common.ids import PartyId
-from researcher.strategies.base import Close, Decision, Fail, RoundView, Wait, reasons
+from researcher.strategies.base import Ask, Close, Decision, Fail, RoundView, SamplingStrategy, Wait, reasons
 
 
-@dataclass(frozen=True, slots=True)
-class DefaultStrategy:
-    """Ask all nodes and wait for all of them, however long they are away.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultStrategy(SamplingStrategy):
+    """Wait for all nodes that were asked, however long they are away.
 
-    A node that fails for good, or whose update is refused, fails the round.
-
-    Attributes:
-        retries: How often a node is asked again after a failure that is not final.
+    A node that fails for good, or whose update is refused, is replaced by one that was not sampled. Without one the round fails.
+    Settings are those of `SamplingStrategy`.
     """
-
-    retries: int = 1
 
     @property
     def deadline_s(self) -> None:
         """Return None: this strategy has no deadline."""
         return
 
-    def sample_nodes(self, from_nodes: Sequence[PartyId], round_i: int) -> Sequence[PartyId]:  # noqa: ARG002 - protocol
-        """Return all nodes."""
-        return from_nodes
-
     def decide(self, view: RoundView) -> Decision:
-        """Close when all have answered; fail when one cannot."""
-        if view.lost:
-            return Fail(reasons(view.lost))
+        """Close when enough have answered; replace whoever cannot, or fail."""
+        missing = view.sampled - len(view.accepted) - len(view.waiting)
+        if missing > 0:
+            return Ask(missing) if view.reserve else Fail(reasons(view.lost))
         return Wait() if view.waiting else Close()

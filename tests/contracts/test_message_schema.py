@@ -19,7 +19,7 @@ def test_the_schema_of_this_version_is_the_one_that_is_documented():
     documented = REFERENCE / f"messages-{PROTOCOL_VERSION}.schema.json"
 
     assert documented.read_text() == schema_text(), (
-        "a message has changed: raise PROTOCOL_VERSION in common/messages/base.py, run `warren schema --write`, and add the"
+        "a message has changed: raise PROTOCOL_VERSION in common/messages/base.py, run `make docs`, and add the"
         " digest of the new version to tests/contracts/released_schemas.json"
     )
 

@@ -5,15 +5,13 @@ import time
 
 import pytest
 
-from common.ids import ExperimentId, PartyId, RunId, new_uuid, task_id
+from common.ids import new_uuid
 from common.limits import INLINE_BYTES
 from common.messages import (
-    Assignment,
     Chunk,
     ListReply,
     ListRequest,
     NodePresence,
-    PayloadManifest,
     PingReply,
     PingRequest,
     PlanApprovalReply,
@@ -22,98 +20,25 @@ from common.messages import (
     PlanStatusReply,
     PlanStatusRequest,
     RunEnd,
-    SearchReply,
-    SearchRequest,
     TaskCancel,
     TaskFailed,
     TaskProgress,
     TrainReply,
-    TrainRequest,
 )
 from common.payload.store import PayloadStore
-from common.payload.tensors import load_tensors, save_tensors
-from common.training_args import TrainingArgs
+from common.payload.tensors import load_tensors
 from common.training_plans.source import plan_hash
-from common.transport.memory import MemoryBroker
-from tests.support.nodes import ADD_ONE, Peer, RunningNode, make_home, make_kits
+from tests.support.nodes import ADD_ONE
+from tests.support.trial import LAB, NORTH, Trial
 
 torch = pytest.importorskip("torch")
-LAB, NORTH = PartyId("lab"), PartyId("north")
 HANG = ADD_ONE.replace("return -sum", "import threading; threading.Event().wait()\n        return -sum")
 BROKEN = ADD_ONE.replace("return -sum", "raise ValueError('patient 4711')\n        return -sum")
 
 
-class Trial:
-    """One node, one researcher, and what it takes to ask for training."""
-
-    def __init__(self, tmp_path):
-        self.tmp_path = tmp_path
-        roles = {"lab": "researcher", "north": "node"}
-        self.kits = make_kits(tmp_path / "kits", roles)
-        self.broker = MemoryBroker(self.kits["lab"].roster.parties())
-        self.home = make_home(tmp_path / "north", self.kits["north"], plans=(ADD_ONE, HANG, BROKEN))
-        self.node = RunningNode(self.home, self.broker)
-        self.lab = Peer(self.kits["lab"], self.broker)
-        self.experiment, self.run = ExperimentId(new_uuid()), RunId(new_uuid())
-        self.store = PayloadStore(tmp_path / "lab-payloads")
-
-    def restart(self):
-        self.node.stop()
-        self.node = RunningNode(self.home, self.broker)
-
-    def model(self, features=1):
-        path = self.tmp_path / f"model-{features}"
-        save_tensors(path, {"weight": torch.zeros(1, features), "bias": torch.zeros(1)})
-        digest = self.store.add(path)
-        size = self.store.path(digest).stat().st_size
-        return PayloadManifest(sha256=digest, size_bytes=size, inline=size <= INLINE_BYTES)
-
-    def request(
-        self, *, source=ADD_ONE, round_=0, run=None, features=1, name="AddOne", dataset=None, **fields
-    ):
-        found = self.lab.ask(SearchRequest(sender=LAB, recipients=(NORTH,), tags=("trial",)), SearchReply)
-        run = run or self.run
-        task = task_id(run, round_, NORTH, 0)
-        share = Assignment(node=NORTH, task_id=task, dataset_id=dataset or found.datasets[0].dataset_id)
-        return TrainRequest(
-            **{
-                "sender": LAB,
-                "recipients": (NORTH,),
-                "experiment_id": self.experiment,
-                "run_id": run,
-                "round": round_,
-                "assignments": (share,),
-                "plan_name": name,
-                "plan_hash": plan_hash(source),
-                "source": source,
-                "model_args": {"features": features},
-                "training_args": TrainingArgs(num_updates=1),
-                "seed": 1,
-                "model": self.model(features),
-            }
-            | fields
-        )
-
-    def send(self, request):
-        path = self.store.path(request.model.sha256)
-        self.lab.mailbox.send(request, path.read_bytes() if request.model.inline else b"").result(20)
-        if not request.model.inline:
-            self.lab.mailbox.send_payload(path, request.model, [NORTH]).result(20)
-
-    def answer(self, kind=TrainReply):
-        while True:
-            mail = self.lab.take((kind, TaskProgress))
-            if not isinstance(mail.message, TaskProgress):
-                return mail
-
-    def close(self):
-        self.node.stop()
-        self.lab.close()
-
-
 @pytest.fixture
 def trial(tmp_path):
-    one = Trial(tmp_path)
+    one = Trial(tmp_path, plans=(ADD_ONE, HANG, BROKEN))
     yield one
     one.close()
 

@@ -90,7 +90,7 @@ def write_table(path: Path, rows: int = 16) -> Path:
 def make_home(folder: Path, kit: Kit, *, plans: tuple[str, ...] = (ADD_ONE,), settings: str = "") -> NodeHome:
     """Make the home of a node with the data set `trial` and these plans approved."""
     home = NodeHome.create(folder, kit.path)
-    home.settings_path.write_text("worker_threads = 1\n" + settings)
+    home.settings_path.write_text("worker_threads = 1\ncompulsory_protections = []\n" + settings)
     registry = Registry(home.registry_path)
     registry.add(
         write_table(folder / "table.csv"),

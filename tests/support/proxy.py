@@ -23,6 +23,7 @@ class Proxy:
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._threads: list[threading.Thread] = []
         self._accepting = True
+        self._refusals = threading.Semaphore(0)
         self._flowing = threading.Event()
         self._flowing.set()
         self._closed = threading.Event()
@@ -55,6 +56,11 @@ class Proxy:
         """Cut, and end every new connection at once."""
         self._accepting = False
         self.cut()
+
+    def await_refusals(self, count: int, *, deadline_s: float = 30.0) -> None:
+        """Wait until so many more connections were refused."""
+        for _ in range(count):
+            assert self._refusals.acquire(timeout=deadline_s), "nobody tried to connect"
 
     def accept(self) -> None:
         self._accepting = True
@@ -94,6 +100,7 @@ class Proxy:
                 return
             if not self._accepting:
                 client.close()
+                self._refusals.release()
                 continue
             self._spawn(self._join, client)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from common.ids import PartyId
+from common.security.kit import CONNECTION, _toml
+from common.settings import Connection, Timeouts, load_toml
 from deploy.broker import PrivateBroker
 from deploy.demo.agents import AgentProcess
-from deploy.federation import Federation
+from deploy.federation import Federation, QueueLimits
 from node.approval import Approvals
 from node.home import NodeHome
 from node.registry import Registry
@@ -26,28 +28,39 @@ class World:
     """One federation on this machine; leaving the context stops everything that was started."""
 
     def __init__(
-        self, folder: Path, nodes: Sequence[str], *, table: str, plan: str, plan_name: str, settings: str = ""
+        self,
+        folder: Path,
+        nodes: Sequence[str],
+        *,
+        table: str | Callable[[PartyId], str],
+        plan: str,
+        plan_name: str,
+        settings: str = "",
+        timeouts: Timeouts | None = None,
+        limits: QueueLimits | None = None,
     ) -> None:
         """Make kits and homes; nothing runs yet.
 
         Args:
             folder: Where everything goes.
             nodes: The nodes.
-            table: Content of the csv file that each node registers with the tag `trial`.
+            table: Content of the csv file that each node registers with the tag `trial`, or what makes it for a node.
             plan: Source of the plan that each node approves.
             plan_name: Its class.
             settings: More lines of each `node.toml`.
+            timeouts: Those of every party.
+            limits: How large the broker's queues may grow.
         """
         self.folder = folder
         self.nodes = [PartyId(node) for node in nodes]
-        self.federation = Federation.create(folder / "federation", "trial")
+        self.federation = Federation.create(folder / "federation", "trial", limits=limits)
         self.federation.add(RESEARCHER, "researcher")
         self.homes: dict[PartyId, NodeHome] = {}
         for node in self.nodes:
             home = NodeHome.create(folder / node, self.federation.add(node, "node"))
-            home.settings_path.write_text("worker_threads = 1\n" + settings)
+            home.settings_path.write_text("worker_threads = 1\ncompulsory_protections = []\n" + settings)
             data = folder / f"{node}.csv"
-            data.write_text(table)
+            data.write_text(table if isinstance(table, str) else table(node))
             registry = Registry(home.registry_path)
             registry.add(
                 data, name="table", tags=[TAG], description="a table made for a test", data_type="tabular"
@@ -59,6 +72,8 @@ class World:
             self.homes[node] = home
         self.researcher_home = folder / RESEARCHER
         Home.init(self.researcher_home, self.federation.kit(RESEARCHER))
+        for kit in self.kits.values():
+            _change(kit, timeouts=timeouts or Timeouts())
         self.broker = PrivateBroker(self.federation)
         self.agents: dict[PartyId, AgentProcess] = {}
         self._stack = ExitStack()
@@ -75,6 +90,16 @@ class World:
         for agent in self.agents.values():
             agent.stop()
         self.broker.stop()
+
+    @property
+    def kits(self) -> dict[PartyId, Path]:
+        """The folder of the kit that each party uses."""
+        nodes = {node: home.kit_path for node, home in self.homes.items()}
+        return nodes | {RESEARCHER: Home(self.researcher_home).kit}
+
+    def route(self, party: PartyId, port: int) -> None:
+        """Let a party dial another port from its next start on."""
+        _change(self.kits[party], port=port)
 
     def start(self) -> Self:
         """Start the broker and every agent, which load while it boots."""
@@ -96,3 +121,8 @@ class World:
         place = self._stack.enter_context(Place.open(self.researcher_home))
         place.wait_for(list(self.agents), 30)
         return place
+
+
+def _change(kit: Path, **settings: object) -> None:
+    connection = load_toml(kit / CONNECTION, Connection).model_copy(update=settings)
+    (kit / CONNECTION).write_text(_toml(connection))

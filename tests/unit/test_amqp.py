@@ -311,6 +311,23 @@ def test_absence_is_told_once_however_often_it_is_tried(caplog: pytest.LogCaptur
     assert ["no connection to the broker, will keep trying"] == [record.message for record in caplog.records]
 
 
+def test_absence_is_repeated_in_the_log_rarely(caplog: pytest.LogCaptureFixture) -> None:
+    clock = ManualClock()
+    with socket.create_server(("127.0.0.1", 0)) as server, caplog.at_level("INFO", "common.transport"):
+        server.settimeout(DEADLINE_S)
+        there = connection(server.getsockname()[1], reconnect_first_s=0.01, reconnect_max_s=0.02)
+        lab = AmqpTransport(there, ssl.create_default_context(), clock=clock)
+        lab.start(Collector().receive, [])
+        for _connection in range(6):
+            server.accept()[0].close()
+        assert 1 == len(caplog.records)
+        clock.advance(600.0)
+        for _connection in range(6):
+            server.accept()[0].close()
+        lab.close()
+    assert 2 == len(caplog.records)
+
+
 def test_a_port_where_nobody_listens_is_told_as_unreachable() -> None:
     collector = Collector()
     lab = transport(free_port())

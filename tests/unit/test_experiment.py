@@ -21,6 +21,7 @@ from common.errors import (
     ModelMismatchError,
     NoDatasetError,
     NotTrainedError,
+    PlanFailedError,
     PlanNotApprovedError,
     RoundFailedError,
     UnknownPartyError,
@@ -284,6 +285,24 @@ def test_without_a_matching_data_set_it_says_so(trial, federation):
 
     with pytest.raises(NoDatasetError, match="tags lung at any node that"):
         make(federation, tags="lung").run(1)
+
+
+def test_what_cannot_begin_writes_no_folder_and_says_nothing_but_the_error(trial, federation):
+    trial.start("north", plan=PlanState.PENDING)
+    trial.start("south", plan=PlanState.PENDING)
+    recorder = Recorder()
+
+    with pytest.raises(PlanNotApprovedError):
+        make(federation, observers=(recorder,)).run(1)
+    for node in trial.nodes.values():
+        node.plan = PlanState.APPROVED
+    with pytest.raises(NoDatasetError):
+        make(federation, tags="lung", observers=(recorder,)).run(1)
+    with pytest.raises(PlanFailedError):
+        make(federation, model_args={}, observers=(recorder,)).run(1)
+
+    assert [] == recorder.events
+    assert not federation.home.experiments.exists() or [] == list(federation.home.experiments.iterdir())
 
 
 def test_a_named_node_without_the_data_set_is_named(trial, federation):
@@ -784,7 +803,7 @@ def test_a_seed_is_drawn_and_recorded_if_none_is_given(trial, federation):
 @pytest.fixture
 def big(monkeypatch):
     """Make every model count as too big to ride inline."""
-    monkeypatch.setattr("researcher.order.INLINE_BYTES", 0)
+    monkeypatch.setattr("researcher.parcels.INLINE_BYTES", 0)
 
 
 def test_a_big_model_goes_in_chunks_once_for_all(trial, federation, big):

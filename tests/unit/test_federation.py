@@ -77,6 +77,50 @@ def test_a_goodbye_counts_at_once(directory):
     assert NodeChange("north", online=False, at=1002.0) == seen(directory, "north", 2.0, leaving=True)
 
 
+def started(at):
+    return INFO.model_copy(update={"started_at": 1000.0 + at})
+
+
+def test_a_node_is_online_since_its_agent_started_not_since_it_was_first_heard(directory):
+    seen(directory, "north", 1.0)
+    assert directory.nodes["north"].since is None
+
+    seen(directory, "north", 1.1, info=started(-500.0))
+
+    assert 500.0 == directory.nodes["north"].since
+
+
+def test_a_node_that_comes_back_is_online_since_its_return(directory):
+    seen(directory, "north", 1.0, info=started(-500.0))
+    directory.expire(now=1006.0, monotonic=6.0)
+    assert 1001.0 == directory.nodes["north"].since
+
+    seen(directory, "north", 9.0, info=started(-500.0))
+    assert 1009.0 == directory.nodes["north"].since
+
+    seen(directory, "north", 12.0, info=started(11.0))
+    assert 1011.0 == directory.nodes["north"].since
+
+
+def test_a_node_that_was_never_heard_of_is_offline_since_nobody_knows_when(directory):
+    directory.expire(now=1005.5, monotonic=5.5)
+
+    status = directory.nodes["south"]
+    assert (False, None, None) == (status.online, status.since, status.last_seen)
+
+
+def test_what_an_earlier_process_knew_is_remembered_but_not_believed_to_hold(directory):
+    seen(directory, "north", 1.0, info=INFO)
+    fresh = NodeDirectory(5.0)
+    fresh.list(("north", "west"), monotonic=0.0)
+
+    fresh.remember(directory.nodes)
+
+    north = fresh.nodes["north"]
+    assert (None, None, 1001.0, INFO) == (north.online, north.since, north.last_seen, north.info)
+    assert {"north", "west"} == fresh.nodes.keys()
+
+
 def test_our_own_absence_is_not_held_against_the_nodes(directory):
     seen(directory, "north", 1.0)
     directory.forgive(100.0)
@@ -194,6 +238,7 @@ def test_who_is_online_can_be_read_by_other_processes(trial, place, tmp_path):
 
     trial.start("north")
     place.settle()
+    place.ping()  # answered by the thread that writes the file, after it did
 
     seen_by_others = last_seen(tmp_path / "home")
     assert {"north": True, "south": False} == {node: one.online for node, one in seen_by_others.items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ from common.errors import UpdateRefusedError
 from common.ids import derived_uuid
 from common.messages import PayloadManifest, TaskTimings, TrainReply
 from common.payload.blocks import BlockFile
+from common.payload.encodings.choice import Encoding
+from common.payload.encodings.encoder import encode_update
 from common.payload.tensors import save_tensors
 from common.training_args import TrainingArgs
 from researcher.gate import Gate
@@ -26,10 +30,14 @@ def layout(path):
         return file.layout
 
 
+def make_gate(path, encoding="raw", **arguments):
+    return Gate(BASE, layout(path), path, Encoding.parse(encoding), PLAN, TrainingArgs(**arguments))
+
+
 @pytest.fixture
 def gate(tmp_path):
     save_tensors(tmp_path / "base", MODEL)
-    return Gate(BASE, layout(tmp_path / "base"), PLAN, TrainingArgs(epochs=2))
+    return make_gate(tmp_path / "base", epochs=2)
 
 
 def reply(**changes):
@@ -81,7 +89,7 @@ def test_an_update_that_does_not_fit_is_refused_by_name(gate, tmp_path, tensors,
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_numbers_that_are_not_finite_are_found_in_every_dtype(tmp_path, dtype):
     save_tensors(tmp_path / "base", {"w": torch.zeros(4, dtype=dtype)})
-    gate = Gate(BASE, layout(tmp_path / "base"), PLAN, TrainingArgs(epochs=1))
+    gate = make_gate(tmp_path / "base", epochs=1)
     save_tensors(tmp_path / "sound", {"w": torch.tensor([1.0, -2.0, 3e4, 0.0], dtype=dtype)})
     save_tensors(tmp_path / "broken", {"w": torch.tensor([1.0, math.inf, 0.0, 0.0], dtype=dtype)})
 
@@ -129,7 +137,7 @@ def test_a_reply_that_cannot_be_true_is_refused(gate, changes, reason):
     ],
 )
 def test_samples_seen_are_bounded_by_what_was_asked_for(gate, arguments, most):
-    bounded = Gate(gate.base, gate.model, gate.plan_hash, TrainingArgs(**arguments))
+    bounded = replace(gate, arguments=TrainingArgs(**arguments))
 
     bounded.check_reply(reply(samples_seen=most), DATA)
     with pytest.raises(UpdateRefusedError, match=f"where {most} are possible"):
@@ -137,8 +145,88 @@ def test_samples_seen_are_bounded_by_what_was_asked_for(gate, arguments, most):
 
 
 def test_a_validation_must_not_bring_tensors(gate):
-    validation = Gate(gate.base, gate.model, gate.plan_hash, gate.arguments, train=False)
+    validation = replace(gate, train=False)
 
     validation.check_reply(reply(update=None, samples_seen=0), DATA)
     with pytest.raises(UpdateRefusedError, match="tensors that nobody asked for"):
         validation.check_reply(reply(), DATA)
+
+
+LARGE = {"w": torch.linspace(-1, 1, 5000), "n": torch.tensor(4)}
+
+
+@pytest.fixture
+def encoded(tmp_path):
+    """A gate for int8 updates of a larger model, and how to write one."""
+    save_tensors(tmp_path / "base", LARGE)
+    made = make_gate(tmp_path / "base", "int8", epochs=2)
+
+    def update(encoding="int8"):
+        save_tensors(tmp_path / "trained", {name: value + 1 for name, value in LARGE.items()})
+        encode_update(
+            tmp_path / "trained", tmp_path / "update", Encoding.parse(encoding), base=tmp_path / "base"
+        )
+        return tmp_path / "update"
+
+    return made, update
+
+
+def forged(path, **parts):
+    """Write an int8 update with other parts than an encoder writes."""
+    honest = {"w.q8": torch.zeros(5000, dtype=torch.int8), "w.scale": torch.tensor(0.5), "n": torch.tensor(4)}
+    note = {"encoding": "int8", "of": "change", "dtypes": {"w": "F32"}}
+    tensors = {name: value for name, value in (honest | parts).items() if value is not None}
+    save_tensors(path, tensors, {"warren.encoding": json.dumps(note)})
+    return path
+
+
+def test_an_encoded_update_is_judged_by_what_it_stands_for(encoded):
+    gate, update = encoded
+    manifest = PayloadManifest(sha256="c" * 64, size_bytes=200, encoding="int8", inline=True)
+
+    gate.check_reply(reply(update=manifest), DATA)
+    gate.check_tensors(reply(), update())
+    gate.check_tensors(reply(), update("raw"))  # a node that cannot encode a tensor well sends it as it is
+
+
+def test_an_update_that_is_encoded_otherwise_than_asked_is_refused(encoded):
+    gate, update = encoded
+    manifest = PayloadManifest(sha256="c" * 64, size_bytes=200, encoding="topk:0.1", inline=True)
+
+    with pytest.raises(UpdateRefusedError, match=r"encoded as topk:0\.1 instead of int8"):
+        gate.check_reply(reply(update=manifest), DATA)
+    with pytest.raises(UpdateRefusedError, match="tensors are encoded as bf16 instead of int8"):
+        gate.check_tensors(reply(), update("bf16"))
+    with pytest.raises(UpdateRefusedError, match="it lacks w"):
+        replace(gate, encoding=Encoding()).check_tensors(reply(), update())
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ({"w.q8": torch.zeros(4999, dtype=torch.int8)}, "no part 'w.q8'"),
+        ({"w.scale": torch.tensor(-1.0)}, "has the scale -1"),
+        ({"w.scale": torch.tensor(math.nan)}, "has the scale nan"),
+        (
+            {"w.scale": torch.tensor(3e38), "w.q8": torch.full((5000,), 127, dtype=torch.int8)},
+            "w holds a number that is not finite",
+        ),
+        ({"w": torch.zeros(5000)}, "there encoded and not encoded"),
+        ({"n": None}, "it lacks n"),
+        ({"m": torch.tensor(4)}, "the model has no m"),
+    ],
+)
+def test_an_update_that_lies_about_its_encoding_is_refused(encoded, tmp_path, parts, reason):
+    gate, _ = encoded
+
+    with pytest.raises(UpdateRefusedError, match=reason):
+        gate.check_tensors(reply(), forged(tmp_path / "forged", **parts))
+
+
+def test_an_update_that_would_become_larger_than_the_model_is_refused_before_it_is_decompressed(gate):
+    packed = PayloadManifest(
+        sha256="c" * 64, size_bytes=200, encoding="raw+zstd", decoded_bytes=10**9, inline=True
+    )
+
+    with pytest.raises(UpdateRefusedError, match="it has 1000000000 bytes"):
+        replace(gate, encoding=Encoding(zstd=True)).check_reply(reply(update=packed), DATA)

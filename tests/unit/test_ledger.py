@@ -9,8 +9,9 @@ import pytest
 from common.errors import DatabaseVersionError, ForeignDatabaseError, NoSuchExperimentError
 from common.ids import derived_uuid, task_id
 from common.messages import LossPoint, PayloadManifest, TaskTimings, TrainReply, Validation
-from researcher.ledger import FILE, ExperimentRow, Ledger, Outcome, TaskRow
+from researcher.ledger import FILE, Ledger
 from researcher.round import RoundState
+from researcher.rows import ExperimentRow, Outcome, TaskRow
 from tests.support.fake_node import dataset
 
 EXPERIMENT, RUN = derived_uuid("experiment"), derived_uuid("run")
@@ -24,6 +25,7 @@ ROW = ExperimentRow(
     plan_source="class Plan: ...\n",
 )
 BASE, MODEL = "0" * 64, "1" * 64
+SENT = PayloadManifest(sha256="2" * 64, size_bytes=100, encoding="int8+zstd", decoded_bytes=200, inline=True)
 
 
 @pytest.fixture
@@ -60,7 +62,8 @@ def reply(node, digest="c" * 64, round_=1):
 
 
 def open_round(ledger, *nodes, round_=1):
-    ledger.open_round(RUN, round_, "train", BASE, 10.0, [task(node, round_=round_) for node in nodes])
+    tasks = [task(node, round_=round_) for node in nodes]
+    ledger.open_round(RUN, round_, "train", BASE, 10.0, tasks, sent=SENT, encoding="int8")
 
 
 def test_an_experiment_is_read_as_it_was_written(ledger, tmp_path):

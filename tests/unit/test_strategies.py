@@ -17,7 +17,8 @@ from researcher.strategies import (
 )
 
 
-def view(accepted="", waiting="", lost=None, *, offline="", overdue=False):
+def view(accepted="", waiting="", lost=None, *, offline="", overdue=False, sampled=None, reserve=""):
+    everyone = len(accepted) + len(waiting) + len(lost or {})
     return RoundView(
         round=1,
         accepted=set(accepted),
@@ -25,6 +26,8 @@ def view(accepted="", waiting="", lost=None, *, offline="", overdue=False):
         waiting=set(waiting),
         offline=set(offline),
         overdue=overdue,
+        sampled=everyone if sampled is None else sampled,
+        reserve=tuple(reserve),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from common.ids import derived_uuid
-from common.messages import LossPoint, TaskState
+from common.messages import LossPoint, PayloadManifest, TaskState
 from researcher.history import NodeRecord, RoundRecord
 from researcher.monitoring import (
     NodeChanged,
@@ -45,6 +45,8 @@ def record(state=RoundState.CLOSED, reason=None):
         state=state,
         reason=reason,
         base="0" * 64,
+        sent=PayloadManifest(sha256="0" * 64, size_bytes=100, inline=True),
+        encoding="raw",
         model="1" * 64,
         opened_at=100.0,
         closed_at=100.5,

@@ -11,11 +11,22 @@ import pytest
 import torch
 
 from common.errors import MalformedMessageError
+from node.sandbox import ProtectionName, Protections, SandboxPolicy
 from node.worker.child import serve
-from node.worker.protocol import FRAME_BYTES, Done, Failed, Progress, Ready, read_frame, write_frame
+from node.worker.protocol import (
+    REPORT_BYTES,
+    Done,
+    Failed,
+    Progress,
+    Ready,
+    Unprotected,
+    read_report,
+    write_order,
+)
 from tests.support.tasks import Desk
 
 DEADLINE_S = 60.0
+NO_WALLS = Protections(items=())
 
 
 @pytest.fixture
@@ -25,12 +36,33 @@ def desk(tmp_path):
     return made
 
 
+CHATTY = """
+import torch
+from common.data import DataManager
+from common.training_plans import TorchTrainingPlan
+
+
+class Plan(TorchTrainingPlan):
+    def init_model(self):
+        return torch.nn.Linear(1, 1)
+
+    def training_step(self, data, target):
+        return self.model()(data).sum()
+
+    def testing_step(self, data, target):
+        return {f"metric {number}": 1.0 for number in range(20_000)}
+
+    def training_data(self):
+        return DataManager([(torch.ones(1), torch.ones(1))] * 4)
+"""
+
+
 @contextmanager
 def worker():
     """Serve one end of a socket in this process and yield the other."""
     ours, theirs = socket.socketpair()
     ours.settimeout(DEADLINE_S)
-    thread = threading.Thread(target=serve, args=(theirs,))
+    thread = threading.Thread(target=serve, args=(theirs, NO_WALLS))
     with theirs:
         thread.start()
         with ours:
@@ -40,17 +72,17 @@ def worker():
 
 
 @contextmanager
-def process(folder):
-    """Start a worker process, wait until it is ready, and yield it with its socket."""
+def process(folder, **policy):
+    """Start a worker process that writes to a folder, tell it how to shut itself in, and yield it with its socket."""
     ours, theirs = socket.socketpair()
     ours.settimeout(DEADLINE_S)
     with theirs:
-        command = [sys.executable, "-m", "node.worker.child", str(theirs.fileno())]
-        child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
+        command = [sys.executable, "-P", "-s", "-m", "node.worker.child", str(theirs.fileno())]
+        child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=subprocess.PIPE)
     with child:
         try:
             with ours:
-                assert read_frame(ours) == Ready(torch_version=torch.__version__)
+                write_order(ours, SandboxPolicy(agent_pid=os.getpid(), scratch=folder, **policy))
                 yield ours, child
         finally:
             child.kill()
@@ -60,10 +92,10 @@ def test_tasks_are_answered_in_order(desk):
     tasks = [desk.task(round=number, args={"log_interval": 0}) for number in range(3)]
 
     with worker() as connection:
-        assert read_frame(connection) == Ready(torch_version=torch.__version__)
+        assert read_report(connection) == Ready(torch_version=torch.__version__, stands=NO_WALLS)
         for task in tasks:
-            write_frame(connection, task)
-        answers = [read_frame(connection) for _ in tasks]
+            write_order(connection, task)
+        answers = [read_report(connection) for _ in tasks]
 
     assert [type(answer) for answer in answers] == [Done] * 3
     assert [answer.task_id for answer in answers] == [task.task_id for task in tasks]
@@ -73,11 +105,11 @@ def test_a_task_that_fails_is_told_and_the_next_one_is_done(desk):
     wrong, right = desk.task(model_path="/nowhere"), desk.task()
 
     with worker() as connection:
-        read_frame(connection)
-        write_frame(connection, wrong)
-        failed = read_frame(connection)
-        write_frame(connection, right)
-        done = read_frame(connection)
+        read_report(connection)
+        write_order(connection, wrong)
+        failed = read_report(connection)
+        write_order(connection, right)
+        done = read_report(connection)
 
     assert isinstance(done, Done)
     assert (failed.task_id, failed.code, failed.plan_line) == (wrong.task_id, "WRN-105", None)
@@ -93,9 +125,9 @@ def test_only_what_is_public_is_told_about_a_mistake_of_the_plan(desk, tmp_path)
     other.name = desk.name
 
     with worker() as connection:
-        read_frame(connection)
-        write_frame(connection, other.task())
-        failed = read_frame(connection)
+        read_report(connection)
+        write_order(connection, other.task())
+        failed = read_report(connection)
 
     assert failed == Failed(
         task_id=failed.task_id,
@@ -111,9 +143,9 @@ def test_a_private_fact_stays_in_the_detail(desk):
     desk.table.unlink()
 
     with worker() as connection:
-        read_frame(connection)
-        write_frame(connection, desk.task())
-        failed = read_frame(connection)
+        read_report(connection)
+        write_order(connection, desk.task())
+        failed = read_report(connection)
 
     assert (failed.code, failed.text) == ("WRN-402", "A registered data file is gone or was changed")
     assert "table.csv" in failed.detail
@@ -121,26 +153,49 @@ def test_a_private_fact_stays_in_the_detail(desk):
 
 def test_an_error_that_nobody_foresaw_is_told_by_its_type(desk):
     with worker() as connection:
-        read_frame(connection)
-        write_frame(connection, desk.task(update_path="/nowhere/update.safetensors"))
-        failed = read_frame(connection)
+        read_report(connection)
+        write_order(connection, desk.task(update_path="/nowhere/update.safetensors"))
+        failed = read_report(connection)
 
     assert (failed.code, failed.text) == ("WRN-608", "the worker met FileNotFoundError outside the plan")
 
 
 def test_a_process_trains_and_ends_with_its_socket(desk):
     with process(desk.folder) as (connection, child):
-        write_frame(connection, desk.task())
-        while isinstance(answer := read_frame(connection), Progress):
+        ready = read_report(connection)
+        write_order(connection, desk.task())
+        while isinstance(answer := read_report(connection), Progress):
             pass
         connection.close()
 
         assert child.wait(DEADLINE_S) == 0
     assert answer.samples_seen == 40
+    assert ready.stands[ProtectionName.PRIVILEGES].active
+
+
+def test_a_process_without_a_compulsory_protection_says_so_and_ends(desk):
+    with process(desk.folder, compulsory={ProtectionName.MEMORY}) as (connection, child):
+        told = read_report(connection)
+
+        assert child.wait(DEADLINE_S) == 0
+    assert (told.protection, told.reason) == ("memory", "no bound is set")
+    assert isinstance(told, Unprotected)
+    assert told.advice
+
+
+def test_a_report_that_does_not_fit_into_a_message_fails_its_task(tmp_path):
+    desk = Desk(tmp_path, CHATTY)
+    desk.write_model()
+
+    with worker() as connection:
+        read_report(connection)
+        write_order(connection, desk.task(args={"test_ratio": 0.5, "test_on_global_updates": True}))
+        failed = read_report(connection)
+
+    assert (failed.code, failed.plan_line) == ("WRN-103", None)
 
 
 ENDLESS = """
-import os
 import torch
 from common.data import DataManager
 from common.training_plans import TorchTrainingPlan
@@ -163,27 +218,30 @@ class Plan(TorchTrainingPlan):
 def test_a_process_in_the_middle_of_a_task_ends_when_its_agent_is_gone(tmp_path):
     desk = Desk(tmp_path, ENDLESS)
     desk.write_model()
-    reading, writing = os.pipe()
 
+    with process(desk.folder) as (connection, child):
+        assert isinstance(read_report(connection), Ready)
+        write_order(connection, desk.task())
+        assert child.stdout.readline() == b"in the loop\n"
+        connection.close()
+
+        assert child.wait(DEADLINE_S) == 0
+
+
+def test_a_process_whose_agent_is_gone_before_it_began_ends(tmp_path):
     ours, theirs = socket.socketpair()
-    ours.settimeout(DEADLINE_S)
-    with theirs, os.fdopen(reading) as output:
-        command = [sys.executable, "-m", "node.worker.child", str(theirs.fileno())]
-        child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=writing)
-        os.close(writing)
-        theirs.close()
-        with child, ours:
-            write_frame(ours, desk.task())
-            assert isinstance(read_frame(ours), Ready)
-            assert output.readline() == "in the loop\n"
-            ours.close()
+    with theirs:
+        command = [sys.executable, "-P", "-s", "-m", "node.worker.child", str(theirs.fileno())]
+        child = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+    ours.close()
 
-            assert child.wait(DEADLINE_S) == 0
+    with child:
+        assert child.wait(DEADLINE_S) == 0
 
 
 @pytest.mark.parametrize(
     "sent",
-    [b"\0\0\0\x02{}", b'\0\0\0\x11{"kind":"nothing"}', (FRAME_BYTES + 1).to_bytes(4), b"\0\0\0\x01\xff"],
+    [b"\0\0\0\x02{}", b'\0\0\0\x11{"kind":"nothing"}', (REPORT_BYTES + 1).to_bytes(4), b"\0\0\0\x01\xff"],
     ids=["empty", "unknown", "too long", "no text"],
 )
 def test_an_agent_believes_no_frame_that_is_not_one(sent):
@@ -192,7 +250,7 @@ def test_an_agent_believes_no_frame_that_is_not_one(sent):
         theirs.sendall(sent)
 
         with pytest.raises(MalformedMessageError):
-            read_frame(ours)
+            read_report(ours)
 
 
 @pytest.mark.parametrize(
@@ -204,4 +262,4 @@ def test_a_worker_that_went_away_has_nothing_more_to_say(sent):
         with theirs:
             theirs.sendall(sent)
 
-        assert read_frame(ours) is None
+        assert read_report(ours) is None

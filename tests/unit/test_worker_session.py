@@ -5,6 +5,8 @@ import hashlib
 import pytest
 import torch
 
+from common.data import DataManager
+from common.datasets import TabularDataset
 from common.errors import (
     DataFileGoneError,
     InvalidTensorsError,
@@ -16,9 +18,26 @@ from common.errors import (
     UnknownColumnError,
 )
 from common.payload.tensors import load_tensors, save_tensors
+from common.training_plans import TorchTrainingPlan
 from node.worker.protocol import LOSS_POINTS, DatasetSource
 from node.worker.session import Session
 from tests.support.tasks import DATASET, Desk
+
+
+class ChoosingPlan(TorchTrainingPlan):
+    """Take the first column that the researcher names."""
+
+    def init_model(self, model_args):
+        return torch.nn.Linear(1, 1)
+
+    def training_step(self, data, target):
+        return torch.nn.functional.mse_loss(self.model()(data).squeeze(1), target.float())
+
+    def init_optimizer(self, optimizer_args):
+        return torch.optim.SGD(self.model().parameters(), lr=0.1)
+
+    def training_data(self):
+        return DataManager(TabularDataset(self.optimizer_args().get("column", "a"), "y"), batch_size=8)
 
 
 @pytest.fixture
@@ -73,6 +92,17 @@ def test_data_and_plan_are_read_once(desk):
     desk.plan.unlink()
 
     assert run(desk, session)[0].update_sha256 == first.update_sha256
+
+
+def test_other_arguments_are_seen_by_the_plan_when_it_chooses_its_data(tmp_path):
+    desk = Desk(tmp_path, ChoosingPlan)
+    desk.write_model()
+    session = Session()
+    run(desk, session)
+
+    warm, _ = run(desk, session, args={"optimizer_args": {"column": "b"}})
+
+    assert run(desk, args={"optimizer_args": {"column": "b"}})[0].update_sha256 == warm.update_sha256
 
 
 def test_a_failure_leaves_nothing_warm_behind(desk):

@@ -40,6 +40,8 @@ class DecodedFile:
                 if base is None:
                     raise InvalidTensorsError(reason="it holds changes, and nothing that they could be about")
                 self._base = stack.enter_context(BlockFile(base))
+            self.encoding = self._note.encoding if self._note else None
+            """Its encoding as the file names it; none if nothing in it is encoded."""
             kinds = decoded_kinds(self._file.index, self._note, self._base.index if self._base else None)
             self.index: TensorIndex = layout(kinds)[1]
             """The tensors as they would lie in a file that is not encoded."""

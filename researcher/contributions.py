@@ -1,0 +1,71 @@
+"""Make the model of a round from what the ledger and the directory hold, for the first time or again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from common.errors import NoNodesError, PayloadMissingError, RoundNotKeptError
+from common.ids import Digest, PartyId, RunId
+from common.payload.encodings.choice import Encoding
+from common.payload.store import PayloadStore
+from researcher.aggregators import Aggregator, Contribution
+from researcher.ledger import Ledger
+from researcher.parcels import Parcels
+from researcher.strategies import AnyStrategy, AsyncStrategy
+
+
+def aggregate(
+    ledger: Ledger,
+    store: PayloadStore,
+    parcels: Parcels,
+    run: RunId,
+    round_: int,
+    *,
+    base: Digest,
+    aggregator: Aggregator,
+    strategy: AnyStrategy,
+    target: Path,
+    without: Collection[PartyId] = (),
+) -> tuple[PartyId, ...]:
+    """Write the model that the updates counted in a round make; a pure function of what was recorded.
+
+    Args:
+        ledger: Says which updates count.
+        store: Holds them and the models.
+        parcels: Decompresses them.
+        run: The run of the round.
+        round_: Its number.
+        base: The model that it started from.
+        aggregator: Makes the model.
+        strategy: Scales what is stale.
+        target: Where to write.
+        without: Nodes to leave out.
+
+    Returns:
+        The nodes whose updates were used, in the order in which they were.
+
+    Raises:
+        NoNodesError: If none is left.
+        RoundNotKeptError: If a file is missing.
+    """
+    counted = [one for one in ledger.counted(run, round_) if one.node not in without]
+    if not counted:
+        raise NoNodesError(round=round_, available=", ".join(sorted(without)) or "nobody")
+    try:
+        contributions = [
+            Contribution(
+                one.node,
+                parcels.unpacked(one.update),
+                one.samples_seen,
+                one.samples_train,
+                encoded=Encoding.parse(one.update.encoding).name != "raw",
+                start=store.path(one.base) if one.round != round_ else None,
+                scale=strategy.weight(round_ - one.round) if isinstance(strategy, AsyncStrategy) else 1.0,
+            )
+            for one in counted
+        ]
+        aggregator.aggregate(store.path(base), contributions, target)
+    except PayloadMissingError as error:
+        raise RoundNotKeptError(round=round_, reason=error.public_text) from error
+    return tuple(one.node for one in counted)

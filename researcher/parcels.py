@@ -1,0 +1,104 @@
+"""Keep what goes over the wire in another form than it is kept in: encoded models, compressed updates."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from common.ids import Digest
+from common.limits import INLINE_BYTES
+from common.messages import PayloadManifest
+from common.payload.encodings.choice import Encoding
+from common.payload.encodings.compression import compress_file, decompress_file
+from common.payload.encodings.encoder import encode_model
+from common.payload.store import PayloadStore
+
+
+class Parcels:
+    """The files that a round needs only while it is open.
+
+    A model that is encoded for sending is on disk (fsync) before its manifest is returned, so a round can be resumed with
+    the very bytes that nodes already have. Updates are decompressed once in the life of this object. Not thread-safe.
+    """
+
+    def __init__(self, store: PayloadStore, folder: Path) -> None:
+        """Make nothing yet.
+
+        Args:
+            store: Models as they are, updates as they came.
+            folder: For these files alone; made when it is needed.
+        """
+        self._store = store
+        self._folder = folder
+        self._unpacked: set[Digest] = set()
+
+    def clear(self) -> None:
+        """Remove all of them; the round is over."""
+        self._unpacked.clear()
+        if self._folder.exists():
+            shutil.rmtree(self._folder)
+
+    def pack(self, model: Digest, encoding: Encoding) -> PayloadManifest:
+        """Write a global model as it is to be sent, and describe it; the files of the round before are removed.
+
+        Raises:
+            PayloadMissingError: If the model is not here.
+            MissingExtraError: If it is to be compressed and the package for that is not installed.
+            DiskFullError: If it does not fit.
+        """
+        self.clear()
+        path, form = self._store.path(model), encoding.of_models
+        if form == Encoding():
+            return _manifest(model, path, form)
+        store = PayloadStore(self._folder)
+        encoded, packed = self._folder / "model.encoded", self._folder / "model.packed"
+        if form.name != "raw":
+            encode_model(path, encoded, encoding)
+            path = encoded
+        decoded_bytes = path.stat().st_size if form.zstd else None
+        if form.zstd:
+            compress_file(path, packed)
+            path = packed
+        digest = store.add(path)
+        encoded.unlink(missing_ok=True)
+        return _manifest(digest, store.path(digest), form, decoded_bytes)
+
+    def packed(self, manifest: PayloadManifest) -> Path:
+        """Return the file of a model as it is sent.
+
+        Raises:
+            PayloadMissingError: If it is not here.
+        """
+        own = self._folder / manifest.sha256
+        return own if own.exists() else self._store.path(manifest.sha256)
+
+    def unpacked(self, manifest: PayloadManifest) -> Path:
+        """Return the file of an update as it was before compression; its size was found acceptable before.
+
+        Raises:
+            PayloadMissingError: If the update is not here.
+            InvalidTensorsError: If it does not become what its manifest says.
+            DiskFullError: If it does not fit.
+        """
+        path, digest = self._store.path(manifest.sha256), manifest.sha256
+        if manifest.decoded_bytes is None:
+            return path
+        target = self._folder / f"{digest}.unpacked"
+        if digest not in self._unpacked:  # what an earlier process left was never synchronised
+            self._folder.mkdir(exist_ok=True, mode=0o700)
+            decompress_file(path, target, size_bytes=manifest.decoded_bytes)
+            self._unpacked.add(digest)
+        return target
+
+
+def _manifest(
+    digest: Digest, path: Path, encoding: Encoding, decoded_bytes: int | None = None
+) -> PayloadManifest:
+    size = path.stat().st_size
+    return PayloadManifest(
+        sha256=digest,
+        size_bytes=size,
+        encoding=str(encoding),
+        decoded_bytes=decoded_bytes,
+        inline=size <= INLINE_BYTES,
+    )

@@ -1,0 +1,169 @@
+"""Turn the rows of a ledger into what they mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from sqlite3 import Row
+from typing import Any
+
+from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId, derived_uuid
+from common.messages import (
+    DatasetDescription,
+    LossPoint,
+    PayloadManifest,
+    TaskTimings,
+    TrainReply,
+    Validation,
+)
+from researcher.history import NodeRecord, RoundRecord
+from researcher.round import RoundState
+
+
+class Outcome(StrEnum):
+    """What became of an update."""
+
+    ACCEPTED = "accepted"
+    LATE = "late"
+    REFUSED = "refused"
+    QUARANTINED = "quarantined"
+    """Another update with the same id was there first: somebody reports one task twice with different results."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRow:
+    """The experiment itself."""
+
+    id: ExperimentId
+    name: str
+    created_at: float
+    config: Mapping[str, Any]
+    plan_name: str
+    plan_hash: Digest
+    plan_source: str
+    run: RunId | None = None
+    training_data: Mapping[PartyId, DatasetDescription] | None = None
+    initial_model: Digest | None = None
+    parent: Mapping[str, Any] | None = None
+    """The experiment, round and model that it was branched from."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """One node's share of one round."""
+
+    id: TaskId
+    run: RunId
+    round: int
+    node: PartyId
+    dataset: DatasetId
+    attempt: int
+    sent_at: float = 0.0
+    state: str = "sent"
+    final: bool = False
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CountedUpdate:
+    """An update that is part of the model of a round.
+
+    Attributes:
+        node: Whose it is.
+        round: The round in which it was asked for.
+        base: The model that it started from.
+        update: Describes its file.
+        samples_seen: Samples that took part in optimisation steps, counted each time.
+        samples_train: Samples in the training part.
+    """
+
+    node: PartyId
+    round: int
+    base: Digest
+    update: PayloadManifest
+    samples_seen: int
+    samples_train: int
+
+
+def update_id(experiment: ExperimentId, reply: TrainReply) -> str:
+    """Return the id under which an update is accounted for."""
+    return derived_uuid("update", experiment, reply.run_id, reply.round, reply.task_id, reply.sender)
+
+
+def task_row(row: Row) -> TaskRow:
+    """Return a row of `tasks`."""
+    return TaskRow(
+        id=row["id"],
+        run=row["run"],
+        round=row["round"],
+        node=row["node"],
+        dataset=row["dataset"],
+        attempt=row["attempt"],
+        sent_at=row["sent_at"],
+        state=row["state"],
+        final=bool(row["final"]),
+        reason=row["reason"],
+    )
+
+
+def node_record(row: Row) -> NodeRecord:
+    """Return a row of `tasks`, joined with the update of the task if there is one."""
+    record = NodeRecord(
+        node=row["node"],
+        outcome=row["outcome"] or row["state"],
+        attempt=row["attempt"],
+        code=row["code"],
+        reason=row["update_reason"] or row["reason"],
+    )
+    if row["record"] is None:
+        return record
+    told = json.loads(row["record"])
+    return replace(
+        record,
+        digest=row["digest"] or None,
+        answered_s=row["arrived_at"] - row["opened_at"],
+        samples_seen=told["samples_seen"],
+        samples_train=told["samples_train"],
+        samples_test=told["samples_test"],
+        losses=tuple(LossPoint.model_validate(one) for one in told["losses"]),
+        validations=tuple(Validation.model_validate(one) for one in told["validations"]),
+        timings=TaskTimings.model_validate(told["timings"]),
+    )
+
+
+def round_record(row: Row) -> RoundRecord:
+    """Return a row of `rounds`, without its nodes."""
+    timings = {name: row[name] for name in ("broadcast_s", "collect_s", "aggregate_s", "save_s")}
+    return RoundRecord(
+        round=row["round"],
+        run=row["run"],
+        kind=row["kind"],
+        state=RoundState(row["state"]),
+        reason=row["reason"],
+        base=row["base"],
+        sent=PayloadManifest.model_validate_json(row["sent"]),
+        encoding=row["encoding"],
+        model=row["model"],
+        reserve=tuple(json.loads(row["reserve"])),
+        aggregator=json.loads(row["aggregator"]),
+        strategy=json.loads(row["strategy"]),
+        opened_at=row["opened_at"],
+        deadline=row["deadline"],
+        closed_at=row["closed_at"],
+        timings=timings,
+    )
+
+
+def counted_update(row: Row) -> CountedUpdate:
+    """Return a row of `updates`, joined with its task and the round of that."""
+    told = json.loads(row["record"])
+    return CountedUpdate(
+        node=row["node"],
+        round=row["round"],
+        base=row["base"],
+        update=PayloadManifest.model_validate(told["update"]),
+        samples_seen=told["samples_seen"],
+        samples_train=told["samples_train"],
+    )

@@ -1,0 +1,127 @@
+"""Programs can call every command: `--json` gives one JSON document on standard output, whatever happens."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from deploy.broker import SERVER_VARIABLE
+from deploy.federation import Federation
+from deploy.reference import command_lines, commands
+from node.home import NodeHome
+from researcher.home import Home
+
+COMMANDS = {
+    words: command for program, app in command_lines().items() for words, command in commands(app, program)
+}
+
+PLAN = """
+from common.training_plans import TorchTrainingPlan
+
+
+class Plan(TorchTrainingPlan):
+    def init_model(self, model_args):
+        raise NotImplementedError
+
+    def training_step(self, data, target):
+        raise NotImplementedError
+
+    def training_data(self):
+        raise NotImplementedError
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A federation whose broker is not there, with one node and one researcher."""
+    folder = tmp_path_factory.mktemp("commands")
+    federation = Federation.create(folder / "federation", "trial", port=5671)
+    federation.add("gone", "node")
+    (folder / "heart.csv").write_text("age,chol\n63,233\n41,250\n")
+    (folder / "plan.py").write_text(PLAN)
+    (folder / "kit-of-north").symlink_to(federation.add("north", "node"))
+    (folder / "kit-of-lab").symlink_to(federation.add("lab", "researcher"))
+    for kit in ("kit-of-north", "kit-of-lab", "federation/kits/registrar"):
+        with (folder / kit / "connection.toml").open("a") as settings:
+            settings.write("\n[timeouts]\nconnect_s = 0.1\n")
+    NodeHome.create(folder / "north", folder / "kit-of-north")
+    Home.init(folder / "lab", folder / "kit-of-lab")
+    return folder
+
+
+ANSWERED = {
+    "warren errors": "",
+    "warren data": "{folder}/data",
+    "warren docs": "{folder}/reference",
+    "warren federation init": "{folder}/another --port 0",
+    "warren federation add-node": "{folder}/federation south",
+    "warren federation add-researcher": "{folder}/federation bob",
+    "warren federation revoke": "{folder}/federation gone",
+    "warren federation show": "{folder}/federation",
+    "warren broker definitions": "{folder}/federation --out {folder}/definitions",
+    "warren-node init": "{folder}/other-north --kit {folder}/kit-of-north",
+    "warren-node status": "{folder}/north",
+    "warren-node stop": "{folder}/north",
+    "warren-node logs": "{folder}/north",
+    "warren-node dataset add": "{folder}/north --path {folder}/heart.csv --name heart --tags ct,uci --description heart",
+    "warren-node dataset list": "{folder}/north",
+    "warren-node dataset show": "{folder}/north heart",
+    "warren-node dataset remove": "{folder}/north heart",
+    "warren-node plan list": "{folder}/north",
+    "warren-node plan approve": "{folder}/north --file {folder}/plan.py",
+    "warren-researcher init": "{folder}/other-lab --kit {folder}/kit-of-lab",
+    "warren-researcher experiments": "--home {folder}/lab",
+}
+"""What each command is called with to do its work, in an order in which they find what they need."""
+
+REFUSED = {
+    "warren federation announce": ("{folder}/federation", "WRN-201"),
+    "warren broker start": ("{folder}/federation", "WRN-312"),
+    "warren-node start": ("{folder}/nothing", "WRN-311"),
+    "warren-node plan show": ("{folder}/north ffff", "WRN-505"),
+    "warren-node plan reject": ("{folder}/north ffff", "WRN-505"),
+    "warren-researcher run": ("{folder}/heart.toml --home {folder}/lab", "WRN-201"),
+    "warren-researcher resume": ("{folder}/nothing --home {folder}/lab", "WRN-201"),
+    "warren-researcher nodes": ("--home {folder}/lab", "WRN-201"),
+    "warren-researcher datasets": ("--home {folder}/lab", "WRN-201"),
+    "warren-researcher export": ("{folder}/nothing {folder}/model", "WRN-707"),
+}
+"""What each other command is called with, and the error that it meets without a broker, a RabbitMQ or a plan."""
+
+ELSEWHERE = {"warren demo": "tests/e2e/test_demo.py"}
+
+
+def called(words, arguments, folder):
+    program, *rest = words.split()
+    line = [*rest, *arguments.format(folder=folder).split(), "--json"]
+    return CliRunner().invoke(command_lines()[program], line)
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_takes_json(words):
+    assert "--json" in [option for parameter in COMMANDS[words].params for option in parameter.opts]
+
+
+def test_every_command_is_tried():
+    assert COMMANDS.keys() == ANSWERED.keys() | REFUSED.keys() | ELSEWHERE.keys()
+
+
+def test_what_a_command_prints_is_one_json_document(folder):
+    for words, arguments in ANSWERED.items():  # in order, for one needs what another made
+        result = called(words, arguments, folder)
+        assert 0 == result.exit_code, f"{words}: {result.output}"
+        assert isinstance(json.loads(result.stdout), dict | list), words
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_a_failure_is_one_json_document_too(words, folder, monkeypatch):
+    monkeypatch.setenv(SERVER_VARIABLE, "/nowhere/rabbitmq-server")
+    arguments, code = REFUSED[words]
+
+    result = called(words, arguments, folder)
+
+    assert 1 == result.exit_code, result.output
+    error = json.loads(result.stdout)["error"]
+    assert code == error["code"]
+    assert error.keys() == {"code", "text", "cause", "remedy"}
+    assert all(error.values())

@@ -1,0 +1,133 @@
+"""What people import is a contract: a name that comes or goes is decided here, not by accident."""
+
+import importlib
+import inspect
+import subprocess
+import sys
+from importlib.resources import files
+
+import pytest
+
+PUBLIC = {
+    "researcher": [
+        "Aggregator",
+        "DefaultStrategy",
+        "Experiment",
+        "FedAverage",
+        "Federation",
+        "History",
+        "MinimumStrategy",
+        "Observer",
+        "Strategy",
+        "TerminalView",
+    ],
+    "researcher.aggregators": [
+        "Aggregator",
+        "Contribution",
+        "FedAverage",
+        "aggregator_config",
+        "aggregator_of",
+    ],
+    "researcher.monitoring": [
+        "Event",
+        "NodeChanged",
+        "NodeProgress",
+        "Observer",
+        "RoundEnded",
+        "RoundOpened",
+        "RunEnded",
+        "RunStarted",
+        "TaskLost",
+        "TerminalView",
+        "UpdateArrived",
+    ],
+    "researcher.strategies": [
+        "Close",
+        "Decision",
+        "DefaultStrategy",
+        "Fail",
+        "MinimumStrategy",
+        "RoundView",
+        "Strategy",
+        "Wait",
+        "strategy_config",
+        "strategy_of",
+    ],
+    "common.data": ["DataManager", "Loader", "Parts", "Samples"],
+    "common.datasets": ["Dataset", "Table", "TabularDataset", "inspect_tabular"],
+    "common.messages": [
+        "PROTOCOL_VERSION",
+        "AnyMessage",
+        "Assignment",
+        "Chunk",
+        "ChunkRequest",
+        "Column",
+        "DatasetDescription",
+        "ExperimentMessage",
+        "ListReply",
+        "ListRequest",
+        "LossPoint",
+        "Message",
+        "NodeInfo",
+        "NodePresence",
+        "PayloadManifest",
+        "PayloadReceipt",
+        "PingReply",
+        "PingRequest",
+        "PlanApprovalReply",
+        "PlanApprovalRequest",
+        "PlanState",
+        "PlanStatusReply",
+        "PlanStatusRequest",
+        "Reply",
+        "RosterUpdate",
+        "RunEnd",
+        "SearchReply",
+        "SearchRequest",
+        "TaskCancel",
+        "TaskFailed",
+        "TaskMessage",
+        "TaskProgress",
+        "TaskState",
+        "TaskTimings",
+        "TrainReply",
+        "TrainRequest",
+        "Validation",
+        "decode",
+        "encode",
+    ],
+    "common.training_args": ["Metric", "TrainingArgs"],
+    "common.training_plans": ["TorchTrainingPlan", "TrainingPlan"],
+}
+"""Every public name. The errors are listed by their catalogue: see `tests/unit/test_errors.py`."""
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_public_names_are_these(module):
+    assert PUBLIC[module] == importlib.import_module(module).__all__
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_name_can_be_imported_and_says_what_it_is(module):
+    found = importlib.import_module(module)
+    undocumented = [
+        name
+        for name in PUBLIC[module]
+        if (inspect.isclass(value := getattr(found, name)) or inspect.isfunction(value)) and not value.__doc__
+    ]
+
+    assert [] == undocumented
+
+
+@pytest.mark.parametrize("package", ["common", "node", "researcher", "deploy"])
+def test_type_checkers_are_told_that_a_package_is_typed(package):
+    assert files(package).joinpath("py.typed").is_file()
+
+
+def test_looking_at_what_a_node_agent_needs_loads_no_framework():
+    modules = "common.messages, common.datasets, common.training_args, common.training_plans, common.mailbox"
+    program = f"import sys, {modules}; print(sorted({{'torch', 'sklearn'}} & set(sys.modules)))"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert "[]" == done.stdout.strip()

@@ -1,0 +1,166 @@
+"""Pages that follow from the code are current, and what they list is complete."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from common.errors import catalogue
+from common.settings import Timeouts
+from common.training_args import TrainingArgs
+from deploy.reference import attribute_docs, command_lines, commands, reference_pages, write_reference
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+TREES = {
+    path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8"))
+    for package in ("common", "node", "researcher", "deploy")
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+WORDS = {
+    words.removeprefix(program).strip() and words: command
+    for program, app in command_lines().items()
+    for words, command in commands(app, program)
+}
+
+NOT_WAITS = {
+    "_CPU_GRACE_S": "processor time, not a wait",
+    "_DAY_S": "a unit",
+    "_LAST_WORDS_S": "the output of a dead worker, on which nothing depends",
+    "_FORGET_AFTER_S": "how long the journal keeps ids",
+    "_GATHER_S": "answers that come together are committed together",
+    "_LOCK_S": "Timeouts.lock_s",
+    "_REDRAW_S": "how often a screen is drawn",
+    "_REMIND_S": "how often a log line is repeated",
+    "_STOP_S": "Timeouts.stop_s",
+    "_TEMPORARY_S": "how long an abandoned transfer is kept",
+    "REPORT_EVERY_S": "how often losses are told",
+    "TIMEOUT_S": "Timeouts.worker_start_s",
+}
+"""Constants in seconds that limit no wait, or take their value from the one model."""
+
+
+@pytest.mark.parametrize("name", sorted(reference_pages()))
+def test_a_generated_page_is_current(name):
+    assert reference_pages()[name] == (REFERENCE / name).read_text(encoding="utf-8"), "run `make docs`"
+
+
+def test_every_file_of_the_reference_is_generated_or_an_older_schema():
+    found = {path.name for path in REFERENCE.iterdir()} - reference_pages().keys()
+
+    assert [] == [name for name in found if not re.fullmatch(r"messages-\d+\.\d+\.schema\.json", name)]
+
+
+def test_pages_are_written_where_told(tmp_path):
+    written = write_reference(tmp_path / "new")
+
+    assert sorted(reference_pages()) == sorted(path.name for path in written)
+    assert reference_pages()["timeouts.md"] == (tmp_path / "new" / "timeouts.md").read_text()
+
+
+# Time limits
+
+
+def test_there_are_at_most_ten_time_limits_each_with_unit_default_and_meaning():
+    assert len(Timeouts.model_fields) <= 10
+    assert Timeouts.model_fields.keys() == attribute_docs(Timeouts).keys()
+    for name, value in Timeouts():
+        assert name.endswith("_s")
+        assert value > 0
+
+
+def test_every_time_limit_is_counted_when_it_passes_and_nothing_else_is():
+    counted = set()
+    for tree in TREES.values():
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "labels"
+                and ast.unparse(node.func.value).rpartition(".")[2] == "TIMEOUTS"
+            ):
+                values = [*node.args, *(keyword.value for keyword in node.keywords)]
+                counted |= {
+                    leaf.value
+                    for value in values
+                    for leaf in ast.walk(value)
+                    if isinstance(leaf, ast.Constant) and leaf.value.endswith("_s")
+                }
+
+    assert set(Timeouts.model_fields) == counted
+
+
+def test_no_wait_has_a_limit_of_its_own():
+    literal = [
+        f"{path}:{node.lineno}"
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.keyword)
+        and node.arg in {"timeout", "timeout_s"}
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, int | float)
+    ]
+    constants = {
+        node.target.id
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and re.search(r"(?<!_PER)_S$", node.target.id)
+    }
+
+    assert [] == literal
+    assert set() == constants - NOT_WAITS.keys(), "take it from Timeouts, or say here why it limits no wait"
+
+
+# Training arguments
+
+
+def test_every_training_argument_is_explained():
+    assert TrainingArgs.model_fields.keys() == attribute_docs(TrainingArgs).keys()
+
+
+# Commands that are named in texts
+
+
+def mentioned(text):
+    """Return every command line that a text names between backticks."""
+    return re.findall(r"`(warren(?:-node|-researcher)? [a-z][^`]*)`", text)
+
+
+def unknown_words(line):
+    """Return what a command line names that does not exist: the command itself, or an option of it."""
+    words = line.split()
+    known = [name for name in WORDS if words[: len(name.split())] == name.split()]
+    if not known:
+        return line
+    command = WORDS[max(known, key=len)]
+    options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    return [word for word in words if word.startswith("--") and word.partition("=")[0] not in options]
+
+
+@pytest.mark.parametrize("kind", list(catalogue()), ids=lambda kind: kind.__name__)
+def test_a_remedy_names_only_commands_that_exist(kind):
+    assert [] == [wrong for line in mentioned(kind.remedy) if (wrong := unknown_words(line))]
+
+
+@pytest.mark.parametrize(
+    "page", sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]), ids=lambda path: path.name
+)
+def test_a_page_names_only_commands_and_files_that_exist(page):
+    text = page.read_text(encoding="utf-8")
+    lines = [
+        *mentioned(text),
+        *re.findall(r"^(warren(?:-node|-researcher)? [a-z].*?)(?:  +#.*)?$", text, flags=re.MULTILINE),
+    ]
+    links = [target for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in target]
+
+    assert [] == [wrong for line in lines if (wrong := unknown_words(line))]
+    assert [] == [target for target in links if not (page.parent / target).exists()]
+
+
+def test_the_commands_are_typer_commands():
+    assert all(isinstance(app, typer.Typer) for app in command_lines().values())
+    assert {"warren demo", "warren-node dataset add", "warren-researcher run"} <= WORDS.keys()

@@ -1,0 +1,1 @@
+"""Break everything that can break, and see that it costs time and nothing else."""
