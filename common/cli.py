@@ -6,7 +6,7 @@
         emit({"parties": rows}, table("party", "role", rows=rows), as_json=as_json)
 
 A person sees tables and sentences, a program that passes `--json` sees one JSON document on standard output, also when
-the command fails. The exit code of a failure is 1.
+the command fails or is stopped. The exit code of a failure is 1, that of Ctrl-C 130.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in
 FAILED: Final = 1
 """Exit code of a command that a WarrenError ended."""
 
+INTERRUPTED: Final = 130
+"""Exit code of a command that Ctrl-C ended."""
+
 
 def new_app(help_text: str) -> typer.Typer:
     """Return an app, or a group of commands in one, that shows its help when nothing is asked of it."""
@@ -38,7 +41,7 @@ def new_app(help_text: str) -> typer.Typer:
 
 
 def reported(command: Callable[P, None]) -> Callable[P, None]:
-    """Make a command show a WarrenError as code, text, cause and remedy, without a traceback, and exit with 1."""
+    """Make a command show a WarrenError as code, text, cause and remedy, without a traceback, and exit with 1; with 130 at Ctrl-C."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -47,6 +50,9 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
         except WarrenError as error:
             show_error(error, as_json=bool(kwargs.get("as_json")))
             raise typer.Exit(FAILED) from error
+        except KeyboardInterrupt as error:
+            emit({"stopped": True}, "Stopped.", as_json=bool(kwargs.get("as_json")))
+            raise typer.Exit(INTERRUPTED) from error
 
     return run
 

@@ -51,8 +51,8 @@ _COMMANDS: Final = """\
 This page is generated from the command lines: `make docs`.
 
 Every command takes `--json`: it then prints one JSON document on standard output and nothing else there. A failure is a document
-too, `{"error": {"code", "text", "cause", "remedy"}}`, with exit code 1; without `--json` it goes to standard error, as text. A
-command line that cannot be understood is told on standard error, with exit code 2. Commands that run until they are stopped print
+too, `{"error": {"code", "text", "cause", "remedy"}}`, with exit code 1; without `--json` it goes to standard error, as text. So is the
+end by Ctrl-C, `{"stopped": true}`, with exit code 130. A command line that cannot be understood is told on standard error, with exit code 2. Commands that run until they are stopped print
 their document when they are ready.
 """
 

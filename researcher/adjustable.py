@@ -10,6 +10,7 @@ from common.ids import Digest, ExperimentId, PartyId
 from common.training_args import TrainingArgs
 from researcher.aggregators import Aggregator
 from researcher.dossier import Dossier
+from researcher.retention import Retention
 from researcher.strategies import AnyStrategy
 
 
@@ -70,6 +71,10 @@ class Adjustable:
         """Return how models and updates are written on the wire."""
         return str(self._dossier.settings.encoding)
 
+    def retention(self) -> Retention:
+        """Return of how many rounds files are kept."""
+        return self._dossier.settings.retention
+
     def set_tags(self, tags: Iterable[str] | str) -> None:
         """Look for other data sets from the next run on."""
         self._change(tags=tags)
@@ -111,6 +116,14 @@ class Adjustable:
             InvalidSettingsError: If there is no such encoding; names those that there are.
         """
         self._change(encoding=encoding)
+
+    def set_retention(self, retention: Retention | Mapping[str, int | None] | None) -> None:
+        """Keep the files of more or fewer rounds, from the end of the next round on.
+
+        Raises:
+            InvalidSettingsError: If a key is unknown or a number is out of range.
+        """
+        self._change(retention=retention)
 
     def _change(self, **wanted: Any) -> None:
         """Replace settings after checking all of them together."""

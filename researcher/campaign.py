@@ -13,6 +13,7 @@ from common import metrics
 from common.errors import (
     ExperimentCancelledError,
     NoNodesError,
+    NotRunningError,
     RoundFailedError,
     TransportError,
     WarrenError,
@@ -22,18 +23,22 @@ from common.mailbox import Mail
 from common.messages import RunEnd
 from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
+from researcher.control import Control
 from researcher.driver import RoundDriver
 from researcher.federation import Federation
+from researcher.flow import AsyncMachine
 from researcher.history import Kind, RoundRecord
-from researcher.inbox import Inbox
+from researcher.inbox import CancelRun, Inbox
 from researcher.intake import account_stray
 from researcher.ledger import Ledger
 from researcher.monitoring.events import Event, RunEnded, RunStarted
 from researcher.order import Desk, RoundOrder
 from researcher.parcels import Parcels
+from researcher.round import RoundState
 from researcher.rows import ExperimentRow
 from researcher.settings import ExperimentSettings
-from researcher.strategies import Sample
+from researcher.step_driver import StepDriver
+from researcher.strategies import AnyStrategy, AsyncStrategy, DefaultStrategy, Sample, Strategy, strategy_of
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +99,7 @@ class Campaign:
         """
         started, before, error = self._desk.clock.monotonic(), self.round_current, ""
         self._desk.hub.attach(self._row.id, self.inbox)
+        control = Control(self._federation.home, self._row.id, lambda: self.inbox.put(CancelRun()))
         try:
             self._run(last, new_run=new_run)
         except KeyboardInterrupt:
@@ -110,6 +116,7 @@ class Campaign:
         finally:
             self._desk.hub.detach(self._row.id)
             self._drain()
+            control.close()
             total_s = self._desk.clock.monotonic() - started
             self._desk.notify(RunEnded(self.round_current - before, error or None, total_s))
         return self.round_current - before
@@ -131,7 +138,24 @@ class Campaign:
                 reason=reason[:2000],
             )
             self._flush(hub.send(ended))
-        self._save(replace(self._row, run=None))
+        with self._ledger.together():
+            self._ledger.cancel_tasks(run, self._desk.clock.now())
+            self._save(replace(self._row, run=None))
+
+    def abandon(self, reason: str) -> None:
+        """Give up what a process left behind: cancel a round that is open, and free the workers of the run.
+
+        Raises:
+            NotRunningError: If nothing was left behind.
+        """
+        open_rounds = self._ledger.open_rounds()
+        if self._row.run is None and not open_rounds:
+            raise NotRunningError(experiment=self._row.name)
+        for record in open_rounds:
+            self._ledger.end_round(
+                record.run, record.round, RoundState.CANCELLED, self._desk.clock.now(), reason=reason
+            )
+        self.end_run(reason)
 
     def _run(self, last: int, *, new_run: bool) -> None:
         open_rounds = self._ledger.open_rounds()
@@ -145,19 +169,28 @@ class Campaign:
         self._desk.notify(RunStarted(self._row.id, self._row.name, run, nodes, first, max(first, last)))
         validated = False
         for record in open_rounds:
-            self._go_on(record)
+            self._go_on(record, last)
             validated = record.kind == "validate"
-        for round_ in range(self.round_current + 1, 0 if validated else last + 1):
-            self._drive(self._order(round_, "train", self._sample(round_)))
+        while not validated and self.round_current < last:
+            if isinstance(self._settings.strategy, AsyncStrategy):
+                self._flow(last, self._settings.strategy)
+            else:
+                round_ = self.round_current + 1
+                self._drive(self._order(round_, "train", self._sample(round_, self._settings.strategy)))
         if self._settings.training_args.test_on_global_updates and not validated:
             self._validate()
             validated = True
         limit = self._settings.round_limit
-        if validated or (limit is not None and self.round_current >= limit):
+        asynchronous = isinstance(self._settings.strategy, AsyncStrategy)
+        if validated or asynchronous or (limit is not None and self.round_current >= limit):
             self.end_run("finished")
 
-    def _go_on(self, record: RoundRecord) -> None:
+    def _go_on(self, record: RoundRecord, last: int) -> None:
         """Finish a round that was open when its process died."""
+        strategy = self._strategy(record.kind, record)
+        if isinstance(strategy, AsyncStrategy):
+            self._flow(max(last, record.round), strategy, record)
+            return
         asked = {task.node for task in self._ledger.tasks(record.run, record.round)}
         reserve = tuple(node for node in record.reserve if node not in asked)
         sampled = len(asked.difference(record.reserve))
@@ -168,7 +201,7 @@ class Campaign:
         """Let the nodes validate the last model; training has succeeded whatever becomes of this."""
         try:
             round_ = self.round_current + 1
-            self._drive(self._order(round_, "validate", self._sample(round_)))
+            self._drive(self._order(round_, "validate", self._sample(round_, DefaultStrategy())))
         except RoundFailedError as error:
             log.warning("last validation failed", extra={"action": "validation_failed", "error": str(error)})
 
@@ -176,10 +209,48 @@ class Campaign:
         self._driver = RoundDriver(self._desk, order, record)
         self._driver.run()
         self._driver = None
+        self._settings.retention.apply(self._ledger, self._desk.store)
 
-    def _sample(self, round_: int) -> Sample:
+    def _flow(self, last: int, strategy: AsyncStrategy, record: RoundRecord | None = None) -> None:
+        """Run the steps of an asynchronous run until the one with the number `last` is closed."""
+        everyone = Sample(tuple(sorted(self._row.training_data or ())))
+        round_ = record.round if record else self.round_current + 1
+        order = self._order(round_, "train", everyone, record=record)
+        if record is None:
+            driver = StepDriver(self._desk, order, AsyncMachine(round_, order.run, everyone.nodes, strategy))
+        else:
+            machine = AsyncMachine.restored(
+                *(round_, order.run, everyone.nodes, strategy),
+                tasks=self._ledger.tasks_of_run(order.run),
+                counted=self._ledger.counted_tasks(order.run, round_),
+            )
+            earlier = {
+                number: self._order(
+                    number, "train", everyone, record=self._ledger.rounds(order.run, number)[0]
+                )
+                for number in machine.rounds - {round_}
+            }
+            driver = StepDriver(self._desk, order, machine, record, earlier)
+        while True:
+            self._driver = driver
+            driver.run()
+            self._settings.retention.apply(self._ledger, self._desk.store)
+            if self.round_current >= last:
+                break
+            driver = driver.next(self._order(self.round_current + 1, "train", everyone))
+        driver.finish()
+        self._driver = None
+
+    def _strategy(self, kind: Kind, record: RoundRecord | None) -> AnyStrategy:
+        """Return who decides: what is set, but a round that is open keeps its kind, and everybody validates."""
+        current = DefaultStrategy() if kind == "validate" else self._settings.strategy
+        if record is not None and record.strategy["name"] != type(current).__name__:
+            return strategy_of(dict(record.strategy))
+        return current
+
+    def _sample(self, round_: int, strategy: Strategy) -> Sample:
         """Choose the nodes of a round among those that were not lost lately."""
-        strategy, data = self._settings.strategy, self._row.training_data or {}
+        data = self._row.training_data or {}
         left_out = self._ledger.lost(strategy.leave_out_rounds)
         available = {node: one.samples for node, one in sorted(data.items()) if node not in left_out}
         sample = strategy.sample_nodes(available, round_)
@@ -198,11 +269,15 @@ class Campaign:
         """Decide a round, or decide it again as its record says that it was decided."""
         row, settings = self._row, self._settings
         model = self._ledger.last_model()
-        base = model[1] if model else row.initial_model
+        base = record.base if record else model[1] if model else row.initial_model
+        strategy = self._strategy(kind, record)
         if base is None or row.run is None or row.training_data is None:
             raise RuntimeError("the run was not prepared")
         encoding = settings.encoding if record is None else Encoding.parse(record.encoding)
-        sent = self._desk.parcels.pack(base, encoding) if record is None else record.sent
+        if record is None:
+            sent = self._desk.parcels.pack(base, encoding, beside=isinstance(strategy, AsyncStrategy))
+        else:
+            sent = record.sent
         return RoundOrder(
             experiment=row.id,
             run=row.run,
@@ -220,7 +295,7 @@ class Campaign:
             reserve=sample.reserve,
             sampled=len(sample.nodes) if sampled is None else sampled,
             datasets={node: row.training_data[node] for node in sample.nodes + sample.reserve},
-            strategy=settings.strategy,
+            strategy=strategy,
             aggregator=settings.aggregator,
         )
 

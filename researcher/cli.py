@@ -12,6 +12,8 @@ import typer
 
 from common.cli import AsJson, emit, new_app, reported, table
 from common.errors import HomeInUseError
+from researcher import oversight
+from researcher.oversight import DEFAULT_HOME, HomeOption
 
 if TYPE_CHECKING:
     from researcher.directory import NodeStatus
@@ -20,11 +22,7 @@ if TYPE_CHECKING:
 
 app = new_app("Run experiments in a federation.")
 
-HomeOption = Annotated[
-    Path, typer.Option("--home", envvar="WARREN_HOME", help="Folder made by `warren-researcher init`.")
-]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show only what goes wrong, and the end.")]
-DEFAULT_HOME = Path("warren-researcher")
 
 
 @app.command()
@@ -93,25 +91,6 @@ def resume(
 
 @app.command()
 @reported
-def export(
-    directory: Annotated[Path, typer.Argument(help="The directory of the experiment.")],
-    path: Annotated[Path, typer.Argument(help="Where to write the model, as safetensors.")],
-    as_json: AsJson = False,
-) -> None:
-    """Write the newest global model of an experiment to a file."""
-    from researcher.dossier import Dossier
-
-    dossier = Dossier.open(directory)
-    try:
-        number, digest = dossier.export(path)
-    finally:
-        dossier.close()
-    document = {"path": path, "round": number, "sha256": digest}
-    emit(document, f"model of round {number} written to {path}", as_json=as_json)
-
-
-@app.command()
-@reported
 def nodes(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Show every node of the federation: whether it is online, since when, and what it runs."""
     from researcher.opening import last_seen
@@ -175,6 +154,10 @@ def experiments(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> Non
     ]
     view = table("folder", "name", "rounds", "limit", "state", "created", rows=rows)
     emit({"experiments": found}, view, as_json=as_json)
+
+
+for command in (oversight.status, oversight.cancel, oversight.branch, oversight.export, oversight.replay):
+    app.command()(reported(command))
 
 
 @contextmanager

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from common.clock import Clock
-from common.errors import ExperimentExistsError, NotTrainedError, PlanSourceError
+from common.errors import (
+    ExperimentExistsError,
+    InvalidSettingsError,
+    NoSuchRoundError,
+    NotTrainedError,
+    PayloadMissingError,
+    PlanSourceError,
+    RoundNotKeptError,
+)
 from common.ids import Digest, ExperimentId, PartyId, new_uuid
 from common.messages import DatasetDescription
 from common.payload.store import PayloadStore
 from common.training_plans.source import load_plan, plan_hash, plan_source
-from researcher.aggregators import Aggregator
+from researcher.aggregators import Aggregator, aggregator_of
+from researcher.contributions import aggregate
+from researcher.history import RoundRecord
 from researcher.home import Home
 from researcher.ledger import FILE, Ledger
+from researcher.parcels import Parcels
 from researcher.rows import ExperimentRow
 from researcher.settings import ExperimentSettings
-from researcher.strategies import AnyStrategy
+from researcher.strategies import AnyStrategy, strategy_of
 
 if TYPE_CHECKING:
     from common.training_plans import TorchTrainingPlan
+
+T = TypeVar("T")
 
 
 class Dossier:
@@ -160,32 +175,106 @@ class Dossier:
             with contextlib.closing(Ledger.open(self._made)) as ledger:
                 yield ledger
 
-    def plan(self) -> TorchTrainingPlan:
-        """Return the plan with the newest global model.
+    def record(self, round_: int | None = None) -> RoundRecord:
+        """Return a finished round, the last one if none is named.
 
         Raises:
             NotTrainedError: If no round was finished.
+            NoSuchRoundError: If that one was not.
         """
         with self.reading() as ledger:
-            model = ledger.last_model()
-        if model is None:
-            raise NotTrainedError(experiment=self.row.name)
+            last = ledger.last_model()
+            if last is None:
+                raise NotTrainedError(experiment=self.row.name)
+            record = ledger.closed_round(last[0] if round_ is None else round_)
+        if record is None:
+            raise NoSuchRoundError(experiment=self.row.name, round=round_, finished=last[0])
+        return record
+
+    def model_of(self, round_: int | None = None) -> tuple[int, Digest]:
+        """Return number and model of a finished round; otherwise as `record`."""
+        record = self.record(round_)
+        if record.model is None:
+            raise NoSuchRoundError(experiment=self.row.name, round=record.round, finished="others")
+        return record.round, record.model
+
+    def plan(self, round_: int | None = None) -> TorchTrainingPlan:
+        """Return the plan with the global model of a round, the last one if none is named.
+
+        Raises:
+            NotTrainedError: If no round was finished.
+            NoSuchRoundError: If that one was not.
+            RoundNotKeptError: If its model is not kept any more.
+        """
+        path = self._model_path(*self.model_of(round_))
         plan = self._prepared_plan()
-        plan.import_model(self._store().path(model[1]))
+        plan.import_model(path)
         return plan
 
-    def export(self, path: Path) -> tuple[int, Digest]:
-        """Copy the newest global model to a file, and return its round and digest.
+    def export(self, path: Path, round_: int | None = None) -> tuple[int, Digest]:
+        """Copy the global model of a round to a file, and return its round and digest; raises as `plan`."""
+        model = self.model_of(round_)
+        shutil.copyfile(self._model_path(*model), path)
+        return model
+
+    def branch(self, folder: Path, round_: int, name: str | None) -> Path:
+        """Make the directory of another experiment that begins with the model of a round, and return it.
 
         Raises:
-            NotTrainedError: If no round was finished.
+            ExperimentExistsError: If the directory is not empty.
+            RoundNotKeptError: If the model is not kept any more.
         """
+        source = self._model_path(*self.model_of(round_))
+        target = self._made.parent / folder
+        target.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if any(target.iterdir()):
+            raise ExperimentExistsError(path=target)
+        draft = target / "model.draft"
+        shutil.copyfile(source, draft)
+        model = PayloadStore(target / "payloads").add(draft)
+        row = replace(
+            self.row,
+            id=ExperimentId(new_uuid()),
+            name=name or self.row.name,
+            created_at=time.time(),
+            run=None,
+            training_data=None,
+            initial_model=model,
+            parent={"experiment": self.row.id, "round": round_, "model": model},
+        )
+        Ledger.create(target, row).close()
+        return target
+
+    def aggregate(
+        self, record: RoundRecord, scratch: Path, without: Collection[str]
+    ) -> tuple[Path, tuple[PartyId, ...], Digest]:
+        """Make the model of a round again in a folder; return its file, the nodes that were used, and its digest.
+
+        Raises:
+            InvalidSettingsError: If a node that is to be left out sent no update, or the aggregator is not known here.
+            NoNodesError: If no update is left.
+            RoundNotKeptError: If a file is not kept any more.
+        """
+        draft, store = scratch / "model.draft", self._store()
         with self.reading() as ledger:
-            model = ledger.last_model()
-        if model is None:
-            raise NotTrainedError(experiment=self.row.name)
-        shutil.copyfile(self._store().path(model[1]), path)
-        return model
+            strangers = set(without) - {one.node for one in ledger.counted(record.run, record.round)}
+            if strangers:
+                problems = [f"  {node}: no update of it counts in round {record.round}" for node in strangers]
+                raise InvalidSettingsError(source="without", problems="\n".join(sorted(problems)))
+            nodes = aggregate(
+                ledger,
+                store,
+                Parcels(store, scratch / "parcels"),
+                record.run,
+                record.round,
+                base=record.base,
+                aggregator=_as_recorded(aggregator_of, record.aggregator, self.settings.aggregator),
+                strategy=_as_recorded(strategy_of, record.strategy, self.settings.strategy),
+                target=draft,
+                without={PartyId(node) for node in without},
+            )
+        with draft.open("rb") as file:
+            return draft, nodes, Digest(hashlib.file_digest(file, "sha256").hexdigest())
 
     def check_model(self, settings: ExperimentSettings) -> None:
         """Make sure that settings lead to a model of the same shape as the one there is, if there is one.
@@ -214,6 +303,12 @@ class Dossier:
             raise NotTrainedError(experiment=self.row.name)
         return self._folder
 
+    def _model_path(self, round_: int, digest: Digest) -> Path:
+        try:
+            return self._store().path(digest)
+        except PayloadMissingError as error:
+            raise RoundNotKeptError(round=round_, reason="its model was removed") from error
+
     def _store(self) -> PayloadStore:
         return PayloadStore(self._made / "payloads")
 
@@ -224,6 +319,16 @@ class Dossier:
         plan = self._plan_class()
         plan.prepare(model_args=settings.model_args, training_args=settings.training_args)
         return plan
+
+
+def _as_recorded(build: Callable[[dict[str, Any]], T], config: Mapping[str, Any], current: T) -> T:
+    """Return what a configuration describes; the present object stands for one of somebody's own class."""
+    try:
+        return build(dict(config))
+    except InvalidSettingsError:
+        if config.get("name") != type(current).__name__:
+            raise
+        return current
 
 
 def _loaded(row: ExperimentRow) -> type[TorchTrainingPlan]:

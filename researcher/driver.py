@@ -5,30 +5,30 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 from queue import Empty
-from typing import Final
+from typing import ClassVar, Final
 
 from common import metrics
 from common.errors import (
     ExperimentCancelledError,
     NodeSilentError,
     RoundFailedError,
-    TransportClosedError,
     UnknownPartyError,
     UnroutableError,
     WarrenError,
 )
 from common.ids import Digest, TaskId
-from common.mailbox import Mail, failure
-from common.messages import TaskCancel, TaskFailed, TaskProgress, TrainReply
+from common.mailbox import Mail
+from common.messages import TaskFailed, TaskProgress, TrainReply
 from researcher import round as rounds
 from researcher.aggregators import aggregator_config
 from researcher.contributions import aggregate
+from researcher.courier import Courier
 from researcher.directory import NodeChange
+from researcher.flow import AsyncMachine
 from researcher.history import RoundRecord
 from researcher.inbox import CancelRun, Item, PayloadWhole, SendFailed
 from researcher.intake import Intake
@@ -37,13 +37,16 @@ from researcher.order import Desk, RoundOrder
 from researcher.patience import Patience
 from researcher.round import CancelTask, CloseRound, Effect, FailRound, RoundMachine, RoundState, SendTask
 from researcher.rows import TaskRow
-from researcher.strategies import strategy_config
+from researcher.strategies import AsyncStrategy, strategy_config
 
 log = logging.getLogger(__name__)
 
 
 _GATHER_S: Final = 0.02
 """How long an answer waits for others, so that one commit takes them all; a decision of the machine ends the wait."""
+
+_ARRIVING: Final = 2
+"""An update counts as arriving for so many `reply_s` after its last bytes: one to ask again for what is lost, one to get it."""
 
 
 @dataclass(slots=True)
@@ -66,13 +69,27 @@ class RoundDriver:
     acknowledged. So the process may die at any moment, and `resume` goes on from the ledger.
     """
 
+    _gathers: ClassVar[bool] = True
+
     def __init__(self, desk: Desk, order: RoundOrder, record: RoundRecord | None = None) -> None:
         """Make the driver of a new round, or of one that the ledger knows as open (`record`)."""
         self._desk = desk
         self._order = order
         self._resumed = record is not None
         self._opened_at = record.opened_at if record else desk.clock.now()
-        self._machine = RoundMachine(
+        self._machine = self._make_machine()
+        self._patience = Patience(desk.progress_s)
+        self._intake = self._make_intake()
+        self._tasks: dict[TaskId, SendTask] = {}
+        self._watch = _Watch(desk.clock.monotonic())
+        self._courier = Courier(desk, order, resumed=self._resumed, taken=self._note_broadcast)
+        self._model: Digest | None = None
+
+    def _make_machine(self) -> RoundMachine | AsyncMachine:
+        order = self._order
+        if isinstance(order.strategy, AsyncStrategy):
+            raise TypeError("a round is not asynchronous")
+        return RoundMachine(
             order.round,
             order.run,
             order.nodes,
@@ -81,11 +98,9 @@ class RoundDriver:
             reserve=order.reserve,
             sampled=order.sampled,
         )
-        self._patience = Patience(desk.progress_s)
-        self._intake = Intake(desk, order, self._machine, self._opened_at)
-        self._tasks: dict[TaskId, SendTask] = {}
-        self._watch = _Watch(desk.clock.monotonic())
-        self._model: Digest | None = None
+
+    def _make_intake(self) -> Intake:
+        return Intake(self._desk, self._order, self._machine, self._opened_at)
 
     def run(self) -> Digest | None:
         """Run the round to its end and return the new global model, or None after a validation.
@@ -169,12 +184,17 @@ class RoundDriver:
             self._commit(effects)
         self._perform(effects)
 
-    def _commit(self, effects: Iterable[Effect]) -> None:
+    def _commit(self, effects: Sequence[Effect]) -> None:
         """Bring what was taken in to disk, and with it the tasks that the machine added."""
         added = [
             effect for effect in effects if isinstance(effect, SendTask) and effect.task_id not in self._tasks
         ]
-        self._intake.commit(*(partial(self._desk.ledger.add_task, self._row(task)) for task in added))
+        dropped = [effect.task_id for effect in effects if isinstance(effect, CancelTask)]
+        settle = partial(self._desk.ledger.settle_task, state="cancelled", at=self._desk.clock.now())
+        self._intake.commit(
+            *(partial(self._desk.ledger.add_task, self._row(task)) for task in added),
+            *(partial(settle, task) for task in dropped),
+        )
         for task in added:
             self._know(task)
 
@@ -191,7 +211,7 @@ class RoundDriver:
             effects += self._lost(self._intake.fail(task, reason, code=error.code, final=False))
         if machine.deadline is not None:
             last = max(map(self._desk.hub.last_chunk, machine.waiting), default=-inf)
-            if (left := last + self._desk.reply_s - monotonic) > 0:
+            if (left := last + _ARRIVING * self._desk.reply_s - monotonic) > 0:
                 machine.grant(self._desk.clock.now() + left)
         return effects + machine.handle(rounds.DeadlinePassed(self._desk.clock.now()))
 
@@ -207,10 +227,11 @@ class RoundDriver:
         items: list[Item] = []
         try:
             items.append(self._desk.inbox.get(timeout=timeout))
-            while True:
+            while self._gathers:
                 items.append(self._desk.inbox.get_nowait())
         except Empty:
-            return items
+            pass
+        return items
 
     def _take(self, item: Item) -> list[Effect]:
         """Account for one item and return what the machine makes of it."""
@@ -281,54 +302,21 @@ class RoundDriver:
                 case CancelTask():
                     cancelled.append(effect)
                 case CloseRound() | FailRound():
-                    self._send_cancel(cancelled)
+                    self._courier.cancel(cancelled)
                     cancelled = []
                     self._end(effect)
-        self._send_cancel(cancelled)
+        self._courier.cancel(cancelled)
         if tasks:
             self._send(tasks)
 
     def _send(self, tasks: Sequence[SendTask]) -> None:
-        """Ask for these tasks in one message; the model goes with it, or after it in chunks."""
         for task in tasks:
             self._patience.heard(task.task_id, self._desk.clock.monotonic())
-        hub, nodes, ids = self._desk.hub, [task.node for task in tasks], tuple(task.task_id for task in tasks)
-        manifest = self._order.sent
-        path = self._desk.parcels.packed(manifest)
-        request = self._order.request(hub.party, tasks, self._machine.deadline)
-        try:
-            sent = hub.send(request, path.read_bytes() if manifest.inline else b"")
-        except UnknownPartyError as error:  # revoked meanwhile
-            self._desk.inbox.put(SendFailed(ids, error))
-            return
-        sent.add_done_callback(partial(self._sent, ids))
-        if manifest.inline:
-            return
-        hub.offer(path, manifest, tuple(self._order.datasets))
-        if not self._resumed and all(
-            task.attempt == 1 for task in tasks
-        ):  # later on nodes ask for what they miss
-            hub.send_payload(path, manifest, nodes).add_done_callback(partial(self._sent, ids))
+        self._courier.send(tasks, self._machine.deadline)
 
-    def _sent(self, tasks: tuple[TaskId, ...], future: Future[None]) -> None:
-        """Take note, on a thread of the transport, that the broker has a request or did not take it."""
-        error = failure(future)
-        if error is None:
-            self._watch.timings.setdefault("broadcast_s", self._desk.clock.monotonic() - self._watch.opened)
-        elif not isinstance(error, TransportClosedError):
-            self._desk.inbox.put(SendFailed(tasks, error))
-
-    def _send_cancel(self, tasks: Sequence[CancelTask]) -> None:
-        if not tasks:
-            return
-        message = TaskCancel(
-            sender=self._desk.hub.party,
-            recipients=tuple(task.node for task in tasks),
-            experiment_id=self._order.experiment,
-            run_id=self._order.run,
-            tasks=tuple(task.task_id for task in tasks),
-        )
-        self._desk.hub.post(message)
+    def _note_broadcast(self) -> None:
+        """Note, on a thread of the transport, when the broker first had a request."""
+        self._watch.timings.setdefault("broadcast_s", self._desk.clock.monotonic() - self._watch.opened)
 
     def _end(self, effect: CloseRound | FailRound) -> None:
         desk, order = self._desk, self._order
@@ -338,7 +326,9 @@ class RoundDriver:
             reason = effect.reason
         elif order.kind == "train":
             self._model = self._aggregate()
-        self._intake.close()
+        goes_on = self._goes_on
+        if not goes_on:
+            self._intake.close()
         self._intake.commit(
             partial(
                 desk.ledger.end_round,
@@ -349,10 +339,10 @@ class RoundDriver:
                 model=self._model,
                 reason=reason,
                 timings=self._watch.timings,
+                cancel=not goes_on,
             )
         )
-        desk.hub.withdraw(order.sent.sha256)
-        desk.parcels.clear()
+        self._clear()
         record = desk.ledger.rounds(order.run, order.round)[0]
         desk.notify(RoundEnded(record))
         log.info(
@@ -368,6 +358,16 @@ class RoundDriver:
             if effect.cancelled:
                 raise ExperimentCancelledError(experiment=order.experiment, round=order.round)
             raise RoundFailedError(round=order.round, reason=effect.reason)
+
+    @property
+    def _goes_on(self) -> bool:
+        """Tell whether what is out at the end of this round is wanted in the next one."""
+        return False
+
+    def _clear(self) -> None:
+        """Offer nothing more of this round."""
+        self._courier.end()
+        self._desk.parcels.clear()
 
     def _aggregate(self) -> Digest:
         desk, order = self._desk, self._order

@@ -11,13 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from common.errors import ExperimentBusyError, InvalidSettingsError
+from common.errors import ExperimentBusyError, InvalidSettingsError, NotRunningError
 from common.ids import PartyId
 from common.messages import DatasetDescription, PlanApprovalReply, PlanStatusReply
 from common.settings import Timeouts
 from common.training_args import TrainingArgs
 from researcher.adjustable import Adjustable
 from researcher.aggregators import Aggregator
+from researcher.breakpoint import Breakpoint
 from researcher.campaign import Campaign
 from researcher.dossier import Dossier
 from researcher.federation import Federation
@@ -26,6 +27,7 @@ from researcher.home import Home
 from researcher.inbox import CancelRun
 from researcher.monitoring import Event, Observer, TerminalView
 from researcher.preparation import choose_data, described, require_approval
+from researcher.retention import Retention
 from researcher.settings import ExperimentSettings
 from researcher.strategies import AnyStrategy
 
@@ -55,6 +57,7 @@ class Experiment(Adjustable):
         aggregator: Aggregator | None = None,
         node_selection_strategy: AnyStrategy | None = None,
         encoding: str = "raw",
+        retention: Retention | Mapping[str, int | None] | None = None,
         experimentation_folder: Path | str | None = None,
         federation: Federation | None = None,
         observers: Sequence[Observer] | None = None,
@@ -73,6 +76,8 @@ class Experiment(Adjustable):
             node_selection_strategy: Says when a round closes; `DefaultStrategy()` if not given.
             encoding: How updates are made smaller on the wire: `raw`, `fp16`, `bf16`, `int8` or `topk:0.01`, each with or
                 without `+zstd`; see `docs/how-to/encodings.md`.
+            retention: Of how many rounds updates and models are kept, `{"updates": 3, "models": 10}` for instance; everything if
+                not given.
             experimentation_folder: Directory of the experiment; a relative one is under `experiments` in the home.
             federation: Where to run; that of the default home if not given.
             observers: Who is told what happens; a live view if not given.
@@ -92,6 +97,7 @@ class Experiment(Adjustable):
             aggregator=aggregator,
             strategy=node_selection_strategy,
             encoding=encoding,
+            retention=retention,
         )
         if training_plan_class is None:
             raise InvalidSettingsError(source="the experiment", problems="  training_plan_class: missing")
@@ -132,6 +138,53 @@ class Experiment(Adjustable):
         experiment = cls.__new__(cls)
         experiment._begin(dossier, federation, observers)  # noqa: SLF001 - of this class
         return experiment
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path | str,
+        round: int | None = None,  # noqa: A002 - the word of the field
+        *,
+        federation: Federation | None = None,
+        training_plan_class: type[TorchTrainingPlan] | None = None,
+        aggregator: Aggregator | None = None,
+        node_selection_strategy: AnyStrategy | None = None,
+    ) -> Breakpoint:
+        """Look at an experiment as it was after a round, without changing anything.
+
+        Args:
+            directory: That of the experiment; another process may be running it.
+            round: Number of a finished round; the last one if not given.
+            federation: Where experiments that are branched from there run; as for `resume`.
+            training_plan_class: The class, if its source in the directory is not to be run here.
+            aggregator: Needed again if it is one of your own.
+            node_selection_strategy: Needed again if it is one of your own.
+
+        Raises:
+            NoSuchExperimentError: If there is none in the directory.
+            NotTrainedError: If it has finished no round.
+            NoSuchRoundError: If it has not finished that one.
+        """
+        dossier = Dossier.open(
+            Path(directory),
+            plan_class=training_plan_class,
+            aggregator=aggregator,
+            strategy=node_selection_strategy,
+        )
+
+        def resume(folder: Path) -> Experiment:
+            return cls.resume(
+                folder,
+                federation=federation,
+                training_plan_class=training_plan_class,
+                aggregator=aggregator,
+                node_selection_strategy=node_selection_strategy,
+            )
+
+        try:
+            return Breakpoint(dossier, dossier.record(round), resume)
+        finally:
+            dossier.close()  # it opens itself again when something is read
 
     def _begin(
         self, dossier: Dossier, federation: Federation | None, observers: Sequence[Observer] | None
@@ -197,6 +250,20 @@ class Experiment(Adjustable):
         campaign = self._campaign
         if campaign is not None:
             campaign.inbox.put(CancelRun())
+
+    def abandon(self) -> None:
+        """Give up the run that a process left behind: its open round becomes cancelled, and the nodes are told to stop.
+
+        Raises:
+            NotRunningError: If nothing was left behind.
+            ExperimentBusyError: If it runs in another thread.
+        """
+        with self._running():
+            if not self._dossier.begun:
+                raise NotRunningError(experiment=self.name)
+            self._prepare_campaign().abandon("cancelled")
+            self._continues = False
+            self._dossier.refresh()
 
     def close(self) -> None:
         """Tell the nodes that nothing more comes, and close the directory. Idempotent; results can still be read.

@@ -17,10 +17,18 @@ optimizer_args = { lr = 0.001 }
 [aggregator]
 name = "FedAverage"
 
-[strategy]
+[strategy]                   # optional; see docs/how-to/strategies.md
 name = "MinimumStrategy"
 min_nodes = 3
 deadline_s = 600
+
+[strategy.sampling]          # optional; all nodes if not given
+name = "RandomSampling"
+num_nodes = 5
+seed = 1
+
+[retention]                  # optional; keeps everything if not given
+updates = 3
 """
 
 from __future__ import annotations
@@ -65,6 +73,7 @@ class ExperimentFile(Settings):
     folder: Path | None = None
     model_args: dict[str, JsonValue] = Field(default={})
     encoding: str = "raw"
+    retention: dict[str, int] | None = None
     aggregator: dict[str, JsonValue] = Field(default={"name": "FedAverage"})
     strategy: dict[str, JsonValue] = Field(default={"name": "DefaultStrategy"})
 
@@ -91,6 +100,7 @@ def load_experiment(
         aggregator=aggregator_of(file.aggregator),
         node_selection_strategy=strategy_of(file.strategy),
         encoding=file.encoding,
+        retention=file.retention,
         experimentation_folder=file.folder,
         federation=federation,
         observers=observers,

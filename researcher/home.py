@@ -3,6 +3,7 @@
 kit/               the kit of this party
 experiments/       one folder for each experiment
 transfers/         payloads that are arriving
+running/           one pipe for each experiment that runs, see `researcher.control`
 directory.json     who is online, as the process that runs sees it
 lock               held by the process that runs; contains its number
 """
@@ -35,6 +36,7 @@ class Home:
         self.kit = self.path / "kit"
         self.experiments = self.path / "experiments"
         self.transfers = self.path / "transfers"
+        self.running = self.path / "running"
         self.directory = self.path / "directory.json"
 
     @classmethod

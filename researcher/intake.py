@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from common.errors import InvalidTensorsError, UpdateRefusedError
 from common.ids import Digest, TaskId
@@ -23,6 +23,14 @@ from researcher.rows import Outcome
 log = logging.getLogger(__name__)
 
 
+class Admission(Protocol):
+    """Says which updates count."""
+
+    def admits(self, task: TaskId) -> bool:
+        """Tell whether an update of this task would be counted now."""
+        ...
+
+
 class Intake:
     """The answers to one round. Used by the thread that runs the experiment.
 
@@ -30,11 +38,23 @@ class Intake:
     acknowledges messages above all.
     """
 
-    def __init__(self, desk: Desk, order: RoundOrder, machine: rounds.RoundMachine, opened_at: float) -> None:
+    def __init__(self, desk: Desk, order: RoundOrder, machine: Admission, opened_at: float) -> None:
         self._desk = desk
+        self._tasks: dict[TaskId, rounds.SendTask] = {}
+        self._gates: dict[TaskId, Gate] = {}
+        self._arriving: dict[Digest, list[tuple[Mail, TrainReply]]] = {}
+        self._writes: list[Callable[[], object]] = []
+        self._afterwards: list[Callable[[], object]] = []
+        self.turn(order, machine, opened_at)
+
+    def turn(self, order: RoundOrder, machine: Admission, opened_at: float) -> None:
+        """Go on with another round; answers to tasks of earlier ones are still taken in as far as the machine admits them."""
+        desk = self._desk
         self._order = order
         self._machine = machine
         self._opened_at = opened_at
+        self._tasks = {task: asked for task, asked in self._tasks.items() if machine.admits(task)}
+        self._gates = {task: gate for task, gate in self._gates.items() if task in self._tasks}
         model = desk.store.path(order.base)
         self._gate = Gate(
             base=order.sent.sha256,
@@ -45,10 +65,6 @@ class Intake:
             train=order.kind == "train",
             encoding=order.encoding,
         )
-        self._tasks: dict[TaskId, rounds.SendTask] = {}
-        self._arriving: dict[Digest, list[tuple[Mail, TrainReply]]] = {}
-        self._writes: list[Callable[[], object]] = []
-        self._afterwards: list[Callable[[], object]] = []
 
     @property
     def pending(self) -> bool:
@@ -75,8 +91,9 @@ class Intake:
         self._afterwards.append(partial(self._desk.notify, event))
 
     def know(self, task: rounds.SendTask) -> None:
-        """Learn who is asked for a task."""
+        """Learn who is asked for a task of this round."""
         self._tasks[task.task_id] = task
+        self._gates[task.task_id] = self._gate
 
     def reply(self, mail: Mail, reply: TrainReply) -> rounds.Event | None:
         """Take in an update, or wait for the rest of it; return what the machine should know."""
@@ -86,7 +103,7 @@ class Intake:
             self._account(mail, reply, Outcome.LATE)
             return None
         try:
-            self._gate.check_reply(reply, self._order.datasets[reply.sender])
+            self._gates[reply.task_id].check_reply(reply, self._order.datasets[reply.sender])
         except UpdateRefusedError as error:
             return self._refused(mail, reply, error)
         manifest = reply.update
@@ -152,7 +169,7 @@ class Intake:
 
     def _check(self, mail: Mail, reply: TrainReply, update: PayloadManifest) -> rounds.Event:
         try:
-            self._gate.check_tensors(reply, self._desk.parcels.unpacked(update))
+            self._gates[reply.task_id].check_tensors(reply, self._desk.parcels.unpacked(update))
         except InvalidTensorsError as error:
             reason = error.public_text
             return self._refused(

@@ -207,8 +207,9 @@ class Ledger:
         model: Digest | None = None,
         reason: str | None = None,
         timings: Mapping[str, float] | None = None,
+        cancel: bool = True,
     ) -> None:
-        """End an open round; its tasks that are still out become cancelled."""
+        """End an open round; its tasks that are still out become cancelled, unless they are wanted in the next one."""
         timings = timings or {}
         with self.together():
             self._write(
@@ -218,10 +219,14 @@ class Ledger:
                 *(timings.get(name) for name in ("broadcast_s", "collect_s", "aggregate_s", "save_s")),
                 *(run, round_),
             )
-            self._write(
-                "UPDATE tasks SET state = 'cancelled', settled_at = ? WHERE run = ? AND round = ? AND state = 'sent'",
-                *(at, run, round_),
-            )
+            if cancel:
+                self.cancel_tasks(run, at)
+
+    def cancel_tasks(self, run: RunId, at: float) -> None:
+        """Note that nothing of a run is wanted any more."""
+        self._write(
+            "UPDATE tasks SET state = 'cancelled', settled_at = ? WHERE run = ? AND state = 'sent'", at, run
+        )
 
     def extend_deadline(self, run: RunId, round_: int, deadline: float | None) -> None:
         """Note another deadline of an open round, for whoever asks how it stands."""
@@ -235,11 +240,31 @@ class Ledger:
         rows = self._read("SELECT * FROM tasks WHERE id = ?", task)
         return task_row(rows[0]) if rows else None
 
+    def tasks_of_run(self, run: RunId) -> list[TaskRow]:
+        """Return all tasks of a run, those of each node in the order in which they were sent."""
+        rows = self._read("SELECT * FROM tasks WHERE run = ? ORDER BY round, attempt, node", run)
+        return [task_row(row) for row in rows]
+
+    def counted_tasks(self, run: RunId, round_: int) -> list[TaskId]:
+        """Return the tasks whose updates count in a round, in the order in which they came."""
+        rows = self._read(
+            "SELECT task FROM updates JOIN tasks ON tasks.id = task WHERE run = ? AND counted = ? ORDER BY arrived_at",
+            *(run, round_),
+        )
+        return [TaskId(row["task"]) for row in rows]
+
     def tasks(self, run: RunId, round_: int) -> list[TaskRow]:
         """Return the tasks of a round: the settled ones in the order in which they were settled, then the others."""
         rows = self._read(
             "SELECT * FROM tasks WHERE run = ? AND round = ? ORDER BY attempt, settled_at IS NULL, settled_at, node",
             *(run, round_),
+        )
+        return [task_row(row) for row in rows]
+
+    def outstanding(self, run: RunId) -> list[TaskRow]:
+        """Return the tasks of a run that are not settled, in the order of nodes."""
+        rows = self._read(
+            "SELECT * FROM tasks WHERE run = ? AND state = 'sent' ORDER BY node, round, attempt", run
         )
         return [task_row(row) for row in rows]
 
@@ -332,6 +357,10 @@ class Ledger:
             "SELECT round, model FROM rounds WHERE state = 'closed' AND kind = 'train' ORDER BY round DESC LIMIT 1"
         )
         return (int(rows[0]["round"]), Digest(rows[0]["model"])) if rows else None
+
+    def closed_round(self, round_: int) -> RoundRecord | None:
+        """Return the training round with this number that made a model, or None."""
+        return next((one for one in self.rounds(round_=round_) if one.model is not None), None)
 
     def _read(self, statement: str, *values: object) -> list[Row]:
         with self._lock:

@@ -22,7 +22,7 @@ from researcher.ledger import Ledger
 from researcher.monitoring.events import Event
 from researcher.parcels import Parcels
 from researcher.round import SendTask
-from researcher.strategies import Strategy
+from researcher.strategies import AnyStrategy, AsyncStrategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +82,11 @@ class RoundOrder:
     reserve: tuple[PartyId, ...]
     sampled: int
     datasets: Mapping[PartyId, DatasetDescription]
-    strategy: Strategy
+    strategy: AnyStrategy
     aggregator: Aggregator
 
     def request(self, sender: PartyId, tasks: Sequence[SendTask], deadline: float | None) -> TrainRequest:
-        """Return the one message that asks for all these tasks."""
+        """Return the one message that asks for all these tasks; in an asynchronous run they are of one attempt."""
         return TrainRequest(
             sender=sender,
             recipients=tuple(task.node for task in tasks),
@@ -106,12 +106,17 @@ class RoundOrder:
             model_args=dict(self.model_args),
             training_args=self.training_args,
             train=self.kind == "train",
-            seed=round_seed(self.training_args.random_seed or 0, self.round),
+            seed=round_seed(
+                self.training_args.random_seed or 0,
+                self.round,
+                draw=tasks[0].attempt if isinstance(self.strategy, AsyncStrategy) else 1,
+            ),
             model=self.sent,
             encoding=str(self.encoding),
         )
 
 
-def round_seed(seed: int, round_: int) -> int:
-    """Return the seed of a round: 48 bits, the same everywhere."""
-    return int.from_bytes(hashlib.sha256(f"round\x1f{seed}\x1f{round_}".encode()).digest()[:6])
+def round_seed(seed: int, round_: int, *, draw: int = 1) -> int:
+    """Return the seed of a round: 48 bits, the same everywhere. Another draw is for training again from the same model."""
+    text = f"round\x1f{seed}\x1f{round_}" + (f"\x1f{draw}" if draw > 1 else "")
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])

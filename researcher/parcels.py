@@ -38,15 +38,18 @@ class Parcels:
         if self._folder.exists():
             shutil.rmtree(self._folder)
 
-    def pack(self, model: Digest, encoding: Encoding) -> PayloadManifest:
-        """Write a global model as it is to be sent, and describe it; the files of the round before are removed.
+    def pack(self, model: Digest, encoding: Encoding, *, beside: bool = False) -> PayloadManifest:
+        """Write a global model as it is to be sent, and describe it.
+
+        The files of the round before are removed, unless this one goes out `beside` older ones.
 
         Raises:
             PayloadMissingError: If the model is not here.
             MissingExtraError: If it is to be compressed and the package for that is not installed.
             DiskFullError: If it does not fit.
         """
-        self.clear()
+        if not beside:
+            self.clear()
         path, form = self._store.path(model), encoding.of_models
         if form == Encoding():
             return _manifest(model, path, form)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from common.errors import InvalidSettingsError
@@ -13,6 +13,7 @@ from common.ids import PartyId, party_id
 from common.payload.encodings.choice import Encoding
 from common.training_args import TrainingArgs
 from researcher.aggregators import Aggregator, FedAverage, aggregator_config, aggregator_of
+from researcher.retention import Retention
 from researcher.strategies import AnyStrategy, DefaultStrategy, strategy_config, strategy_of
 
 
@@ -29,6 +30,7 @@ class ExperimentSettings:
         aggregator: Makes the global model.
         strategy: Chooses nodes and says when a round closes.
         encoding: How updates, and global models as far as they can be, are written on the wire.
+        retention: Of how many rounds files are kept.
     """
 
     tags: tuple[str, ...]
@@ -39,6 +41,7 @@ class ExperimentSettings:
     aggregator: Aggregator
     strategy: AnyStrategy
     encoding: Encoding
+    retention: Retention
 
     @classmethod
     def of(
@@ -52,6 +55,7 @@ class ExperimentSettings:
         aggregator: Aggregator | None,
         strategy: AnyStrategy | None,
         encoding: Encoding | str,
+        retention: Retention | Mapping[str, Any] | None,
         seed: int | None = None,
     ) -> Self:
         """Return settings as a person wrote them; a random seed that they lack is `seed`, or drawn.
@@ -97,6 +101,7 @@ class ExperimentSettings:
             aggregator=aggregator or FedAverage(),
             strategy=strategy or DefaultStrategy(),
             encoding=chosen,
+            retention=Retention.of(retention),
         )
 
     def changed(self, **wanted: Any) -> Self:
@@ -115,6 +120,7 @@ class ExperimentSettings:
             "aggregator": aggregator_config(self.aggregator),
             "strategy": strategy_config(self.strategy),
             "encoding": str(self.encoding),
+            "retention": asdict(self.retention),
         }
 
     @classmethod
@@ -135,6 +141,7 @@ class ExperimentSettings:
             aggregator=aggregator or aggregator_of(config["aggregator"]),
             strategy=strategy or strategy_of(config["strategy"]),
             encoding=config["encoding"],
+            retention=config["retention"],
         )
 
 

@@ -23,7 +23,9 @@ _LIMITS: Final = Limits(
 )  # any bound will do to see that bounds hold
 
 
-def detect(*, limits: Limits = _LIMITS, user: WorkerUser | None = None) -> Protections:
+def detect(
+    *, limits: Limits = _LIMITS, user: WorkerUser | None = None, read_only: tuple[Path, ...] = ()
+) -> Protections:
     """Return the walls that a worker gets on this machine, started by this process.
 
     A process like a worker is started, confines itself and reports.
@@ -31,6 +33,7 @@ def detect(*, limits: Limits = _LIMITS, user: WorkerUser | None = None) -> Prote
     Args:
         limits: The bounds of workers, as the node's policy has them; if not given, some bound of each kind.
         user: The user of workers.
+        read_only: Data sets, which that user must be able to read.
 
     Raises:
         WorkerStartError: If that process fails.
@@ -39,7 +42,9 @@ def detect(*, limits: Limits = _LIMITS, user: WorkerUser | None = None) -> Prote
         scratch = Path(folder).resolve()
         if user is not None and os.geteuid() == 0:
             hand_over(scratch, user)
-        policy = SandboxPolicy(agent_pid=os.getpid(), scratch=scratch, limits=limits, user=user)
+        policy = SandboxPolicy(
+            agent_pid=os.getpid(), scratch=scratch, read_only=read_only, limits=limits, user=user
+        )
         command = [sys.executable, "-P", "-s", "-m", "node.sandbox.probe", policy.model_dump_json()]
         try:
             told = subprocess.run(

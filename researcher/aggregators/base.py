@@ -26,7 +26,8 @@ class RebasedFile:
 
     def __init__(self, update: BlockFile | DecodedFile, start: Path, base: Path, scale: float) -> None:
         with ExitStack() as stack:
-            self._update = stack.enter_context(update)
+            stack.callback(update.__exit__, None, None, None)
+            self._update = update
             self._start = stack.enter_context(BlockFile(start))
             self._base = stack.enter_context(BlockFile(base))
             self._stack = stack.pop_all()

@@ -76,8 +76,8 @@ class Strategy(Protocol):
     def deadline_s(self) -> float | None:
         """Return the seconds after which a round is overdue, or None if it never is.
 
-        The deadline moves on while the bytes of an update are arriving: it counts `Timeouts.reply_s` after the last of them at
-        the earliest.
+        The deadline moves on while the bytes of an update are arriving: it counts twice `Timeouts.reply_s` after the last of
+        them at the earliest.
         """
         ...
 

@@ -88,7 +88,10 @@ REFUSED = {
 }
 """What each other command is called with, and the error that it meets without a broker, a RabbitMQ or a plan."""
 
-ELSEWHERE = {"warren demo": "tests/e2e/test_demo.py"}
+ELSEWHERE = {
+    "warren demo": "tests/e2e/test_demo.py",
+    "warren-node doctor": "tests/integration/test_doctor.py",
+}
 
 
 def called(words, arguments, folder):

@@ -50,14 +50,14 @@ def check_ledger(world: World, name: str) -> None:
                 continue
             tasks = [task for task in ledger.tasks(record.run, record.round) if task.state == "accepted"]
             assert dict.fromkeys(world.nodes, 1) == Counter(task.node for task in tasks)
-            tasks.sort(key=lambda task: task.node)
-            accepted = ledger.accepted(task.id for task in tasks)
-            assert len(tasks) == len(accepted)
-            for _, digest, _ in accepted:
+            counted = ledger.counted(record.run, record.round)
+            assert len(tasks) == len(counted)
+            for one in counted:
+                digest = one.update.sha256
                 assert digest == hashlib.sha256(store.path(digest).read_bytes()).hexdigest()
             parts = [
-                Contribution(node, store.path(digest), told["samples_seen"], told["samples_train"])
-                for node, digest, told in accepted
+                Contribution(one.node, store.path(one.update.sha256), one.samples_seen, one.samples_train)
+                for one in counted
             ]
             FedAverage().aggregate(store.path(record.base), parts, draft)
             assert record.model == hashlib.sha256(draft.read_bytes()).hexdigest()

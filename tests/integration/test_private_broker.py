@@ -189,6 +189,17 @@ def test_a_broker_that_ends_while_it_boots_is_an_error_that_names_the_log(federa
         broker.start()
 
 
+def test_a_crash_of_the_broker_is_dumped_beside_its_log_and_never_where_the_person_stands(
+    federation, tmp_path, monkeypatch
+):
+    fake_server(tmp_path, monkeypatch, 'echo "$ERL_CRASH_DUMP" > "$RABBITMQ_LOG_BASE/asked"; exit 3')
+    broker = PrivateBroker(federation)
+    with pytest.raises(BrokerStartError):
+        broker.start()
+
+    assert f"{broker.log.parent}/erl_crash.dump\n" == (broker.log.parent / "asked").read_text()
+
+
 def test_a_broker_that_never_gets_ready_is_killed_at_the_deadline(federation, tmp_path, monkeypatch):
     fake_server(tmp_path, monkeypatch, "exec sleep 1000")
     with pytest.raises(BrokerStartError, match="within 0"):

@@ -57,6 +57,10 @@ class Ward(Trial):
             "agent": os.getpid(),
         }
 
+    def begin_a_run(self):
+        """Let the next task have a worker of its own, which tells when it begins."""
+        self.run = RunId(new_uuid())
+
     def order(self, source=ADD_ONE, **fields):
         """Approve a plan and ask for it; return the request."""
         with contextlib.closing(Approvals(self.home.registry_path)) as approvals:
@@ -161,6 +165,7 @@ os._exit(0)
 
 
 def test_a_plan_that_hangs_is_cancelled(ward):
+    ward.begin_a_run()
     request = ward.order(hostile("import signal; signal.pthread_sigmask(0, range(1, 65))\nwhile True: pass"))
     ward.lab.take(TaskProgress)
     cancel = TaskCancel(
@@ -185,8 +190,11 @@ def test_an_update_larger_than_the_node_allows_stays_here(ward):
 
 
 FORGE = """
-import gc, os, stat
-task = next(one for one in gc.get_objects() if type(one).__name__ == "RunTask")
+import os, stat, sys
+caller = sys._getframe()
+while "order" not in caller.f_locals:
+    caller = caller.f_back
+task = caller.f_locals["order"]
 def say(document):
     for fd in range(3, 64):
         try:
@@ -228,7 +236,7 @@ session._done = fake
     assert ward.works()
 
 
-@pytest.mark.parametrize("noise", ["b'\\xff' * 8", "frame('{}')", "frame('[' * 100_000)"])
+@pytest.mark.parametrize("noise", ["b'\\xff' * 8", "frame('[' * 100_000)"])
 def test_a_worker_that_talks_nonsense_is_killed(ward, noise):
     failed = ward.attack(FORGE + f"say({noise})\nwhile True: pass")
 
@@ -283,7 +291,7 @@ def test_what_a_plan_says_about_the_data_stays_at_the_node(ward, leak):
 
 
 def test_a_plan_cannot_make_up_lines_of_the_log(ward):
-    ward.run = RunId(new_uuid())
+    ward.begin_a_run()
     forged = f"{new_uuid()} made up"
     ward.attack(
         f"print('one\\x1b[2J\\rtwo\\n2026-01-01 00:00:00,000 {forged}', flush=True)\nraise ValueError"

@@ -72,6 +72,10 @@ class Update:
     """Send in chunks of this size instead of inline."""
     lose: frozenset[int] = frozenset()
     """Chunks that do not arrive until they are asked for."""
+    encoding: str | None = None
+    """How the update claims to be encoded; as it was asked for if not given."""
+    decoded_bytes: int | None = None
+    """What it claims to be once decompressed."""
 
 
 @dataclass(frozen=True)
@@ -323,7 +327,13 @@ class FakeNode:
             model = load(self._store.path(request.model.sha256).read_bytes())
             data = answer.raw if answer.raw is not None else save(answer.change(model))
             digest = self._store.put(data)
-            manifest = PayloadManifest(sha256=digest, size_bytes=len(data), inline=answer.chunk_bytes is None)
+            manifest = PayloadManifest(
+                sha256=digest,
+                size_bytes=len(data),
+                encoding=answer.encoding or request.encoding,
+                decoded_bytes=answer.decoded_bytes,
+                inline=answer.chunk_bytes is None,
+            )
             if answer.chunk_bytes is not None:
                 manifest = manifest.model_copy(update={"chunk_bytes": answer.chunk_bytes})
             self._manifests[digest] = (manifest, request.sender)

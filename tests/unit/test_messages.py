@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from common.errors import MalformedMessageError, MessageError, MessageTooLargeError, ProtocolVersionError
 from common.ids import PartyId
@@ -81,6 +82,24 @@ def test_a_refused_message_does_not_show_its_values():
         decode(body_of(document))
 
     assert "4711" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "decoded_bytes"),
+    [
+        ("int8+zstd", None),
+        ("int8", 200),
+        ("int8+zstd", 2**40),
+        ("topk:0.0", None),
+        ("gzip", None),
+        ("raw\n", None),
+    ],
+)
+def test_a_payload_that_is_described_in_contradictions_is_refused(encoding, decoded_bytes):
+    with pytest.raises(ValidationError):
+        PayloadManifest(
+            sha256="0" * 64, size_bytes=100, encoding=encoding, decoded_bytes=decoded_bytes, inline=True
+        )
 
 
 def test_the_length_of_the_json_is_not_believed():

@@ -11,7 +11,8 @@ from node.policy import Policy
 NODE = PartyId("north")
 
 
-def request(*, sender="lab", model_bytes=1024):
+def request(*, sender="lab", **model):
+    described = {"size_bytes": 1024, "inline": True} | model
     return TrainRequest(
         sender=PartyId(sender),
         recipients=(NODE,),
@@ -25,7 +26,7 @@ def request(*, sender="lab", model_bytes=1024):
         model_args={},
         training_args=TrainingArgs(epochs=1),
         seed=1,
-        model=PayloadManifest(sha256="b" * 64, size_bytes=model_bytes, inline=True),
+        model=PayloadManifest(sha256="b" * 64, **described),
     )
 
 
@@ -57,10 +58,18 @@ def test_only_the_named_researchers_are_served():
 
 
 def test_a_model_over_the_limit_is_refused_with_both_sizes():
-    error = refusal(Policy(max_model_bytes=2048), request(model_bytes=2049))
+    error = refusal(Policy(max_model_bytes=2048), request(size_bytes=2049))
     assert isinstance(error, TaskRefusedError)
     assert "2049" in str(error)
     assert "2048" in str(error)
+
+
+def test_a_model_counts_by_what_it_becomes_once_decompressed():
+    small = request(encoding="raw+zstd", decoded_bytes=2048)
+    bomb = request(encoding="raw+zstd", decoded_bytes=2049)
+
+    assert refusal(Policy(max_model_bytes=2048), small) is None
+    assert isinstance(refusal(Policy(max_model_bytes=2048), bomb), TaskRefusedError)
 
 
 def test_a_small_data_set_is_not_trained_on():

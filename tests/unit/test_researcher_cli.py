@@ -99,6 +99,17 @@ def test_an_experiment_runs_from_a_file(place, file):
     assert "heart" == experiment.name
 
 
+def test_a_file_can_say_how_updates_are_encoded(place, file):
+    with load_experiment(file, place, ()) as experiment:
+        assert "raw" == experiment.encoding()
+    file.write_text('encoding = "int8+zstd"\n' + FILE)
+    with load_experiment(file, place, ()) as experiment:
+        assert "int8+zstd" == experiment.encoding()
+    file.write_text('encoding = "int4"\n' + FILE)
+    with pytest.raises(InvalidSettingsError, match="'int4' is not raw, fp16, bf16, int8 or"):
+        load_experiment(file, place, ())
+
+
 def test_a_wrong_file_names_every_mistake(place, tmp_path):
     (tmp_path / "bad.toml").write_text('tags = []\nround = 3\n[plan]\nfile = "plan.py"\n')
 

@@ -5,12 +5,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from common.cli import emit, new_app, reported, table
+from common.cli import AsJson, emit, new_app, reported, table
 from common.errors import PartyExistsError, catalogue
 from deploy.cli import app
 from deploy.errors_page import error_document, errors_page
-
-ROOT_PAGE = "docs/reference/errors.md"
 
 
 def run(*arguments, expected_exit=0):
@@ -98,20 +96,12 @@ def test_the_catalogue_lists_every_error():
     assert [kind.code for kind in catalogue()] == [entry["code"] for entry in listed]
 
 
-def test_the_page_of_errors_names_every_error_and_leaves_no_template_open(tmp_path):
-    run("errors", "--page", tmp_path / "errors.md")
-    page = (tmp_path / "errors.md").read_text()
+def test_the_page_of_errors_names_every_error_and_leaves_no_template_open():
+    page = errors_page(catalogue())
 
-    assert errors_page(catalogue()) == page
     for kind in catalogue():
         assert f"### {kind.code} {error_document(kind)['summary']}\n" in page
     assert "{" not in page
-
-
-def test_the_published_page_of_errors_is_the_current_one(pytestconfig):
-    page = (pytestconfig.rootpath / ROOT_PAGE).read_text(encoding="utf-8")
-
-    assert errors_page(catalogue()) == page, f"run `warren errors --page {ROOT_PAGE}`"
 
 
 def test_brackets_in_values_are_shown_as_they_are(capsys):
@@ -120,6 +110,19 @@ def test_brackets_in_values_are_shown_as_they_are(capsys):
     shown = capsys.readouterr().out
     assert "[bold]x" in shown
     assert "-" in shown
+
+
+def test_ctrl_c_ends_a_command_in_words_or_as_json():
+    waiting = new_app("Waits.")
+
+    @waiting.command()
+    @reported
+    def wait(as_json: AsJson = False) -> None:
+        raise KeyboardInterrupt
+
+    told, document = CliRunner().invoke(waiting, []), CliRunner().invoke(waiting, ["--json"])
+    assert (130, "Stopped.\n") == (told.exit_code, told.stdout)
+    assert (130, {"stopped": True}) == (document.exit_code, json.loads(document.stdout))
 
 
 def test_other_errors_are_not_dressed_up():

@@ -1,6 +1,7 @@
 """A worker does the tasks of a run, warm and reproducibly."""
 
 import hashlib
+import json
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from common.datasets import TabularDataset
 from common.errors import (
     DataFileGoneError,
     InvalidTensorsError,
+    MissingExtraError,
     MissingValuesError,
     ModelMismatchError,
     PlanContractError,
@@ -17,6 +19,7 @@ from common.errors import (
     PlanHashError,
     UnknownColumnError,
 )
+from common.payload.encodings import compression
 from common.payload.tensors import load_tensors, save_tensors
 from common.training_plans import TorchTrainingPlan
 from node.worker.protocol import LOSS_POINTS, DatasetSource
@@ -299,6 +302,28 @@ def test_a_model_of_another_shape_is_refused_before_training(desk):
     with pytest.raises(ModelMismatchError, match=r"weight is F32 \[1, 4\] and not F32 \[1, 3\]"):
         run(desk)
     assert not desk.update.exists()
+
+
+@pytest.mark.parametrize(
+    "task", [{"model_encoding": "raw+zstd", "model_decoded_bytes": 100}, {"encoding": "raw+zstd"}]
+)
+def test_without_the_package_for_compression_a_task_says_what_to_install(desk, monkeypatch, task):
+    def absent(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(compression.importlib, "import_module", absent)
+
+    with pytest.raises(MissingExtraError, match="zstd compression needs the package zstandard"):
+        run(desk, **task)
+
+
+def test_a_model_that_is_not_encoded_as_it_is_said_to_be_is_refused(desk):
+    with pytest.raises(InvalidTensorsError, match="not valid zstd"):
+        run(desk, model_encoding="raw+zstd", model_decoded_bytes=10**9)
+    note = {"encoding": "int8", "of": "change", "dtypes": {"weight": "F32"}}
+    save_tensors(desk.model, load_tensors(desk.model), {"warren.encoding": json.dumps(note)})
+    with pytest.raises(InvalidTensorsError, match="nothing that they could be about"):
+        run(desk, model_encoding="int8")
 
 
 def test_a_plan_that_was_changed_on_disk_does_not_run(desk):
