@@ -6,11 +6,12 @@ import contextlib
 import hashlib
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from common.clock import Clock
 from common.errors import (
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from common.training_plans import TorchTrainingPlan
 
 T = TypeVar("T")
+
+_SEEDING: Final = threading.Lock()
+"""Keeps a plan that draws its first weights apart from those of other threads: the generators that it seeds are global."""
 
 
 class Dossier:
@@ -317,7 +321,8 @@ class Dossier:
         if self._plan_class is None:
             self._plan_class = _loaded(self.row)
         plan = self._plan_class()
-        plan.prepare(model_args=settings.model_args, training_args=settings.training_args)
+        with _SEEDING:
+            plan.prepare(model_args=settings.model_args, training_args=settings.training_args)
         return plan
 
 

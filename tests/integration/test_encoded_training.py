@@ -195,7 +195,7 @@ def problem(request, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("encoding", "slower", "smaller"),
-    [("fp16", 1.001, 1.5), ("bf16", 1.01, 1.5), ("int8+zstd", 1.01, 2), ("topk:0.1", 1.25, 2)],
+    [("fp16", 1.0001, 1.5), ("bf16", 1.001, 1.5), ("int8+zstd", 1.001, 2.5), ("topk:0.1", 1.03, 3.5)],
 )
 def test_training_comes_as_far_as_without_encoding(tmp_path, problem, encoding, slower, smaller):
     tables, inputs, plain, plain_bytes = problem
@@ -203,6 +203,6 @@ def test_training_comes_as_far_as_without_encoding(tmp_path, problem, encoding, 
 
     losses = [study.round(number) for number in range(ROUNDS)]
 
-    print(encoding, losses[0], losses[-1], plain[-1], plain_bytes / study.sent_bytes)
-    assert losses[-1] < slower * plain[-1] < plain[0]
+    assert plain[-1] < 0.75 * plain[0]
+    assert losses[-1] < slower * plain[-1]
     assert study.sent_bytes * smaller < plain_bytes

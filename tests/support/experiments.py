@@ -50,7 +50,7 @@ def in_thread(experiment, *args):
     def run():
         try:
             experiment.run(*args)
-        except Exception as error:  # noqa: BLE001 - the test looks at it
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
             errors.append(error)
 
     thread = threading.Thread(target=run)
@@ -80,3 +80,9 @@ def dying(experiment, kind, count=1):
 
 class Death(BaseException):
     """The process died here."""
+
+
+def crash(federation):
+    """Leave the federation as a process that dies does: nothing more is sent or acknowledged."""
+    federation._closed = True
+    federation.hub.close()

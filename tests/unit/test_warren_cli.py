@@ -117,7 +117,7 @@ def test_ctrl_c_ends_a_command_in_words_or_as_json():
 
     @waiting.command()
     @reported
-    def wait(as_json: AsJson = False) -> None:
+    def wait(*, as_json: AsJson = False) -> None:
         raise KeyboardInterrupt
 
     told, document = CliRunner().invoke(waiting, []), CliRunner().invoke(waiting, ["--json"])
