@@ -303,6 +303,8 @@ class TaskMachine:
                 newest = self._newest.get((run.researcher, run.experiment_id))
                 if newest is None or newest.run_id <= run.run_id:
                     yield from self._keep(run)
+                if newest is not None and newest.run_id < run.run_id:
+                    yield from self._end(newest)  # its own end never came: its researcher died
                 yield from self._end(run)
 
     def _receive(self, event: TaskReceived, now: float) -> Iterator[Effect]:

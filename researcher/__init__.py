@@ -14,10 +14,22 @@ if TYPE_CHECKING:
     from researcher.federation import Federation
     from researcher.history import History
     from researcher.monitoring import Observer, TerminalView
-    from researcher.strategies import DefaultStrategy, MinimumStrategy, Strategy
+    from researcher.strategies import (
+        AllNodes,
+        AsyncStrategy,
+        DefaultStrategy,
+        MinimumStrategy,
+        OverSelectStrategy,
+        RandomSampling,
+        RoundRobinSampling,
+        Strategy,
+        WeightedSampling,
+    )
 
 _HOMES: Final = {
     "Aggregator": "researcher.aggregators",
+    "AllNodes": "researcher.strategies",
+    "AsyncStrategy": "researcher.strategies",
     "DefaultStrategy": "researcher.strategies",
     "Experiment": "researcher.experiment",
     "FedAverage": "researcher.aggregators",
@@ -25,12 +37,18 @@ _HOMES: Final = {
     "History": "researcher.history",
     "MinimumStrategy": "researcher.strategies",
     "Observer": "researcher.monitoring",
+    "OverSelectStrategy": "researcher.strategies",
+    "RandomSampling": "researcher.strategies",
+    "RoundRobinSampling": "researcher.strategies",
     "Strategy": "researcher.strategies",
     "TerminalView": "researcher.monitoring",
+    "WeightedSampling": "researcher.strategies",
 }
 
 __all__ = [
     "Aggregator",
+    "AllNodes",
+    "AsyncStrategy",
     "DefaultStrategy",
     "Experiment",
     "FedAverage",
@@ -38,8 +56,12 @@ __all__ = [
     "History",
     "MinimumStrategy",
     "Observer",
+    "OverSelectStrategy",
+    "RandomSampling",
+    "RoundRobinSampling",
     "Strategy",
     "TerminalView",
+    "WeightedSampling",
 ]
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty
+from typing import Literal
 
 from common import metrics
 from common.errors import (
@@ -42,6 +43,9 @@ from researcher.strategies import AnyStrategy, AsyncStrategy, DefaultStrategy, S
 
 log = logging.getLogger(__name__)
 
+Patience = Literal["stop_s", "reconnect_max_s"]
+"""Which of the time limits holds for a last message."""
+
 
 class Campaign:
     """The rounds of one experiment, run in the calling thread.
@@ -66,6 +70,7 @@ class Campaign:
         self._settings = settings
         self._row = ledger.experiment()
         self._driver: RoundDriver | None = None
+        self._ended = False
         self._desk = Desk(
             hub=federation.hub,
             inbox=self.inbox,
@@ -84,6 +89,11 @@ class Campaign:
         """Return the number of rounds that were closed."""
         last = self._ledger.last_model()
         return last[0] if last else 0
+
+    @property
+    def goes_on(self) -> bool:
+        """Tell whether the next round may belong to the same run."""
+        return self._row.run is not None and not self._ended
 
     def run(self, last: int, *, new_run: bool) -> int:
         """Run rounds until the one with the number `last` is closed, and return how many were closed.
@@ -121,14 +131,20 @@ class Campaign:
             self._desk.notify(RunEnded(self.round_current - before, error or None, total_s))
         return self.round_current - before
 
-    def end_run(self, reason: str) -> None:
-        """Free the workers of the run; nothing of it is asked for any more. A round that is open keeps its run."""
+    def end_run(self, reason: str, *, patience: Patience = "stop_s") -> None:
+        """Free the workers of the run; nothing of it is asked for any more.
+
+        The experiment keeps its run while a round is open, and if the broker does not take the message in time: a resumed
+        experiment then tells the nodes.
+        """
         run, data = self._row.run, self._row.training_data
         if run is None or data is None or self._ledger.open_rounds():
             return
+        self._ended = True
         hub = self._desk.hub
         members = {member.party for member in hub.roster.active("node")}
         nodes = tuple(node for node in data if node in members)
+        told = not nodes
         if nodes:
             ended = RunEnd(
                 sender=hub.party,
@@ -137,10 +153,11 @@ class Campaign:
                 run_id=run,
                 reason=reason[:2000],
             )
-            self._flush(hub.send(ended))
+            told = self._flush(hub.send(ended), patience)
         with self._ledger.together():
             self._ledger.cancel_tasks(run, self._desk.clock.now())
-            self._save(replace(self._row, run=None))
+            if told:
+                self._save(replace(self._row, run=None))
 
     def abandon(self, reason: str) -> None:
         """Give up what a process left behind: cancel a round that is open, and free the workers of the run.
@@ -183,7 +200,8 @@ class Campaign:
         limit = self._settings.round_limit
         asynchronous = isinstance(self._settings.strategy, AsyncStrategy)
         if validated or asynchronous or (limit is not None and self.round_current >= limit):
-            self.end_run("finished")
+            # A broker that restarts just now is waited for: nobody may ever resume what is finished.
+            self.end_run("finished", patience="reconnect_max_s")
 
     def _go_on(self, record: RoundRecord, last: int) -> None:
         """Finish a round that was open when its process died."""
@@ -322,12 +340,15 @@ class Campaign:
             self._ledger.save(row)
             self._row = row
 
-    def _flush(self, sent: Future[None]) -> None:
-        """Wait a moment for the broker, as the program may end next."""
+    def _flush(self, sent: Future[None], patience: Patience) -> bool:
+        """Wait a moment for the broker, as the program may end next, and tell whether it has the message."""
         try:
-            sent.result(self._federation.timeouts.stop_s)
+            sent.result(getattr(self._federation.timeouts, patience))
         except TimeoutError:
-            metrics.TIMEOUTS.labels(timeout="stop_s").inc()
+            metrics.TIMEOUTS.labels(timeout=patience).inc()
             log.warning("end of run not confirmed in time", extra={"action": "send_failed"})
+            return False
         except TransportError as error:
             log.warning("end of run not sent", extra={"action": "send_failed", "error": str(error)})
+            return False
+        return True

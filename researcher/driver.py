@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 from queue import Empty
@@ -36,7 +35,8 @@ from researcher.monitoring.events import NodeChanged, NodeProgress, RoundEnded, 
 from researcher.order import Desk, RoundOrder
 from researcher.patience import Patience
 from researcher.round import CancelTask, CloseRound, Effect, FailRound, RoundMachine, RoundState, SendTask
-from researcher.rows import TaskRow
+from researcher.rows import TaskRow, event_of
+from researcher.stopwatch import Stopwatch
 from researcher.strategies import AsyncStrategy, strategy_config
 
 log = logging.getLogger(__name__)
@@ -47,19 +47,6 @@ _GATHER_S: Final = 0.02
 
 _ARRIVING: Final = 2
 """An update counts as arriving for so many `reply_s` after its last bytes: one to ask again for what is lost, one to get it."""
-
-
-@dataclass(slots=True)
-class _Watch:
-    """Seconds that the steps of a round took."""
-
-    opened: float
-    timings: dict[str, float] = field(default_factory=dict)
-    mark: float = 0.0
-
-    def lap(self, name: str, monotonic: float) -> None:
-        self.timings[name] = monotonic - (self.mark or self.opened)
-        self.mark = monotonic
 
 
 class RoundDriver:
@@ -81,7 +68,7 @@ class RoundDriver:
         self._patience = Patience(desk.progress_s)
         self._intake = self._make_intake()
         self._tasks: dict[TaskId, SendTask] = {}
-        self._watch = _Watch(desk.clock.monotonic())
+        self._watch = Stopwatch(desk.clock.monotonic())
         self._courier = Courier(desk, order, resumed=self._resumed, taken=self._note_broadcast)
         self._model: Digest | None = None
 
@@ -154,7 +141,7 @@ class RoundDriver:
         """Tell the machine what the ledger knows, and return what is still to do."""
         effects = self._machine.start()
         for task in self._desk.ledger.tasks(self._order.run, self._order.round):
-            effects += self._tell(_told(task, self._desk.clock.now()))
+            effects += self._tell(event_of(task, self._desk.clock.now()))
             self._know(SendTask(task.node, task.id, task.attempt))
         waiting = self._machine.waiting
         # What answered meanwhile waits at the broker: give it the time to come before the deadline counts.
@@ -402,13 +389,3 @@ class RoundDriver:
             attempt=task.attempt,
             sent_at=self._desk.clock.now(),
         )
-
-
-def _told(task: TaskRow, at: float) -> rounds.Event | None:
-    """Return what the ledger remembers of a task as the event that it was."""
-    reason = task.reason or ""
-    if task.state == "accepted":
-        return rounds.UpdateAccepted(task.id, at)
-    if task.state == "refused":
-        return rounds.UpdateRefused(task.id, reason, at)
-    return rounds.TaskFailed(task.id, reason, final=task.final, at=at) if task.state == "failed" else None

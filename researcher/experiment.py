@@ -12,11 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from common.errors import ExperimentBusyError, InvalidSettingsError, NotRunningError
-from common.ids import PartyId
-from common.messages import DatasetDescription, PlanApprovalReply, PlanStatusReply
 from common.settings import Timeouts
 from common.training_args import TrainingArgs
-from researcher.adjustable import Adjustable
 from researcher.aggregators import Aggregator
 from researcher.breakpoint import Breakpoint
 from researcher.campaign import Campaign
@@ -26,6 +23,7 @@ from researcher.history import History
 from researcher.home import Home
 from researcher.inbox import CancelRun
 from researcher.monitoring import Event, Observer, TerminalView
+from researcher.participation import Participation
 from researcher.preparation import choose_data, described, require_approval
 from researcher.retention import Retention
 from researcher.settings import ExperimentSettings
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Experiment(Adjustable):
+class Experiment(Participation):
     """One training campaign.
 
     It lives in a directory: what was asked, what came of it, every model and every update. `Experiment.resume` goes on from
@@ -325,42 +323,6 @@ class Experiment(Adjustable):
             "training_data": described(row.training_data or {}),
         }
 
-    # Data and approval
-
-    def training_data(self) -> dict[PartyId, DatasetDescription]:
-        """Return the data set of each node; searches if that was not done yet.
-
-        Raises:
-            NoDatasetError: If no node has one.
-            AmbiguousDatasetError: If a node has several.
-        """
-        if self._dossier.row.training_data is None:
-            self._dossier.choose(choose_data(self._federation, self._dossier.settings))
-        return dict(self._dossier.row.training_data or {})
-
-    def request_approval(self, note: str = "") -> dict[PartyId, PlanApprovalReply]:
-        """Ask the people of the nodes to approve the plan; those that are offline find the request when they return.
-
-        Returns:
-            What each node that is online says: usually that the request is pending.
-        """
-        row, nodes = self._dossier.row, self.nodes()
-        return self._federation.request_approval(
-            row.plan_name,
-            row.plan_hash,
-            row.plan_source,
-            note=note,
-            nodes=nodes or tuple(self.training_data()),
-        )
-
-    def training_plan_approve(self, description: str = "") -> dict[PartyId, PlanApprovalReply]:
-        """Do what `request_approval` does, by Fed-BioMed's name."""
-        return self.request_approval(description)
-
-    def check_training_plan_status(self) -> dict[PartyId, PlanStatusReply]:
-        """Return what each node of the experiment decided about the plan."""
-        return self._federation.plan_status(self.plan_hash, tuple(self.training_data()))
-
     # Inside
 
     @property
@@ -385,11 +347,13 @@ class Experiment(Adjustable):
             self._busy.release()
 
     def _interrupted(self) -> bool:
-        """Tell whether a round is open, left by a process that died."""
+        """Tell whether a process died in a round, or after the last one and before it had ended the run."""
         if not self._dossier.begun:
             return False
+        finished = self.round_current() == self.round_limit()
         with self._dossier.reading() as ledger:
-            return bool(ledger.open_rounds())
+            left_over = ledger.experiment().run is not None and not self._continues
+            return bool(ledger.open_rounds()) or (finished and left_over)
 
     def _run(self, last: int) -> int:
         self._federation.adopt(self)
@@ -401,7 +365,7 @@ class Experiment(Adjustable):
         finally:
             self._campaign = None
             self._dossier.refresh()
-            self._continues = self._dossier.row.run is not None
+            self._continues = campaign.goes_on
         return done
 
     def _prepare_data(self) -> None:

@@ -19,7 +19,7 @@ from common.messages import (
     Validation,
 )
 from researcher.history import NodeRecord, RoundRecord
-from researcher.round import RoundState
+from researcher.round import Event, RoundState, TaskFailed, UpdateAccepted, UpdateRefused
 
 
 class Outcome(StrEnum):
@@ -167,3 +167,13 @@ def counted_update(row: Row) -> CountedUpdate:
         samples_seen=told["samples_seen"],
         samples_train=told["samples_train"],
     )
+
+
+def event_of(task: TaskRow, at: float) -> Event | None:
+    """Return what the ledger remembers of a task as the event that it was."""
+    reason = task.reason or ""
+    if task.state == "accepted":
+        return UpdateAccepted(task.id, at)
+    if task.state == "refused":
+        return UpdateRefused(task.id, reason, at)
+    return TaskFailed(task.id, reason, final=task.final, at=at) if task.state == "failed" else None

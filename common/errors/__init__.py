@@ -94,6 +94,7 @@ from common.errors.settings import (
     SettingsError,
 )
 from common.errors.storage import (
+    AuditBrokenError,
     DatabaseBusyError,
     DatabaseVersionError,
     DiskFullError,
@@ -127,6 +128,7 @@ __all__ = [
     "AgentStartError",
     "AmbiguousDatasetError",
     "AmbiguousPlanError",
+    "AuditBrokenError",
     "BrokerAdminError",
     "BrokerMissingError",
     "BrokerRefusedError",

@@ -50,3 +50,12 @@ class DatabaseBusyError(StorageError):
     text = "{path} was held by another process for more than {timeout_s} s"
     cause = "a program that has it open hangs or was stopped in the middle of a change"
     remedy = "end that program; nothing was changed here"
+
+
+class AuditBrokenError(StorageError):
+    """An audit log is not as it was written."""
+
+    code = "WRN-806"
+    text = "the audit log {path} cannot be believed: {reason}"
+    cause = "somebody changed it, or a part was restored from a backup or lost"
+    remedy = "keep it as evidence and find out why; a folder that is moved away together with its anchor makes room for a new log"

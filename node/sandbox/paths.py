@@ -34,7 +34,8 @@ def python_files() -> tuple[Path, ...]:
     """
     prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
     folders = [Path(prefix) / name for prefix in sorted(prefixes) for name in ("lib", "lib64")]
-    folders += [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    installed = sysconfig.get_paths()
+    folders += [Path(installed[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders += [Path(folder) for folder in site.getsitepackages()]
     folders += [Path(folder) for package in (common, node) for folder in package.__path__]
     return tuple(dict.fromkeys(folder for folder in folders if folder.is_dir()))

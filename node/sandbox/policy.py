@@ -128,7 +128,8 @@ def exposed(readable: Iterable[Path], hidden: Iterable[Path]) -> tuple[Path, Pat
     """Return the first readable path that contains, or is, a hidden one; with that one."""
     secrets = [path.resolve() for path in hidden]
     for path in readable:
+        place = path.resolve()
         for secret in secrets:
-            if secret.is_relative_to(path.resolve()):
+            if secret.is_relative_to(place):
                 return path, secret
     return None

@@ -25,6 +25,8 @@ from tests.support.world import World
 KINDS = ("agent", "worker", "researcher", "broker")
 PATIENCE_S = 90.0
 """Longest silence of the researcher's script before the trial counts as stuck."""
+MOST_FAILURES = 10
+"""The script may end with an error so often in one trial, for it may meet a broker that is down."""
 
 _NEVER = threading.Event()
 
@@ -124,6 +126,8 @@ class Ordeal:
                 due = 1 + number * (self.script.rounds - 1) // len(targets)
                 self._await(lambda told, due=due: told.round >= due, time.monotonic() - 0.1)
                 _NEVER.wait(self.rng.uniform(0, spread_s))
+                if self._ended:
+                    break
                 self._strike(target, wait=self.rng.random() >= hasty)
             self._await(lambda told: self._ended, 0.0)
         finally:
@@ -148,20 +152,23 @@ class Ordeal:
                 self.world.start_agent(node)
                 party, sign = node, _is_work_of(node)
             case _:
-                node = self._kill_worker(node)
-                party, sign = node, _is_work_of(node)
+                party = self._kill_worker(node)
+                if wait:  # what it told just before it died is still on its way
+                    self._await(lambda told: told.kind == "RoundEnded" or _is_loss_of(party)(told), struck)
+                sign = _is_work_of(party)
         at = self._round
         back = self._await(sign, time.monotonic()) - struck if wait else None
         self.kills.append(Kill(kind, party, at, back))
 
     def _kill_worker(self, preferred: PartyId) -> PartyId:
         """Kill the worker of a node, of the preferred one if it has one; wait for one if there is none."""
-        while True:
+        while not self._ended:
             for node in sorted(self.world.nodes, key=lambda one: one != preferred):
                 if workers := workers_of(self.world.agents[node].pid):
                     os.kill(self.rng.choice(workers), signal.SIGKILL)
                     return node
             self._await(_is_work, time.monotonic())
+        return preferred
 
     def _await(self, wanted: Callable[[Told], bool], since: float) -> float:
         """Return when a wanted line came, not before `since`; the script is started again if it fails."""
@@ -175,6 +182,7 @@ class Ordeal:
                 self._ended = True
             elif told.kind == "Ended" and told.facts["status"] != -signal.SIGKILL:
                 self.failures += 1
+                assert self.failures <= MOST_FAILURES, self.researcher.errors.read_text()[-2000:]
                 self.researcher.kill()
                 self.researcher.start()
             if told.at >= since and wanted(told):
@@ -198,5 +206,9 @@ def _is_work(told: Told) -> bool:
     return told.kind in {"NodeProgress", "UpdateArrived", "RoundEnded"}
 
 
-def _is_work_of(node: PartyId) -> Callable[[Told], bool]:
+def _is_loss_of(node: str) -> Callable[[Told], bool]:
+    return lambda told: told.kind == "TaskLost" and told.node == node
+
+
+def _is_work_of(node: str) -> Callable[[Told], bool]:
     return lambda told: told.kind == "RoundEnded" or (_is_work(told) and told.node == node)

@@ -25,6 +25,7 @@ class Script:
     """What the script asks for."""
 
     name: str
+    nodes: tuple[str, ...]
     rounds: int
     steps: int
     pause_s: float = 0.0
@@ -63,6 +64,7 @@ def experiment(home: Path, script: Script) -> Experiment:
 
         return Experiment(
             tags=["trial"],
+            nodes=script.nodes,
             training_plan_class=NoisyPlan,
             training_args={"num_updates": script.steps, "random_seed": 7, "test_ratio": 0.2},
             model_args={"pause_s": script.pause_s, "width": script.width},
@@ -84,7 +86,7 @@ def main() -> None:
 
 
 def _end_with_input() -> None:
-    sys.stdin.buffer.read()
+    os.read(0, 1)  # not through a buffer, whose lock would be held when the interpreter ends
     os._exit(1)
 
 

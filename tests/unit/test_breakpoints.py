@@ -18,7 +18,7 @@ from common.errors import (
     RoundNotKeptError,
 )
 from common.messages import TrainRequest
-from researcher import Experiment
+from researcher import Experiment, FedAverage
 from researcher.cli import app
 from researcher.monitoring import UpdateArrived
 from researcher.retention import Retention
@@ -101,10 +101,7 @@ def test_a_branch_is_another_experiment_from_that_model(finished, federation, tr
 # Replay
 
 
-@pytest.mark.parametrize("encoding", ["raw", "int8+zstd"])
-def test_a_replayed_round_gives_the_recorded_model(trial, federation, encoding):
-    for node in trial.nodes.values():
-        node.encoding = encoding
+def test_a_replayed_round_gives_the_recorded_model(federation):
     experiment = make(federation)
     experiment.run(3)
 
@@ -114,9 +111,7 @@ def test_a_replayed_round_gives_the_recorded_model(trial, federation, encoding):
         assert ("north", "south") == done.nodes
 
 
-def test_a_replay_keeps_the_aggregator_that_was_set_then(trial, federation):
-    from researcher import FedAverage
-
+def test_a_replay_keeps_the_aggregator_that_was_set_then(federation):
     experiment = make(federation, aggregator=FedAverage(weights="dataset_size"))
     experiment.run(1)
     experiment.set_aggregator(FedAverage())

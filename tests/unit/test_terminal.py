@@ -48,7 +48,11 @@ def record(state=RoundState.CLOSED, reason=None):
         sent=PayloadManifest(sha256="0" * 64, size_bytes=100, inline=True),
         encoding="raw",
         model="1" * 64,
+        reserve=(),
+        aggregator={"name": "FedAverage"},
+        strategy={"name": "DefaultStrategy"},
         opened_at=100.0,
+        deadline=None,
         closed_at=100.5,
         nodes={"north": answer("north", 0.25, 10), "south": answer("south", 0.5, 30)},
     )
