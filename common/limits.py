@@ -24,5 +24,7 @@ SEND_WINDOW_CHUNKS: Final = 8
 """Chunks that a sender leaves unconfirmed."""
 
 BULK_PREFETCH: Final = 4
+BULK_TOTAL: Final = 16
+"""Chunks that a party takes in at once from all its peers together, as long as each gets one."""
 CONTROL_PREFETCH: Final = 32
 TELEMETRY_PREFETCH: Final = 128

@@ -6,26 +6,21 @@ A mailbox stands between the parts that think in messages and the transport that
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from common import metrics
 from common.errors import (
     MessageError,
-    PayloadMissingError,
-    QueueFullError,
     RosterError,
     SenderMismatchError,
-    TransportClosedError,
     WarrenError,
 )
-from common.ids import REGISTRAR, PartyId
-from common.limits import SEND_WINDOW_CHUNKS
+from common.ids import REGISTRAR, Digest, PartyId
 from common.messages import (
     AnyMessage,
     Chunk,
@@ -36,13 +31,13 @@ from common.messages import (
     decode,
     encode,
 )
-from common.payload.store import chunk_length
 from common.security.kit import Kit
 from common.security.roster import Roster, SignedRoster, verify_roster
 from common.security.sealing import Sealer
 from common.settings import Role, Timeouts
 from common.transport.base import ConnectionListener, Delivery, Transport
 from common.transport.topology import Inbox, Lane, inboxes
+from common.upload import Upload
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +100,7 @@ class Mailbox:
         self._receive: Callable[[Mail], None] | None = None
         self._on_roster: Callable[[Roster], None] | None = None
         self._closed = threading.Event()
+        self._uploads: set[Upload] = set()
         self._senders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="bulk")
 
     @classmethod
@@ -168,22 +164,33 @@ class Mailbox:
         manifest: PayloadManifest,
         recipients: Sequence[PartyId],
         indices: Iterable[int] | None = None,
+        *,
+        resume: bool = False,
     ) -> Future[None]:
         """Send the chunks of a payload on the bulk lane, one publish for all recipients.
 
-        At most `SEND_WINDOW_CHUNKS` chunks are in memory. A full queue pauses the transfer until there is room.
+        At most `SEND_WINDOW_CHUNKS` chunks are in memory. A full queue pauses the transfer until there is room, but not for
+        the other recipients; see `Upload.run`.
 
         Args:
             path: The payload's file; must stay unchanged until the future ends.
             manifest: Describes it.
             recipients: Who gets it.
             indices: Which chunks; all of them if not given.
+            resume: Whether to remember beside the payload which chunks the broker has, and to leave those out next time.
 
         Returns:
             A future that ends when the broker has all of them on disk, or fails like that of `send`.
         """
-        wanted = range(manifest.chunks) if indices is None else indices
-        return self._senders.submit(self._send_chunks, path, manifest, tuple(recipients), wanted)
+        upload = Upload(
+            self.send, self.party, path, manifest, recipients, closed=self._closed, timeouts=self._timeouts
+        )
+        self._uploads.add(upload)
+        return self._senders.submit(self._upload, upload, indices, resume)
+
+    def sends(self, sha256: Digest, party: PartyId) -> bool:
+        """Tell whether a payload is on its way to a party right now, so that nothing of it need be sent beside that."""
+        return any(upload.goes_to(sha256, party) for upload in self._uploads.copy())
 
     def close(self) -> None:
         """Stop sending and receiving; idempotent."""
@@ -225,48 +232,11 @@ class Mailbox:
         if self._on_roster is not None:
             self._on_roster(self._roster)
 
-    def _send_chunks(
-        self, path: Path, manifest: PayloadManifest, recipients: tuple[PartyId, ...], indices: Iterable[int]
-    ) -> None:
-        window = threading.Semaphore(SEND_WINDOW_CHUNKS)
-        pending: list[tuple[int, Future[None]]] = []
-        with _opened(path, manifest) as file:
-
-            def publish(index: int) -> None:
-                window.acquire()
-                data = os.pread(file.fileno(), chunk_length(manifest, index), index * manifest.chunk_bytes)
-                chunk = Chunk(sender=self.party, recipients=recipients, manifest=manifest, index=index)
-                future = self.send(chunk, data)
-                future.add_done_callback(lambda _: window.release())
-                pending.append((index, future))
-
-            for index in indices:
-                publish(index)
-                if len(pending) >= 2 * SEND_WINDOW_CHUNKS:
-                    self._settle(pending, SEND_WINDOW_CHUNKS, publish)
-            self._settle(pending, 0, publish)
-
-    def _settle(
-        self, pending: list[tuple[int, Future[None]]], keep: int, publish: Callable[[int], None]
-    ) -> None:
-        """Wait for the oldest publishes until `keep` are left; those refused by a full queue are published again."""
-        pause_s = self._timeouts.reconnect_first_s
-        while len(pending) > keep:
-            index, future = pending.pop(0)
-            try:
-                future.result()
-            except QueueFullError:
-                if self._closed.wait(pause_s):
-                    raise TransportClosedError(action="send a payload", party=self.party) from None
-                pause_s = min(2 * pause_s, self._timeouts.reconnect_max_s)
-                publish(index)
-
-
-def _opened(path: Path, manifest: PayloadManifest) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except FileNotFoundError as error:  # it was asked for, and forgotten meanwhile
-        raise PayloadMissingError(digest=manifest.sha256, path=path.parent) from error
+    def _upload(self, upload: Upload, indices: Iterable[int] | None, resume: bool) -> None:  # noqa: FBT001 - positional for the executor
+        try:
+            upload.run(indices, resume=resume)
+        finally:
+            self._uploads.discard(upload)
 
 
 def failure(future: Future[None]) -> WarrenError | None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-from common.errors import AmbiguousPlanError, NoSuchPlanError, PlanHashError
+from common.errors import AmbiguousPlanError, NoSuchPlanError, PlanHashError, TooManyPlansError
 from common.ids import Digest
 from common.messages import PlanState
 from common.sqlite import transaction
 from common.training_plans.source import plan_hash
+from node.argument_limits import Limit
 from node.database import open_registry
+
+PENDING_PLANS: Final = 20
+"""Most plans of one researcher that wait for a decision; more would bury the person who is to read them."""
 
 Decision = Literal[PlanState.APPROVED, PlanState.REJECTED]
 
@@ -32,6 +38,8 @@ class Plan:
     decided_by: str | None
     decision_note: str
     decided_at: float | None
+    limits: tuple[Limit, ...] = ()
+    """What its arguments are bound to; decided together with the approval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,15 @@ class PlanEvent:
     actor: str
     note: str
     at: float
+    limits: tuple[Limit, ...] = ()
+
+
+Witness = Callable[[Plan], None]
+"""Told of a step before it counts; the step is not taken if that raises."""
+
+
+def _nobody(_: Plan) -> None:
+    pass
 
 
 class Approvals:
@@ -60,7 +77,16 @@ class Approvals:
         """
         self._db = open_registry(path)
 
-    def request(self, *, name: str, announced: Digest, source: str, by: str, note: str = "") -> Plan:
+    def request(
+        self,
+        *,
+        name: str,
+        announced: Digest,
+        source: str,
+        by: str,
+        note: str = "",
+        witness: Witness = _nobody,
+    ) -> Plan:
         """Put a plan before the people of the node; asking again changes nothing, above all no decision.
 
         Args:
@@ -69,37 +95,59 @@ class Approvals:
             source: The plan's source.
             by: Who asks.
             note: Why.
+            witness: Told of a plan that is new.
 
         Returns:
             The plan as it stands now.
 
         Raises:
             PlanHashError: If the source has another hash.
+            TooManyPlansError: If `PENDING_PLANS` of the same party wait already.
         """
         actual = plan_hash(source)
         if actual != announced:
             raise PlanHashError(actual=actual, expected=announced)
-        self._propose(actual, name, source, by, note)
+        self._propose(actual, name, source, by, note, witness, most=PENDING_PLANS)
         return self.get(actual)
 
-    def approve_source(self, source: str, *, name: str, by: str, note: str = "") -> Plan:
+    def approve_source(
+        self,
+        source: str,
+        *,
+        name: str,
+        by: str,
+        note: str = "",
+        limits: Iterable[Limit] = (),
+        witness: Witness = _nobody,
+    ) -> Plan:
         """Approve a plan that the people of the node hold as a file; nobody needs to have asked.
 
         Returns:
             The plan, approved.
         """
         known = plan_hash(source)
-        self._propose(known, name, source, by, note)
-        return self.decide(known, PlanState.APPROVED, by=by, note=note)
+        self._propose(known, name, source, by, note, _nobody)
+        return self.decide(known, PlanState.APPROVED, by=by, note=note, limits=limits, witness=witness)
 
-    def decide(self, known: Digest, state: Decision, *, by: str, note: str = "") -> Plan:
-        """Approve or reject a plan; a later decision replaces an earlier one.
+    def decide(
+        self,
+        known: Digest,
+        state: Decision,
+        *,
+        by: str,
+        note: str = "",
+        limits: Iterable[Limit] = (),
+        witness: Witness = _nobody,
+    ) -> Plan:
+        """Approve or reject a plan; a later decision, limits included, replaces an earlier one.
 
         Args:
             known: Its whole hash.
             state: The decision.
             by: Who decides.
             note: Why; researchers see it.
+            limits: What the arguments of the plan are bound to.
+            witness: Told of the plan as it is then.
 
         Returns:
             The plan as it stands now.
@@ -107,15 +155,17 @@ class Approvals:
         Raises:
             NoSuchPlanError: If it is not known.
         """
-        now = time.time()
+        now, bound = time.time(), json.dumps([str(limit) for limit in limits])
         with transaction(self._db):
             changed = self._db.execute(
-                "UPDATE plan SET state = ?, decided_by = ?, decision_note = ?, decided_at = ? WHERE plan_hash = ?",
-                (state, by, note, now, known),
+                "UPDATE plan SET state = ?, decided_by = ?, decision_note = ?, decided_at = ?, limits = ?"
+                " WHERE plan_hash = ?",
+                (state, by, note, now, bound, known),
             ).rowcount
             if not changed:
                 raise NoSuchPlanError(plan=known)
-            self._record(known, state, by, note, now)
+            self._record(known, state, by, note, now, bound)
+            witness(self.get(known))
         return self.get(known)
 
     def state(self, known: str) -> PlanState:
@@ -153,13 +203,28 @@ class Approvals:
         rows = self._db.execute("SELECT * FROM plan ORDER BY requested_at DESC, plan_hash")
         return tuple(_plan(row) for row in rows)
 
+    def approved_before(self, plan: Plan) -> Plan | None:
+        """Return the other plan of the same name that was approved last, or None if there is none."""
+        row = self._db.execute(
+            "SELECT * FROM plan WHERE name = ? AND plan_hash != ? AND state = ? ORDER BY decided_at DESC LIMIT 1",
+            (plan.name, plan.plan_hash, PlanState.APPROVED),
+        ).fetchone()
+        return None if row is None else _plan(row)
+
     def history(self, known: str) -> tuple[PlanEvent, ...]:
         """Return every step in the life of a plan, oldest first."""
         rows = self._db.execute(
             "SELECT * FROM plan_event WHERE plan_hash = ? ORDER BY plan_event_id", (known,)
         )
         return tuple(
-            PlanEvent(Digest(row["plan_hash"]), PlanState(row["state"]), row["actor"], row["note"], row["at"])
+            PlanEvent(
+                Digest(row["plan_hash"]),
+                PlanState(row["state"]),
+                row["actor"],
+                row["note"],
+                row["at"],
+                _limits(row),
+            )
             for row in rows
         )
 
@@ -167,10 +232,22 @@ class Approvals:
         """Close the database; idempotent."""
         self._db.close()
 
-    def _propose(self, known: Digest, name: str, source: str, by: str, note: str) -> None:
+    def _propose(
+        self,
+        known: Digest,
+        name: str,
+        source: str,
+        by: str,
+        note: str,
+        witness: Witness,
+        *,
+        most: int | None = None,
+    ) -> None:
         """Record a plan as pending unless it is known."""
         now = time.time()
         with transaction(self._db):
+            if most is not None and self.state(known) is PlanState.UNKNOWN:
+                self._check_room(by, most)
             added = self._db.execute(
                 "INSERT OR IGNORE INTO plan (plan_hash, name, source, state, requested_by, request_note, requested_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -178,11 +255,20 @@ class Approvals:
             ).rowcount
             if added:
                 self._record(known, PlanState.PENDING, by, note, now)
+                witness(self.get(known))
 
-    def _record(self, known: Digest, state: PlanState, actor: str, note: str, at: float) -> None:
+    def _check_room(self, by: str, most: int) -> None:
+        query = "SELECT count(*) FROM plan WHERE requested_by = ? AND state = ?"
+        pending = int(self._db.execute(query, (by, PlanState.PENDING)).fetchone()[0])
+        if pending >= most:
+            raise TooManyPlansError(pending=pending, researcher=by)
+
+    def _record(
+        self, known: Digest, state: PlanState, actor: str, note: str, at: float, limits: str = "[]"
+    ) -> None:
         self._db.execute(
-            "INSERT INTO plan_event (plan_hash, state, actor, note, at) VALUES (?, ?, ?, ?, ?)",
-            (known, state, actor, note, at),
+            "INSERT INTO plan_event (plan_hash, state, actor, note, at, limits) VALUES (?, ?, ?, ?, ?, ?)",
+            (known, state, actor, note, at, limits),
         )
 
 
@@ -199,4 +285,9 @@ def _plan(row: sqlite3.Row) -> Plan:
         decided_by=row["decided_by"],
         decision_note=row["decision_note"],
         decided_at=row["decided_at"],
+        limits=_limits(row),
     )
+
+
+def _limits(row: sqlite3.Row) -> tuple[Limit, ...]:
+    return tuple(Limit.parse(text) for text in json.loads(row["limits"]))

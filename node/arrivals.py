@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Final
 
 from common import metrics
 from common.clock import Clock
@@ -11,13 +12,16 @@ from common.errors import DigestMismatchError
 from common.ids import Digest, PartyId
 from common.mailbox import Mailbox
 from common.messages import Chunk, ChunkRequest, PayloadManifest
+from common.payload.allowance import Allowance
 from common.payload.store import PayloadStore
 from common.settings import Timeouts
 
 log = logging.getLogger(__name__)
 
-_ASKED_AT_ONCE = 10_000
+_ASKED_AT_ONCE: Final = 10_000
 """Indices in one request for missing chunks."""
+_ABANDONED_S: Final = 7 * 86400.0
+_SWEEP_S: Final = 3600.0
 
 
 @dataclass(slots=True)
@@ -39,10 +43,13 @@ class Arrivals:
         self._limit_bytes = limit_bytes
         self._clock = clock
         self._patience_s = 2 * timeouts.reply_s
+        self._allowance = Allowance(limit_bytes)
+        self._sweep_at = clock.monotonic()
         self._arriving: dict[Digest, _Arriving] = {}
 
     def expect(self, manifest: PayloadManifest, researcher: PartyId) -> None:
         """Ask for chunks of this model if none comes for a while."""
+        self._allowance.release(manifest.sha256)
         ask_at = self._clock.monotonic() + self._patience_s
         self._arriving[manifest.sha256] = _Arriving(manifest, researcher, ask_at)
 
@@ -56,6 +63,8 @@ class Arrivals:
         digest = chunk.manifest.sha256
         if chunk.manifest.size_bytes > self._limit_bytes:
             return False  # the request that announces it is refused, with the reason
+        if digest not in self._arriving and not self._allowance.admits(chunk.sender, chunk.manifest):
+            return False
         try:
             whole = self._payloads.accept(chunk, data)
         except DigestMismatchError as error:
@@ -70,14 +79,18 @@ class Arrivals:
     def forget(self, digest: Digest) -> None:
         """Expect a model no longer."""
         self._arriving.pop(digest, None)
+        self._allowance.release(digest)
 
-    def due(self) -> float | None:
+    def due(self) -> float:
         """Return when `tick` must be called next, on the monotonic clock."""
-        return min((arriving.ask_at for arriving in self._arriving.values()), default=None)
+        return min((arriving.ask_at for arriving in self._arriving.values()), default=self._sweep_at)
 
     def tick(self) -> None:
-        """Ask for the missing chunks of models that have been silent for too long."""
+        """Ask for the missing chunks of models that have been silent for too long; forget what nobody sends any more."""
         now = self._clock.monotonic()
+        if now >= self._sweep_at:
+            self._sweep_at = now + _SWEEP_S
+            self._allowance.release(*self._payloads.sweep(older_than_s=_ABANDONED_S))
         for digest, arriving in self._arriving.items():
             if arriving.ask_at <= now:
                 metrics.TIMEOUTS.labels(timeout="reply_s").inc()

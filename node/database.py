@@ -49,6 +49,10 @@ _MIGRATIONS: Final = (
     ) STRICT;
     CREATE INDEX plan_event_by_plan ON plan_event (plan_hash);
     """,
+    """
+    ALTER TABLE plan ADD COLUMN limits TEXT NOT NULL DEFAULT '[]';       -- JSON list of limits on arguments
+    ALTER TABLE plan_event ADD COLUMN limits TEXT NOT NULL DEFAULT '[]';
+    """,
 )
 
 

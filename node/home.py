@@ -7,6 +7,8 @@ journal.sqlite   tasks: what was received, done and sent
 payloads/        models and updates, named by their SHA-256
 work/            scratch space of workers
 log/             what happened
+audit/           who asked what, who decided what, what left; see `common.audit`
+audit.anchor     where that log ends
 agent.lock       held by the running agent
 status.json      what the agent said about itself last
 """
@@ -24,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from common.audit import AuditLog
+from common.audit.syslog import Forwarder
 from common.errors import HomeError, HomeInUseError, KitError
 from common.security.kit import Kit
 from common.settings import Connection, load_toml
@@ -132,6 +136,11 @@ class NodeHome:
         return self.log / "agent.jsonl"
 
     @property
+    def audit_path(self) -> Path:
+        """Return the folder of the audit log."""
+        return self.path / "audit"
+
+    @property
     def status_path(self) -> Path:
         """Return the file in which the agent says how it is doing."""
         return self.path / "status.json"
@@ -160,6 +169,16 @@ class NodeHome:
             InvalidSettingsError: If `node.toml` is wrong; names every mistake.
         """
         return Policy.load(self.settings_path)
+
+    def audit(self) -> AuditLog:
+        """Return the audit log, which also tells the syslog that the policy names.
+
+        Raises:
+            InvalidSettingsError: If a setting is wrong.
+        """
+        target = self.policy().syslog
+        forward = Forwarder(target) if target is not None else None
+        return AuditLog(self.audit_path, self.connection().party, forward=forward)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

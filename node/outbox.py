@@ -79,7 +79,9 @@ class Outbox:
                 ended(future)
 
         path = self._payloads.path(manifest.sha256)
-        self._mailbox.send_payload(path, manifest, reply.recipients).add_done_callback(chunks_sent)
+        self._mailbox.send_payload(path, manifest, reply.recipients, resume=True).add_done_callback(
+            chunks_sent
+        )
 
     def settle(self, event: ReplyPublished) -> bool:
         """Note how a publish ended, and tell whether the broker has the reply."""
@@ -96,7 +98,12 @@ class Outbox:
         return False
 
     def send_chunks(self, request: ChunkRequest) -> None:
-        """Send again what a researcher misses of an update that is meant for it; other requests are refused."""
+        """Send again what a researcher misses of an update that is meant for it; other requests are refused.
+
+        Nothing is sent while the update is on its way: the researcher asks again if that is not enough.
+        """
+        if self._mailbox.sends(request.sha256, request.sender):
+            return
         for task_id, owner in self._journal.owners(request.sha256).items():
             reply = self._journal.reply(task_id) if owner == request.sender else None
             manifest = reply.update if isinstance(reply, TrainReply) else None

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StringConstraints
 
+from common.audit.syslog import TARGET as SYSLOG
 from common.errors import PlanNotApprovedError, TaskRefusedError, TooFewSamplesError, WarrenError
 from common.ids import PartyId
 from common.limits import PAYLOAD_BYTES
@@ -58,6 +59,10 @@ class Policy(Settings):
     """Threads of any kind that a worker may have; far above what `worker_threads` lets it compute with."""
     disk_floor_bytes: Annotated[int, Field(ge=0, lt=2**63)] = 1024**3
     """Space that must stay free on the disk of the home, in bytes; tasks that leave less are stopped."""
+    syslog: Annotated[str, StringConstraints(pattern=SYSLOG)] | None = Field(
+        default=None, examples=["/dev/log", "udp://loghost:514"]
+    )
+    """Socket of this machine, or host, that is told each record of the audit log; nobody if not set."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(default=None, examples=[9108])
     """Port of 127.0.0.1 on which Prometheus may read the node's metrics; none if not set."""
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from common import logs
+from common.allocator import keep_freed_memory
 from common.errors import AgentStartError, FederationError, HomeInUseError, WarrenError
 from common.messages import PlanState
 from node.approval import Approvals
@@ -84,6 +85,7 @@ def run_agent(home: NodeHome, *, ready: Callable[[], None]) -> None:
     """
     from node.agent import build  # slow to import, and only here needed
 
+    keep_freed_memory()
     with home.lock():
         agent = build(home)
         _on_signal(agent.stop)

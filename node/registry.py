@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -124,6 +124,7 @@ class Registry:
         data_type: str = "tabular",
         parameters: Mapping[str, JsonValue] | None = None,
         minimum_samples: int = 0,
+        witness: Callable[[Dataset], None] = lambda _: None,
     ) -> Dataset:
         """Read a data set once, check it, and register it.
 
@@ -135,6 +136,7 @@ class Registry:
             data_type: One of `DATA_TYPES`.
             parameters: Options of the reader.
             minimum_samples: Fewest rows that the policy of the node allows.
+            witness: Told before it counts; nothing is registered if that raises.
 
         Raises:
             InvalidDatasetError: If name, tags, description or type break a rule; names every mistake.
@@ -171,6 +173,7 @@ class Registry:
             for other in self.list():
                 _check_neighbours(dataset, other)
             self._db.execute(f"INSERT INTO dataset VALUES ({', '.join('?' * 14)})", _row(dataset))  # noqa: S608 - no values in it
+            witness(dataset)
         return dataset
 
     def list(self) -> tuple[Dataset, ...]:
@@ -206,8 +209,12 @@ class Registry:
         wanted = set(normalised(tags))
         return tuple(dataset for dataset in self.list() if wanted <= set(dataset.tags))
 
-    def remove(self, dataset_id: str) -> None:
+    def remove(self, dataset_id: str, *, witness: Callable[[], None] = lambda: None) -> None:
         """Forget a data set; its file stays.
+
+        Args:
+            dataset_id: Its id.
+            witness: Told before it counts; nothing is forgotten if that raises.
 
         Raises:
             NoSuchDatasetError: If it is not registered.
@@ -215,6 +222,7 @@ class Registry:
         with transaction(self._db):
             if not self._db.execute("DELETE FROM dataset WHERE dataset_id = ?", (dataset_id,)).rowcount:
                 raise NoSuchDatasetError(dataset=dataset_id)
+            witness()
 
     def check(self, dataset: Dataset) -> None:
         """Make sure that the file of a data set is the one that was registered.

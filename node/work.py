@@ -160,7 +160,7 @@ class Work:
         self._machine = TaskMachine(policy.max_workers)
         self._tasks: dict[TaskId, tuple[Task, TrainRequest]] = {}
         self._running: dict[TaskId, _Running] = {}
-        self._beat_at = clock.monotonic()
+        self._beat_at = clock.monotonic() + _BEAT_SHARE * timeouts.progress_s
         self.after_commit: list[Callable[[], object]] = []
 
     @property

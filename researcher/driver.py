@@ -145,7 +145,7 @@ class RoundDriver:
             self._know(SendTask(task.node, task.id, task.attempt))
         waiting = self._machine.waiting
         # What answered meanwhile waits at the broker: give it the time to come before the deadline counts.
-        self._machine.grant(self._desk.clock.now() + self._desk.reply_s)
+        self._grant(self._desk.clock.now() + self._desk.reply_s)
         self._announce()
         return [
             effect
@@ -199,8 +199,13 @@ class RoundDriver:
         if machine.deadline is not None:
             last = max(map(self._desk.hub.last_chunk, machine.waiting), default=-inf)
             if (left := last + _ARRIVING * self._desk.reply_s - monotonic) > 0:
-                machine.grant(self._desk.clock.now() + left)
+                self._grant(self._desk.clock.now() + left)
         return effects + machine.handle(rounds.DeadlinePassed(self._desk.clock.now()))
+
+    def _grant(self, until: float) -> None:
+        """Move the deadline if there is one, and let whoever asks how the round stands know."""
+        self._machine.grant(until)
+        self._desk.ledger.extend_deadline(self._order.run, self._order.round, self._machine.deadline)
 
     def _next(self) -> list[Item]:
         """Return everything that is in the inbox; wait for the first until the deadline or the time to commit."""

@@ -10,9 +10,9 @@ from functools import partial
 from math import inf
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Final
 
 from common import metrics
+from common.allocator import keep_freed_memory
 from common.clock import Clock
 from common.errors import WarrenError
 from common.ids import Digest, ExperimentId, MessageId, PartyId
@@ -42,9 +42,6 @@ from researcher.transfers import Missing, Transfers
 
 log = logging.getLogger(__name__)
 
-_TEMPORARY_S: Final = 7 * 86400.0
-"""Age of an arriving payload without a new chunk at which it is abandoned."""
-
 
 class Hub:
     """The one reader of a researcher's mailbox. All public methods are thread-safe.
@@ -60,8 +57,9 @@ class Hub:
         self._clock = clock
         self._switchboard = Switchboard()
         self._incoming = PayloadStore(home.transfers)
-        self._incoming.sweep(older_than_s=_TEMPORARY_S)
-        self._transfers = Transfers(self._incoming, timeouts.reply_s)  # used by the thread alone
+        self._transfers = Transfers(  # used by the thread alone
+            self._incoming, timeouts.reply_s, now=clock.monotonic()
+        )
         self._changed = threading.Condition()  # guards what follows
         self._directory = NodeDirectory(timeouts.presence_s)
         self._offers: dict[Digest, tuple[Path, PayloadManifest, frozenset[PartyId]]] = {}
@@ -84,6 +82,7 @@ class Hub:
 
     def start(self) -> None:
         """Begin to send and receive."""
+        keep_freed_memory()
         self._list_nodes(self._mailbox.roster)
         with self._changed:
             self._directory.remember(read_snapshot(self._home.directory))
@@ -102,6 +101,7 @@ class Hub:
         self._mailbox.close()
         self._steps.put(None)
         self._thread.join()
+        self._incoming.close()
 
     # Who is there
 
@@ -197,10 +197,9 @@ class Hub:
         Raises:
             PayloadMissingError: If it is in neither place.
         """
-        if store.has(sha256):
-            self.discard(sha256)
-        else:
-            store.add(self._incoming.path(sha256))
+        if not store.has(sha256):
+            store.adopt(self._incoming, sha256)
+        self.discard(sha256)
 
     def confirm(self, sha256: Digest, sender: PartyId) -> None:
         """Tell the sender of a payload that it may forget it."""
@@ -222,11 +221,12 @@ class Hub:
                 return
             step()
 
-    def _patience(self) -> float | None:
+    def _patience(self) -> float:
         with self._changed:
             presence = self._directory.deadline if self._connected else None
-        due = [at for at in (presence, self._transfers.deadline) if at is not None]
-        return max(0.0, min(due) - self._clock.monotonic()) if due else None
+        transfers = self._transfers.deadline
+        due = transfers if presence is None else min(presence, transfers)
+        return max(0.0, due - self._clock.monotonic())
 
     def _time_passed(self) -> None:
         monotonic = self._clock.monotonic()
@@ -236,6 +236,7 @@ class Hub:
         for change in silent:
             metrics.TIMEOUTS.labels(timeout="presence_s").inc()
             self._announce(change)
+        self._transfers.sweep(monotonic)
         for missing in self._transfers.overdue(monotonic):
             metrics.TIMEOUTS.labels(timeout="reply_s").inc()
             self._ask_again(missing)
@@ -353,6 +354,8 @@ class Hub:
         if path is None or manifest is None or node not in allowed or max(indices) >= manifest.chunks:
             log.warning("chunks not given", extra={"action": "chunks_refused", "node": node})
             return
+        if self._mailbox.sends(sha256, node):
+            return  # it asks again if that is not enough
         self._mailbox.send_payload(path, manifest, (node,), indices).add_done_callback(_log_failure)
 
 

@@ -48,8 +48,10 @@ class Retention:
 
     def apply(self, ledger: Ledger, store: PayloadStore) -> int:
         """Remove what need not be kept, and return how many files that were."""
+        if self.updates is None and self.models is None:
+            return 0
         last = ledger.last_model()
-        if last is None or (self.updates is None and self.models is None):
+        if last is None:
             return 0
         first_updates = 0 if self.updates is None else last[0] - self.updates + 1
         first_models = 0 if self.models is None else last[0] - self.models + 1

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 from common.errors import DigestMismatchError, MalformedMessageError
 from common.ids import Digest, PartyId
 from common.mailbox import Mail
 from common.messages import Chunk, PayloadManifest
+from common.payload.allowance import Allowance
 from common.payload.store import PayloadStore
 
 log = logging.getLogger(__name__)
+
+_REMEMBERED: Final = 256
+"""Payloads of which late duplicates are recognised."""
+_ABANDONED_S: Final = 7 * 86400.0
+_SWEEP_S: Final = 3600.0
 
 
 @dataclass(slots=True)
@@ -34,25 +42,38 @@ class Transfers:
     """The payloads that are on their way to this researcher. Not thread-safe; times are handed in.
 
     Chunks may come before, between and after the reply that announces them. A transfer that was announced and is silent for
-    `silence_s`, or whose last chunk came while others are missing, is asked for again by index.
+    `silence_s`, or whose last chunk came while others are missing, is asked for again by index. How much a node may send
+    unannounced is bounded, and what nobody wanted for a week is forgotten.
     """
 
-    def __init__(self, store: PayloadStore, silence_s: float) -> None:
+    def __init__(
+        self, store: PayloadStore, silence_s: float, *, allowance: Allowance | None = None, now: float = 0.0
+    ) -> None:
+        """Expect nothing yet; what earlier processes left for too long is forgotten."""
         self._store = store
         self._silence_s = silence_s
+        self._allowance = allowance or Allowance()
         self._expected: dict[Digest, _Transfer] = {}
+        self._collected: deque[Digest] = deque(maxlen=_REMEMBERED)
+        self._sweep_at = now
+        self.sweep(now)
 
     def expect(self, manifest: PayloadManifest, sender: PartyId, monotonic: float) -> bool:
         """Note a payload that was announced; return whether it is here already."""
+        self._allowance.release(manifest.sha256)
+        if manifest.sha256 in self._collected:
+            self._collected.remove(manifest.sha256)
         if self._store.has(manifest.sha256):
             return True
         self._expected.setdefault(manifest.sha256, _Transfer(manifest, sender, monotonic + self._silence_s))
         return False
 
     def forget(self, sha256: Digest) -> None:
-        """Expect a payload no longer, and drop what came of it."""
+        """Expect a payload no longer, drop what came of it, and what still comes of it from a sender that was cut off."""
         self._expected.pop(sha256, None)
+        self._allowance.release(sha256)
         self._store.remove(sha256)
+        self._collected.append(sha256)
 
     def take(self, mail: Mail, chunk: Chunk, monotonic: float) -> tuple[Digest | None, Missing | None]:
         """Store one chunk, then acknowledge it; one that does not fit is set aside.
@@ -61,6 +82,10 @@ class Transfers:
             The payload if it is now whole, and what to ask for if chunks were lost.
         """
         sha256 = chunk.manifest.sha256
+        wanted = sha256 in self._expected or self._allowance.admits(chunk.sender, chunk.manifest)
+        if sha256 in self._collected or not wanted:
+            mail.ack()
+            return None, None
         try:
             whole = self._store.accept(chunk, mail.payload)
         except MalformedMessageError as error:
@@ -91,10 +116,16 @@ class Transfers:
                 found.append(self._missing(transfer))
         return found
 
+    def sweep(self, monotonic: float) -> None:
+        """Forget, when it is time to, what nobody wanted for a week."""
+        if monotonic >= self._sweep_at:
+            self._sweep_at = monotonic + _SWEEP_S
+            self._allowance.release(*self._store.sweep(older_than_s=_ABANDONED_S, whole=True))
+
     @property
-    def deadline(self) -> float | None:
-        """Return the monotonic time at which `overdue` should be called next, if any."""
-        return min((transfer.silent_at for transfer in self._expected.values()), default=None)
+    def deadline(self) -> float:
+        """Return the monotonic time at which `overdue` and `sweep` should be called next."""
+        return min((transfer.silent_at for transfer in self._expected.values()), default=self._sweep_at)
 
     def _missing(self, transfer: _Transfer) -> Missing:
         manifest = transfer.manifest

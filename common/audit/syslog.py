@@ -1,68 +1,59 @@
-"""Tell another machine, or this one's system log, each record of an audit log."""
+"""Tell a system log, of this machine or another, each record of an audit log."""
 
 from __future__ import annotations
 
 import logging
 import socket
-from logging.handlers import SYSLOG_UDP_PORT, SysLogHandler
-from typing import Final
+from typing import Any, Final
 
 from common.audit.record import Record, line_of
 from common.errors import InvalidSettingsError
 
 log = logging.getLogger(__name__)
 
-TARGET: Final = r"^(/.+|(udp|tcp)://[^/:]+(:\d{1,5})?)$"
-"""A socket of this machine such as /dev/log, or `udp://HOST:PORT`, `tcp://HOST:PORT`."""
+TARGET: Final = r"^(/.+|udp://[^/:]+(:\d{1,5})?)$"
+"""A socket of this machine such as /dev/log, or `udp://HOST:PORT`."""
+
+_PORT: Final = 514
+_HEAD: Final = b"<86>warren-audit: "
+"""Facility authpriv (10), severity informational (6), as in RFC 3164."""
 
 
 class Forwarder:
-    """Sends records to a syslog, as they are, with the facility `authpriv`.
+    """Sends records to a syslog, as they are, one datagram each.
 
-    A record that cannot be sent is logged and left out: the numbers of the records show the gap. Nothing waits for an answer.
+    Never waits: a record that cannot be sent at once is logged and left out, and the numbers of the others show the gap.
     """
 
     def __init__(self, target: str) -> None:
-        """Connect.
+        """Prepare to send; a local socket may appear later.
 
         Args:
             target: See `TARGET`.
 
         Raises:
-            InvalidSettingsError: If there is no such socket or host.
+            InvalidSettingsError: If the host is not known.
         """
-        try:
-            self._handler = _Handler(*_address(target))
-        except OSError as error:
-            raise InvalidSettingsError(
-                source="syslog", problems=f"  {target}: {error.strerror or error}"
-            ) from error
-        self._handler.ident = "warren-audit: "
+        self._address: str | tuple[Any, ...] = target
+        family: int = socket.AF_UNIX
+        if not target.startswith("/"):
+            host, _, port = target.removeprefix("udp://").partition(":")
+            try:
+                found = socket.getaddrinfo(host, int(port or _PORT), type=socket.SOCK_DGRAM)
+            except (OSError, OverflowError) as error:
+                raise InvalidSettingsError(source="syslog", problems=f"  {target}: {error}") from error
+            family, _, _, _, self._address = found[0]
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
 
     def __call__(self, record: Record) -> None:
         """Send one record."""
-        text = line_of(record).decode("ascii").rstrip("\n")
-        self._handler.handle(
-            logging.makeLogRecord({"msg": text, "levelno": logging.INFO, "levelname": "INFO"})
-        )
+        try:
+            self._socket.sendto(_HEAD + line_of(record).rstrip(b"\n"), socket.MSG_DONTWAIT, self._address)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            facts = {"action": "syslog_failed", "record": record.number, "reason": reason}
+            log.warning("audit record not forwarded", extra=facts)
 
     def close(self) -> None:
         """Close the socket."""
-        self._handler.close()
-
-
-class _Handler(SysLogHandler):
-    def __init__(self, address: str | tuple[str, int], kind: socket.SocketKind | None) -> None:
-        super().__init__(address=address, facility=SysLogHandler.LOG_AUTHPRIV, socktype=kind)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the name of the library
-        log.warning("audit record not forwarded", extra={"action": "syslog_failed"}, exc_info=True)
-
-
-def _address(target: str) -> tuple[str | tuple[str, int], socket.SocketKind | None]:
-    if target.startswith("/"):
-        return target, None
-    scheme, _, place = target.partition("://")
-    host, _, port = place.partition(":")
-    kind = socket.SOCK_STREAM if scheme == "tcp" else socket.SOCK_DGRAM
-    return (host, int(port or SYSLOG_UDP_PORT)), kind
+        self._socket.close()

@@ -79,6 +79,8 @@ from common.errors.message import (
 )
 from common.errors.plan import (
     AmbiguousPlanError,
+    ArgumentLimitError,
+    InvalidLimitError,
     NoSuchPlanError,
     PlanContractError,
     PlanError,
@@ -86,6 +88,7 @@ from common.errors.plan import (
     PlanHashError,
     PlanNotApprovedError,
     PlanSourceError,
+    TooManyPlansError,
 )
 from common.errors.settings import (
     InvalidArgumentsError,
@@ -128,6 +131,7 @@ __all__ = [
     "AgentStartError",
     "AmbiguousDatasetError",
     "AmbiguousPlanError",
+    "ArgumentLimitError",
     "AuditBrokenError",
     "BrokerAdminError",
     "BrokerMissingError",
@@ -156,6 +160,7 @@ __all__ = [
     "HomeInUseError",
     "InvalidArgumentsError",
     "InvalidDatasetError",
+    "InvalidLimitError",
     "InvalidPartyIdError",
     "InvalidSettingsError",
     "InvalidTensorsError",
@@ -203,6 +208,7 @@ __all__ = [
     "TaskRefusedError",
     "TaskSupersededError",
     "TooFewSamplesError",
+    "TooManyPlansError",
     "TransportClosedError",
     "TransportError",
     "UnauthenticMessageError",

@@ -76,3 +76,32 @@ class AmbiguousPlanError(PlanError):
     text = "{prefix!r} could be any of {hashes}"
     cause = "the beginning of the hash is too short"
     remedy = "give more characters of the hash"
+
+
+class ArgumentLimitError(PlanError):
+    """An argument is outside of what the plan is approved for."""
+
+    code = "WRN-508"
+    text = "{node} approved the plan for {limit}, and {argument} is {value}"
+    cause = "people of a node may approve a plan for certain arguments only"
+    remedy = "keep to the limits that `exp.check_training_plan_status()` shows, or ask the people of the node for others"
+    public = True
+
+
+class InvalidLimitError(PlanError):
+    """A limit on an argument is not valid."""
+
+    code = "WRN-509"
+    text = "{limit!r} is no limit: {reason}"
+    cause = "it is misspelt"
+    remedy = "write for instance --limit 'epochs<=5' --limit 'optimizer_args.lr<=0.1'"
+
+
+class TooManyPlansError(PlanError):
+    """Too many plans of a researcher wait for a decision."""
+
+    code = "WRN-510"
+    text = "{pending} plans of {researcher} wait for a decision here, which is the most"
+    cause = "every change of a plan makes another one to be read by a person"
+    remedy = "wait until the people of the node have decided, or talk to them"
+    public = True

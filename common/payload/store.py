@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from common.errors import DigestMismatchError, MalformedMessageError, PayloadMissingError
 from common.ids import Digest
 from common.messages.payload import Chunk, PayloadManifest
+from common.payload.arriving import MAP, PART, Arriving
+from common.payload.sent import SENT
 from common.sqlite import storage_errors
+
+_DRAFT: Final = ".new"
+_OPEN: Final = 64
+"""Arriving payloads whose files are kept open; more of them are opened for each chunk."""
 
 
 class PayloadStore:
     """A folder of payloads.
 
-    A whole payload is a file `<sha256>`; one that is arriving is `<sha256>.part` beside `<sha256>.map`, which has one byte
-    for each chunk. Whole payloads are on disk (fsync) when a method returns. Chunks are not synchronised one by one: they
+    A whole payload is a file `<sha256>`; what else belongs to it has the same name and a suffix: `.part` and `.map` while it
+    arrives, `.sent` while it is sent. Whole payloads are on disk (fsync) when a method returns. Chunks are not synchronised one by one: they
     survive the death of the process, and what a power cut tears is caught by the digest at the end and asked for again.
 
     Safe to use from several threads; not from several processes.
@@ -29,7 +38,7 @@ class PayloadStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.RLock()
-        self._hashing: dict[Digest, tuple[int, hashlib._Hash]] = {}  # chunks hashed so far, in order
+        self._arriving: dict[Digest, Arriving] = {}  # the one with the latest chunk is the last
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def put(self, data: bytes | memoryview) -> Digest:
@@ -41,7 +50,7 @@ class PayloadStore:
         digest = Digest(hashlib.sha256(data).hexdigest())
         with self._lock:
             if not self.has(digest):
-                draft = self._folder / f"{digest}.new"
+                draft = self._folder / f"{digest}{_DRAFT}"
                 with storage_errors(draft), draft.open("wb") as file:
                     file.write(data)
                     os.fsync(file.fileno())
@@ -61,6 +70,28 @@ class PayloadStore:
             self._publish(path, digest)
         return digest
 
+    def adopt(self, other: PayloadStore, digest: Digest) -> None:
+        """Move a whole payload from another store, perhaps on another file system, without reading it again.
+
+        Raises:
+            PayloadMissingError: If it is not there.
+            DiskFullError: If it must be copied and does not fit; it stays where it is.
+        """
+        source = other.path(digest)
+        with self._lock:
+            try:
+                self._publish(source, digest)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                draft = self._folder / f"{digest}{_DRAFT}"
+                with storage_errors(draft), draft.open("wb") as target, source.open("rb") as file:
+                    shutil.copyfileobj(file, target)
+                    target.flush()
+                    os.fsync(target.fileno())
+                self._publish(draft, digest)
+        other.remove(digest)
+
     def has(self, digest: Digest) -> bool:
         """Tell whether the payload is here and whole."""
         return (self._folder / digest).exists()
@@ -77,10 +108,10 @@ class PayloadStore:
         return path
 
     def remove(self, digest: Digest) -> None:
-        """Forget a payload, whole or arriving, if it is here."""
+        """Forget a payload, whole or arriving, and all that belongs to it, if it is here."""
         with self._lock:
-            self._hashing.pop(digest, None)
-            for suffix in ("", ".part", ".map", ".new"):
+            self._close(digest)
+            for suffix in ("", PART, MAP, SENT, _DRAFT):
                 (self._folder / f"{digest}{suffix}").unlink(missing_ok=True)
 
     def accept(self, chunk: Chunk, data: bytes | memoryview) -> bool:
@@ -100,39 +131,44 @@ class PayloadStore:
             reason = f"chunk {index} of {manifest.chunks} has {len(data)} bytes instead of {expected}"
             raise MalformedMessageError(sender=chunk.sender, reason=reason)
         with self._lock:
-            if self.has(manifest.sha256):
+            arriving = self._arriving.get(manifest.sha256)
+            if arriving is None and self.has(manifest.sha256):
                 return True
-            part, received = self._open(manifest, chunk)
-            with storage_errors(part), part.open("r+b") as file:
-                os.pwrite(file.fileno(), data, index * manifest.chunk_bytes)
-            received[index] = 1
-            with storage_errors(part):
-                self._map(manifest.sha256).write_bytes(received)
-            hashed, sha = self._hashing.get(manifest.sha256, (0, hashlib.sha256()))
-            if hashed == index:
-                sha.update(data)
-                self._hashing[manifest.sha256] = (hashed + 1, sha)
-            return all(received) and self._finish(manifest)
+            arriving = self._open(manifest)
+            if not arriving.has(index):
+                arriving.write(index, data)
+            return arriving.whole and self._finish(arriving)
 
     def missing(self, manifest: PayloadManifest) -> tuple[int, ...]:
         """Return the indices of the chunks that have not arrived."""
         with self._lock:
             if self.has(manifest.sha256):
                 return ()
-            with contextlib.suppress(FileNotFoundError):
-                received = self._map(manifest.sha256).read_bytes()
-                if len(received) == manifest.chunks:
-                    return tuple(index for index, here in enumerate(received) if not here)
+            if (self._folder / f"{manifest.sha256}{MAP}").exists():
+                with contextlib.suppress(MalformedMessageError):
+                    return self._open(manifest).missing()
             return tuple(range(manifest.chunks))
 
-    def sweep(self, *, older_than_s: float) -> int:
-        """Forget arriving payloads that got no chunk for so long, and return how many."""
+    def sweep(self, *, older_than_s: float, whole: bool = False) -> list[Digest]:
+        """Forget what has not changed for so long, and return its digests.
+
+        Args:
+            older_than_s: Age of the newest chunk, or of the file.
+            whole: Whether whole payloads are forgotten too, not only those that are arriving.
+        """
         limit = time.time() - older_than_s
+        newest: dict[Digest, float] = {}
         with self._lock:
-            stale = [path.stem for path in self._folder.glob("*.map") if path.stat().st_mtime < limit]
+            for path in self._folder.iterdir():
+                digest = Digest(path.name.partition(".")[0])
+                if path.suffix or whole:
+                    newest[digest] = max(newest.get(digest, 0.0), path.stat().st_mtime)
+            stale = [
+                digest for digest, at in newest.items() if at < limit and (whole or not self.has(digest))
+            ]
             for digest in stale:
-                self.remove(Digest(digest))
-        return len(stale)
+                self.remove(digest)
+        return stale
 
     def digests(self) -> Iterator[Digest]:
         """Yield the digest of every whole payload."""
@@ -140,37 +176,38 @@ class PayloadStore:
             if not path.suffix:
                 yield Digest(path.name)
 
-    def _map(self, digest: Digest) -> Path:
-        return self._folder / f"{digest}.map"
+    def close(self) -> None:
+        """Close the files of what is arriving; the next store goes on with them. Idempotent."""
+        with self._lock:
+            for digest in list(self._arriving):
+                self._close(digest)
 
-    def _open(self, manifest: PayloadManifest, chunk: Chunk) -> tuple[Path, bytearray]:
-        part = self._folder / f"{manifest.sha256}.part"
-        try:
-            received = bytearray(self._map(manifest.sha256).read_bytes())
-            size = part.stat().st_size
-        except FileNotFoundError:
-            received, size = bytearray(manifest.chunks), manifest.size_bytes
-            with storage_errors(part), part.open("wb") as file:
-                file.truncate(size)
-        if len(received) != manifest.chunks or size != manifest.size_bytes:
-            raise MalformedMessageError(
-                sender=chunk.sender, reason="its manifest differs from that of earlier chunks"
-            )
-        return part, received
+    def _open(self, manifest: PayloadManifest) -> Arriving:
+        """Return the files of an arriving payload, which are closed when too many others are used."""
+        arriving = self._arriving.pop(manifest.sha256, None)
+        if arriving is None:
+            arriving = Arriving(self._folder, manifest)
+            if len(self._arriving) >= _OPEN:
+                self._close(next(iter(self._arriving)))
+        elif not arriving.fits(manifest):
+            self._arriving[manifest.sha256] = arriving
+            raise arriving.contradiction()
+        self._arriving[manifest.sha256] = arriving
+        return arriving
 
-    def _finish(self, manifest: PayloadManifest) -> bool:
-        part = self._folder / f"{manifest.sha256}.part"
-        hashed, sha = self._hashing.pop(manifest.sha256, (0, hashlib.sha256()))
-        with part.open("rb") as file:
-            if hashed != manifest.chunks:
-                sha = hashlib.file_digest(file, "sha256")
-            with storage_errors(part):
-                os.fsync(file.fileno())
-        if sha.hexdigest() != manifest.sha256:
-            self.remove(manifest.sha256)
-            raise DigestMismatchError(expected=manifest.sha256, actual=sha.hexdigest())
-        self._publish(part, manifest.sha256)
-        self._map(manifest.sha256).unlink(missing_ok=True)
+    def _close(self, digest: Digest) -> None:
+        if (arriving := self._arriving.pop(digest, None)) is not None:
+            arriving.close()
+
+    def _finish(self, arriving: Arriving) -> bool:
+        digest = arriving.manifest.sha256
+        actual = arriving.finish()
+        if actual != digest:
+            self.remove(digest)
+            raise DigestMismatchError(expected=digest, actual=actual)
+        self._close(digest)
+        self._publish(arriving.part, digest)
+        (self._folder / f"{digest}{MAP}").unlink(missing_ok=True)
         return True
 
     def _publish(self, draft: Path, digest: Digest) -> None:

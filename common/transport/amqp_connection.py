@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import struct
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -21,8 +22,13 @@ from common.errors import (
 from common.metrics import TIMEOUTS
 from common.settings import Connection
 
-_READ_BYTES: Final = 64 * 1024
+_READ_BYTES: Final = 16 * 1024
+"""One TLS record, which is the most that one read returns."""
+_TURN_BYTES: Final = 256 * 1024
+"""Most that one connection reads before the others get their turn."""
 _JOIN_BYTES: Final = 64 * 1024
+_FRAME_HEAD: Final = struct.Struct(">BHI")
+_FRAME_END: Final = bytes((pika.spec.FRAME_END,))
 _X509_EXPIRED: Final = 10  # X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL
 _REFUSALS: Final = (
     "ACCESS_REFUSED",
@@ -41,17 +47,55 @@ if _pika_logger.level == logging.NOTSET:
 
 
 class BrokerConnection(pika.SelectConnection):  # type: ignore[misc]  # pika is untyped
-    """A pika connection that reads in large pieces, writes a message at once, and can be dropped at once.
+    """A pika connection that moves large bodies cheaply, writes small messages at once, and can be dropped at once.
 
-    pika 1.4 reads 4 KiB at a time and makes one TLS record and system call of each frame, which triples the CPU time of
-    a message. Both are private parts of pika, so `pyproject.toml` pins its minor version.
+    pika 1.4 reads 4 KiB at a time, copies what it has not parsed yet with every read, copies each body four times to send it,
+    and makes one TLS record and system call of each frame. That triples the CPU time of a message. What is replaced here
+    are private parts of pika, so `pyproject.toml` pins its minor version.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._unparsed = bytearray()
+        super().__init__(*args, **options)
 
     def _proto_connection_made(self, transport: Any) -> None:
         if hasattr(transport, "_MAX_RECV_BYTES") and hasattr(transport, "_MAX_CONSUME_BYTES"):
             transport._MAX_RECV_BYTES = _READ_BYTES  # noqa: SLF001  see the class
-            transport._MAX_CONSUME_BYTES = 4 * _READ_BYTES  # noqa: SLF001  see the class
+            transport._MAX_CONSUME_BYTES = _TURN_BYTES  # noqa: SLF001  see the class
         super()._proto_connection_made(transport)
+
+    def _on_data_available(self, data_in: bytes) -> None:
+        """Handle the frames that are complete and keep the rest."""
+        unparsed = self._unparsed
+        unparsed += data_in
+        at, size = 0, len(unparsed)
+        while size - at > _FRAME_HEAD.size:
+            kind, channel, length = _FRAME_HEAD.unpack_from(unparsed, at)
+            body, end = at + _FRAME_HEAD.size, at + _FRAME_HEAD.size + length
+            if end >= size:
+                break
+            if kind == pika.spec.FRAME_BODY and unparsed[end] == pika.spec.FRAME_END:
+                frame = pika.frame.Body(channel, bytes(memoryview(unparsed)[body:end]))
+            else:
+                _, frame = pika.frame.decode_frame(bytes(memoryview(unparsed)[at : end + 1]))
+            at = end + 1
+            self._process_frame(frame)
+        del unparsed[:at]
+
+    def _send_message(
+        self, channel_number: int, method_frame: Any, content: tuple[pika.BasicProperties, bytes]
+    ) -> None:
+        properties, body = content
+        view, most = memoryview(body), self._body_max_length
+        frames = [
+            pika.frame.Method(channel_number, method_frame).marshal(),
+            pika.frame.Header(channel_number, len(view), properties).marshal(),
+        ]
+        for start in range(0, len(view), most):
+            piece = view[start : start + most]
+            head = _FRAME_HEAD.pack(pika.spec.FRAME_BODY, channel_number, len(piece))
+            frames.append(b"".join((head, piece, _FRAME_END)))
+        self._output_marshaled_frames(frames)
 
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
         if sum(map(len, marshaled_frames)) <= _JOIN_BYTES:

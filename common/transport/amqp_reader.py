@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pika
 
-from common.limits import MESSAGE_BYTES
+from common.limits import BULK_TOTAL, MESSAGE_BYTES
 from common.metrics import MESSAGE_BYTES as RECEIVED_BYTES
 from common.metrics import MESSAGES, REFUSED_MESSAGES
 from common.transport.amqp_connection import BrokerConnection
@@ -73,21 +73,30 @@ class LaneReader:
         self._channel.add_on_close_callback(self._on_close)
         self._channel.add_on_cancel_callback(self._on_cancel)
 
-    def _on_open(self, channel: Any) -> None:
-        channel.basic_qos(prefetch_count=PREFETCH[self._lane])
+    def _on_open(self, _channel: Any) -> None:
         self._consume()
 
     def _consume(self) -> None:
         for inbox in self._consumers.keys() - set(self._wanted):
             self._channel.basic_cancel(self._consumers.pop(inbox))
-        for inbox in self._wanted:
-            if inbox not in self._consumers and inbox not in self._absent:
-                self._asked.append(inbox)
-                self._consumers[inbox] = self._channel.basic_consume(
-                    inbox.queue,
-                    partial(self._on_message, inbox),
-                    callback=lambda _frame: self._asked.popleft(),
-                )
+        fresh = [
+            inbox for inbox in self._wanted if inbox not in self._consumers and inbox not in self._absent
+        ]
+        if fresh:
+            self._channel.basic_qos(prefetch_count=self._prefetch())
+        for inbox in fresh:
+            self._asked.append(inbox)
+            self._consumers[inbox] = self._channel.basic_consume(
+                inbox.queue,
+                partial(self._on_message, inbox),
+                callback=lambda _frame: self._asked.popleft(),
+            )
+
+    def _prefetch(self) -> int:
+        """Return how many messages of a queue are handed over at once; of many bulk queues fewer each, as they are large."""
+        if self._lane is not Lane.BULK:
+            return PREFETCH[self._lane]
+        return max(1, min(PREFETCH[self._lane], BULK_TOTAL // len(self._wanted)))
 
     def _on_close(self, _channel: Any, reason: BaseException) -> None:
         code = reason.reply_code if isinstance(reason, pika.exceptions.ChannelClosedByBroker) else 0

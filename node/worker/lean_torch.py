@@ -29,6 +29,8 @@ class _StandIn(types.ModuleType):
         return fn if fn is not None else lambda one: one
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__file__":  # the module inspect asks every module for it
+            raise AttributeError(name)
         if sys.modules.get(_NAME) is self:
             del sys.modules[_NAME]
             vars(sys.modules["torch"])["_dynamo"] = importlib.import_module(_NAME)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import psutil
+
+from tests.support.world import World
+
+_STATISTICS_S: Final = 5.5
+"""The broker counts anew every 5 s."""
 
 
 @dataclass(frozen=True)
@@ -71,3 +79,43 @@ def _peak(pid: int) -> float:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
     return 0.0
+
+
+@dataclass(frozen=True)
+class Used:
+    """What each kind of process used between two moments; memory is that of the one that needed most."""
+
+    cpu_s: dict[str, float]
+    peak_mb: dict[str, float]
+    added_mb: dict[str, float]
+
+
+class Watch:
+    """Counts CPU time and peak memory of this process and its descendants from now on."""
+
+    def __init__(self) -> None:
+        self._before = snapshot()
+        self._idle = {pid: _reset_peak(pid) for processes in self._before.values() for pid in processes}
+
+    def read(self) -> Used:
+        """Return what was used since the watch was made."""
+        after = snapshot()
+        added = {
+            kind: max(usage.peak_rss_mb - self._idle.get(pid, 0.0) for pid, usage in processes.items())
+            for kind, processes in after.items()
+        }
+        return Used(cpu_between(self._before, after), peaks(after), added)
+
+
+def _reset_peak(pid: int) -> float:
+    """Let the kernel count the peak memory of a process anew, and return what it holds now, in MB."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    return psutil.Process(pid).memory_info().rss / 1024**2
+
+
+def wire_bytes(world: World) -> int:
+    """Return how many bytes the broker has received and sent, on all connections that are open, TLS included."""
+    threading.Event().wait(_STATISTICS_S)
+    admin = world.broker.endpoint.admin(world.federation.settings.vhost)
+    found = admin._call("GET", "connections", query="columns=recv_oct,send_oct")
+    return sum(one["recv_oct"] + one["send_oct"] for one in found)

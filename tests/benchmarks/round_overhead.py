@@ -60,7 +60,10 @@ def measure(nodes: int, rounds: int, *, parameters: int = 1000) -> dict[str, Any
         },
         "node_steps_ms": {
             step: statistics.median(
-                getattr(node.timings, step) for record in records[WARM_UP:] for node in record.nodes.values() if node.timings
+                getattr(node.timings, step)
+                for record in records[WARM_UP:]
+                for node in record.nodes.values()
+                if node.timings
             )
             * 1000
             for step in ("waited_s", "loaded_s", "trained_s", "saved_s")

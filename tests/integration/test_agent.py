@@ -23,10 +23,12 @@ from common.messages import (
     TaskCancel,
     TaskFailed,
     TaskProgress,
+    TaskState,
     TrainReply,
 )
 from common.payload.store import PayloadStore
 from common.payload.tensors import load_tensors
+from common.settings import Timeouts
 from common.training_plans.source import plan_hash
 from tests.support.nodes import ADD_ONE
 from tests.support.trial import LAB, NORTH, Trial
@@ -122,6 +124,19 @@ def test_a_task_that_was_running_when_the_agent_stopped_is_done_by_the_next_one(
     trial.restart()
 
     assert 1 == trial.lab.ask(PingRequest(sender=LAB, recipients=(NORTH,)), PingReply).info.running
+
+
+def test_a_task_is_told_of_however_silent_its_training_is(tmp_path):
+    impatient = Timeouts(progress_s=2.0, presence_s=0.5)
+    trial = Trial(tmp_path, plans=(HANG,), timeouts=impatient)
+    try:
+        trial.send(trial.request(source=HANG))
+        heard = [trial.lab.take(TaskProgress).message for _ in range(6)]
+    finally:
+        trial.close()
+
+    assert {TaskState.RUNNING} == {one.state for one in heard[1:]}
+    assert 1 == len({one.task_id for one in heard})
 
 
 def test_a_plan_that_nobody_approved_does_not_run(trial):

@@ -26,10 +26,10 @@ LAB, NORTH = PartyId("lab"), PartyId("north")
 class Trial:
     """One node, one researcher, and what it takes to ask for training."""
 
-    def __init__(self, tmp_path, *, plans=(ADD_ONE,), settings=""):
+    def __init__(self, tmp_path, *, plans=(ADD_ONE,), settings="", timeouts=None):
         self.tmp_path = tmp_path
         roles = {"lab": "researcher", "north": "node"}
-        self.kits = make_kits(tmp_path / "kits", roles)
+        self.kits = make_kits(tmp_path / "kits", roles, timeouts=timeouts)
         self.broker = MemoryBroker(self.kits["lab"].roster.parties())
         self.home = make_home(tmp_path / "north", self.kits["north"], plans=plans, settings=settings)
         self.node = RunningNode(self.home, self.broker)

@@ -29,6 +29,12 @@ def test_training_loads_no_compiler():
     assert "False" == run("print(loaded)")
 
 
+def test_looking_up_the_source_of_something_loads_no_compiler():
+    look = "import inspect; inspect.getmodule(object(), 'nowhere.py')"
+
+    assert "False" == run(f"{look}; print('torch._dynamo.eval_frame' in sys.modules)")
+
+
 @pytest.mark.parametrize(
     "use",
     [

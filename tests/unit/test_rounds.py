@@ -176,14 +176,17 @@ def test_a_node_that_goes_on_hanging_is_lost_with_the_reason(trial, tmp_path):
 
 def test_the_deadline_waits_for_an_update_that_is_arriving(trial, tmp_path):
     trial.start("north")
-    trial.start("south", always(shifted(1.0, chunk_bytes=1024, lose=frozenset({1}))))
+    trial.start("south", always(shifted(1.0, chunk_bytes=1024, lose=frozenset(range(1, 99)))))
     strategy = MinimumStrategy(min_nodes=2, deadline_s=0.5)
     with Place(trial, tmp_path / "home", timeouts=Timeouts(reply_s=1.0)) as federation:
         experiment = make(federation, node_selection_strategy=strategy)
 
-        assert 1 == experiment.run(1)  # the lost chunk is asked for after the deadline
+        assert 1 == experiment.run(1)  # the lost chunks are asked for after the deadline
 
         assert {"north": "accepted", "south": "accepted"} == outcomes(experiment)
+        record = experiment.history()[0]
+        assert record.duration_s > strategy.deadline_s
+        assert record.deadline > record.opened_at + strategy.deadline_s
 
 
 def test_a_killed_node_is_known_in_time_and_a_returning_one_at_once(trial, tmp_path):
