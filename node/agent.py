@@ -19,6 +19,7 @@ from typing import Final
 from prometheus_client import start_http_server
 
 from common import metrics
+from common.audit.record import Action, Entry
 from common.clock import Clock, SystemClock
 from common.errors import MessageError, PortTakenError
 from common.mailbox import Mail, Mailbox
@@ -38,6 +39,7 @@ from common.transport.amqp import AmqpTransport
 from common.transport.base import Transport
 from node.approval import Approvals
 from node.arrivals import Arrivals
+from node.audit import LEAVES, started
 from node.desk import Desk, Question
 from node.home import NodeHome
 from node.journal import Journal
@@ -102,6 +104,8 @@ class Agent:
         self._presence_at = self._clock.monotonic()
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._policy = policy
+        self._audit = home.audit()
+        self._entries: list[Entry] = []  # what the step in work does, for the audit log
         self._journal = Journal(home.journal_path)
         self._registry = Registry(home.registry_path)
         self._approvals = Approvals(home.registry_path)
@@ -130,10 +134,13 @@ class Agent:
             self._registry,
             self._approvals,
             policy,
+            record=self._entries.append,
             clock=self._clock,
             timeouts=timeouts,
         )
-        self._desk = Desk(mailbox.party, self._registry, self._approvals, policy, self.info)
+        self._desk = Desk(
+            mailbox.party, self._registry, self._approvals, policy, self.info, self._entries.append
+        )
 
     def info(self) -> NodeInfo:
         """Return what the node tells about itself."""
@@ -161,6 +168,7 @@ class Agent:
             with self._step():
                 self._work.prune(self._clock.now() - _FORGET_AFTER_S)
                 self._work.recover()
+                self._entries.append(started(self._mailbox.party, self._home.settings_path))
             self._write_status(connected=False, detail="connecting")
             self._mailbox.start(
                 self._events.put, on_connection=lambda *change: self._events.put(_Connection(*change))
@@ -169,6 +177,7 @@ class Agent:
             while self._serve():
                 pass
             self._say_presence(leaving=True)
+            self._audit.append(Entry(action=Action.AGENT_STOPPED, actor=self._mailbox.party))
         finally:
             self._mailbox.close()
             self._pool.close()
@@ -212,9 +221,15 @@ class Agent:
 
     @contextlib.contextmanager
     def _step(self, *, durable: bool = True) -> Iterator[None]:
-        """Journal everything of the block at once, then perform what had to wait for that."""
+        """Record everything of the block, then journal it at once, then perform what had to wait for that.
+
+        What a crash keeps from being journalled is recorded again when it is done again: the audit log may say something twice, and
+        never too little.
+        """
         with self._journal.transaction(durable=durable):
             yield
+            entries, self._entries[:] = tuple(self._entries), ()
+            self._audit.append(*entries, durable=any(entry.action in LEAVES for entry in entries))
         while self._work.after_commit:
             self._work.after_commit.pop(0)()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from common.errors import PlanHashError
-from common.ids import PartyId
+from common.audit.record import Action, Entry
+from common.errors import PlanHashError, TooManyPlansError, WarrenError
+from common.ids import Digest, PartyId
 from common.messages import (
     AnyMessage,
     ListReply,
@@ -38,13 +39,15 @@ class Desk:
         approvals: Approvals,
         policy: Policy,
         info: Callable[[], NodeInfo],
+        record: Callable[[Entry], None],
     ) -> None:
-        """Wire the desk; `info` says how the node is doing."""
+        """Wire the desk; `info` says how the node is doing, `record` takes what the audit log must say before an answer leaves."""
         self._node = node
         self._registry = registry
         self._approvals = approvals
         self._policy = policy
         self._info = info
+        self._record = record
 
     def answer(self, question: Question) -> AnyMessage:
         """Return the answer to one request; those who are not served learn that nothing is here for them.
@@ -61,6 +64,7 @@ class Desk:
                 )
             case ListRequest():
                 datasets = tuple(dataset.describe() for dataset in self._registry.list()) if served else ()
+                self._described(question, len(datasets), served=served)
                 return ListReply(
                     sender=sender, recipients=recipients, request_id=request_id, datasets=datasets
                 )
@@ -68,6 +72,7 @@ class Desk:
                 datasets = (
                     tuple(dataset.describe() for dataset in self._registry.search(tags)) if served else ()
                 )
+                self._described(question, len(datasets), served=served)
                 return SearchReply(
                     sender=sender, recipients=recipients, request_id=request_id, datasets=datasets
                 )
@@ -88,6 +93,7 @@ class Desk:
             case PlanStatusRequest(plan_hash=known):
                 state = self._approvals.state(known)
                 plan = None if state is PlanState.UNKNOWN else self._approvals.get(known)
+                self._record(Entry(action=Action.PLAN_STATUS_ASKED, actor=question.sender, plan_hash=known))
                 return PlanStatusReply(
                     sender=sender,
                     recipients=recipients,
@@ -97,6 +103,7 @@ class Desk:
                     required=self._policy.plan_approval,
                     note=plan.decision_note if plan else "",
                     decided_at=plan.decided_at if plan else None,
+                    limits=tuple(str(limit) for limit in plan.limits) if plan else (),
                 )
 
     def _propose(self, request: PlanApprovalRequest) -> tuple[PlanState, str]:
@@ -107,7 +114,31 @@ class Desk:
                 source=request.source,
                 by=request.sender,
                 note=request.note,
+                witness=lambda new: self._record(_requested(request, new.plan_hash)),
             )
-        except PlanHashError as error:
+        except (PlanHashError, TooManyPlansError) as error:
+            self._record(_requested(request, request.plan_hash, error))
             return PlanState.UNKNOWN, error.public_text
         return plan.state, plan.decision_note
+
+    def _described(self, question: Question, count: int, *, served: bool) -> None:
+        self._record(
+            Entry(
+                action=Action.DATASETS_DESCRIBED,
+                actor=question.sender,
+                outcome="done" if served else "refused",
+                count=count,
+            )
+        )
+
+
+def _requested(request: PlanApprovalRequest, known: Digest, error: WarrenError | None = None) -> Entry:
+    return Entry(
+        action=Action.PLAN_REQUESTED,
+        actor=request.sender,
+        outcome="refused" if error else "done",
+        code=error and error.code,
+        plan_name=request.plan_name,
+        plan_hash=known,
+        note=request.note or None,
+    )

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from common.audit import AuditLog
+from common.audit.log import AuditLog
 from common.audit.syslog import Forwarder
 from common.errors import HomeError, HomeInUseError, KitError
 from common.security.kit import Kit

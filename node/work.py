@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from common import metrics
+from common.audit.record import Action, Entry
 from common.clock import Clock
 from common.errors import (
     DataError,
@@ -48,6 +49,7 @@ from common.settings import Timeouts
 from common.training_plans.source import plan_hash
 from node.approval import Approvals
 from node.arrivals import Arrivals
+from node.audit import run_entry, task_entry, update_entry
 from node.journal import Journal
 from node.outbox import Outbox, ReplyPublished
 from node.policy import Policy
@@ -127,6 +129,7 @@ class Work:
         approvals: Approvals,
         policy: Policy,
         *,
+        record: Callable[[Entry], None],
         clock: Clock,
         timeouts: Timeouts,
     ) -> None:
@@ -142,6 +145,7 @@ class Work:
             registry: The data sets of this node.
             approvals: What its people decided about plans.
             policy: What it allows.
+            record: Takes what the audit log must say before the transaction ends.
             clock: Tells the time.
             timeouts: When something counts as stuck.
         """
@@ -155,6 +159,7 @@ class Work:
         self._registry = registry
         self._approvals = approvals
         self._policy = policy
+        self._record = record
         self._clock = clock
         self._timeouts = timeouts
         self._machine = TaskMachine(policy.max_workers)
@@ -219,7 +224,9 @@ class Work:
             self._journal.keep(mail.payload)
         if not here:
             self._arrivals.expect(request.model, request.sender)
-        self._handle(TaskReceived(task, here, self._refusal(request, assignment)))
+        refusal = self._refusal(request, assignment)
+        self._record(task_entry(request, task.task_id, Action.TASK_ASKED, by=request.sender, failure=refusal))
+        self._handle(TaskReceived(task, here, refusal))
 
     def chunk(self, mail: Mail, chunk: Chunk) -> None:
         """Take in a piece of a global model."""
@@ -233,10 +240,12 @@ class Work:
 
     def cancel(self, message: TaskCancel) -> None:
         """Stop tasks that a researcher does not want any more."""
+        self._record(run_entry(message, Action.TASKS_CANCELLED, len(message.tasks)))
         self._handle(TasksCancelled(message.sender, message.tasks))
 
     def end(self, message: RunEnd) -> None:
         """Stop whatever is left of a run."""
+        self._record(run_entry(message, Action.RUN_ENDED))
         self._handle(RunEnded(Run(message.sender, message.experiment_id, message.run_id, ended=True)))
 
     def worker_event(self, event: WorkerEvent) -> None:
@@ -342,7 +351,11 @@ class Work:
                 self.after_commit.append(lambda: self._pool.retire(run_id))
             case Refuse(task_id, reason):
                 self._running.pop(task_id, None)
-                answer = failed(self._mailbox.party, self._tasks[task_id][1], task_id, reason)
+                request = self._tasks[task_id][1]
+                answer = failed(self._mailbox.party, request, task_id, reason)
+                self._record(
+                    task_entry(request, task_id, Action.TASK_FAILED, by=self._mailbox.party, failure=reason)
+                )
                 self._journal.answer(answer, None, self._clock.now())
                 self._outbox.add(answer)
             case Report(task_id):
@@ -435,6 +448,7 @@ class Work:
             saved_s=done.saved_s + self._clock.monotonic() - started,
         )
         reply = trained(self._mailbox.party, request, done, manifest, timings)
+        self._record(update_entry(request, reply))
         self._journal.answer(reply, manifest.sha256 if manifest else None, self._clock.now())
         self._outbox.add(reply)
         log.info(

@@ -59,3 +59,5 @@ class PlanStatusReply(Reply):
     """Whether this node runs approved plans only."""
     note: Text = ""
     decided_at: UnixTime | None = None
+    limits: Annotated[tuple[Name, ...], Field(max_length=50)] = ()
+    """What its arguments are bound to, such as `epochs<=5`."""

@@ -66,11 +66,14 @@ class BrokerConnection(pika.SelectConnection):  # type: ignore[misc]  # pika is 
 
     def _on_data_available(self, data_in: bytes) -> None:
         """Handle the frames that are complete and keep the rest."""
+        self.bytes_received += len(data_in)  # what heartbeats look at
         unparsed = self._unparsed
         unparsed += data_in
         at, size = 0, len(unparsed)
         while size - at > _FRAME_HEAD.size:
             kind, channel, length = _FRAME_HEAD.unpack_from(unparsed, at)
+            if length > pika.spec.FRAME_MAX_SIZE:
+                raise pika.exceptions.InvalidFrameError(f"a frame of {length} bytes")
             body, end = at + _FRAME_HEAD.size, at + _FRAME_HEAD.size + length
             if end >= size:
                 break

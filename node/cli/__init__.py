@@ -4,10 +4,11 @@ Commands import what they need when they run, so that help and mistakes show at 
 """
 
 from common.cli import new_app
-from node.cli import agent, dataset, doctor, plan
+from node.cli import agent, audit, dataset, doctor, plan
 
 app = new_app("Keep data at home and train where it lies.")
 agent.register(app)
 doctor.register(app)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(plan.app, name="plan")
+app.add_typer(audit.app, name="audit")

@@ -12,9 +12,10 @@ from rich.text import Text
 
 from common.cli import AsJson, emit, new_app, reported, table
 from common.errors import InvalidDatasetError
-from node.cli.options import Home, moment
+from node.cli.options import Home, moment, person
 
 if TYPE_CHECKING:
+    from common.audit.record import Action, Entry
     from node.registry import Dataset
 
 app = new_app("Register data sets, and show or forget them; the files stay where they are.")
@@ -34,11 +35,12 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Check a data set and register it; asks for what is missing."""
+    from common.audit.record import Action
     from node.home import NodeHome
     from node.registry import Registry
 
     node = NodeHome.open(home)
-    minimum = node.policy().minimum_samples
+    audit, minimum = node.audit(), node.policy().minimum_samples
     given = {"path": str(path) if path else None, "name": name, "tags": tags, "description": description}
     texts = _complete(given, ask=sys.stdin.isatty() and not as_json)
     registry = Registry(node.registry_path)
@@ -50,6 +52,7 @@ def add(
             description=texts["description"],
             data_type=type_,
             minimum_samples=minimum,
+            witness=lambda made: audit.append(_entry(Action.DATASET_REGISTERED, made)),
         )
     finally:
         registry.close()
@@ -99,19 +102,38 @@ def show(home: Home, which: Which, as_json: AsJson = False) -> None:
 @reported
 def remove(home: Home, which: Which, as_json: AsJson = False) -> None:
     """Forget a data set; its file stays."""
+    from common.audit.record import Action
     from node.home import NodeHome
     from node.registry import Registry
 
-    registry = Registry(NodeHome.open(home).registry_path)
+    node = NodeHome.open(home)
+    audit, registry = node.audit(), Registry(node.registry_path)
     try:
         dataset = registry.find(which)
-        registry.remove(dataset.dataset_id)
+        registry.remove(
+            dataset.dataset_id, witness=lambda: audit.append(_entry(Action.DATASET_REMOVED, dataset))
+        )
     finally:
         registry.close()
     emit(
         {"removed": dataset.dataset_id},
         Text(f"forgot {dataset.name}; {dataset.path} stays"),
         as_json=as_json,
+    )
+
+
+def _entry(action: Action, dataset: Dataset) -> Entry:
+    """Return what is recorded about a data set: its file's digest and size, and its number of samples."""
+    from common.audit.record import Entry
+
+    return Entry(
+        action=action,
+        actor=f"person {person()}",
+        dataset_id=dataset.dataset_id,
+        digest=dataset.fingerprint.sha256,
+        bytes=dataset.fingerprint.size_bytes,
+        count=dataset.samples,
+        note=dataset.name,
     )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ast
-import getpass
-import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,16 +13,27 @@ from rich.text import Text
 
 from common.cli import AsJson, emit, new_app, reported, table
 from common.errors import PlanSourceError
-from node.cli.options import Home, moment
+from node.cli.options import Home, moment, person
+from node.plan_report import difference, report
 from node.text import visible
 
 if TYPE_CHECKING:
-    from node.approval import Approvals, Decision, Plan
+    from common.audit.log import AuditLog
+    from node.approval import Plan
+    from node.argument_limits import Limit
 
 app = new_app("Read training plans and decide whether they may run here.")
 
 Which = Annotated[str, typer.Argument(metavar="PLAN", help="Hash, or enough of its first characters.")]
 Note = Annotated[str, typer.Option(help="Why; researchers see it.")]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="LIMIT",
+        help="Bound on an argument, such as 'epochs<=5' or 'optimizer_args.lr<=0.1'; may be repeated.",
+    ),
+]
 SourceFile = Annotated[Path | None, typer.Option("--file", help="Approve the plan in this file instead.")]
 
 
@@ -60,7 +70,7 @@ def list_(home: Home, as_json: AsJson = False) -> None:
 @app.command()
 @reported
 def show(home: Home, which: Which, as_json: AsJson = False) -> None:
-    """Show one plan: its source with line numbers, and every step that was taken about it."""
+    """Show one plan: its source, what to look at in it, how it differs from the one approved before, every step taken about it."""
     from node.approval import Approvals
     from node.home import NodeHome
 
@@ -68,15 +78,34 @@ def show(home: Home, which: Which, as_json: AsJson = False) -> None:
     try:
         plan = approvals.find(which)
         history = approvals.history(plan.plan_hash)
+        before = approvals.approved_before(plan)
     finally:
         approvals.close()
-    steps = [(moment(event.at), event.state, event.actor, visible(event.note)) for event in history]
+    remarks = report(plan.source)
+    changes = _changes(plan, before)
+    steps = [
+        (moment(event.at), event.state, event.actor, _bound(event.limits), visible(event.note))
+        for event in history
+    ]
+    document = _document(plan) | {
+        "source": plan.source,
+        "report": [asdict(remark) for remark in remarks],
+        "approved_before": before and before.plan_hash,
+        "difference": changes,
+        "history": [asdict(event) | {"limits": list(map(str, event.limits))} for event in history],
+    }
+    difference_view = (Text("\n".join(map(visible, changes))), Text()) if changes else ()
+    rows = [(remark.line, remark.concern, visible(remark.name)) for remark in remarks]
     emit(
-        _document(plan) | {"source": plan.source, "history": [asdict(event) for event in history]},
+        document,
         Text(_numbered(plan.source)),
         "",
+        *difference_view,
+        Text("What to look at (a hint, not a proof: a plan can hide what it does):"),
+        table("line", "why", "what", rows=rows),
+        "",
         Text(f"{visible(plan.name)} is {plan.state}; hash {plan.plan_hash}"),
-        table("on", "step", "by", "note", rows=steps),
+        table("on", "step", "by", "limits", "note", rows=steps),
         as_json=as_json,
     )
 
@@ -90,21 +119,30 @@ def approve(
     ] = None,
     file: SourceFile = None,
     note: Note = "",
+    limit: Limits = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a plan run here: one that was asked for, or one in a file."""
+    """Let a plan run here: one that was asked for, or one in a file; with limits, only with arguments that keep to them."""
     from common.messages import PlanState
     from node.approval import Approvals
+    from node.argument_limits import parse_limits
     from node.home import NodeHome
 
     if (which is None) == (file is None):
         raise typer.BadParameter("give either PLAN or --file")
-    approvals = Approvals(NodeHome.open(home).registry_path)
+    node, limits = NodeHome.open(home), parse_limits(limit or ())
+    witness, approvals = _witness(node.audit()), Approvals(node.registry_path)
     try:
         if file is not None:
-            plan = _approve_file(approvals, file, note)
+            source, name = _read(file)
+            plan = approvals.approve_source(
+                source, name=name, by=person(), note=note, limits=limits, witness=witness
+            )
         else:
-            plan = _decide(approvals, which or "", PlanState.APPROVED, note)
+            known = approvals.find(which or "").plan_hash
+            plan = approvals.decide(
+                known, PlanState.APPROVED, by=person(), note=note, limits=limits, witness=witness
+            )
     finally:
         approvals.close()
     _tell(plan, as_json)
@@ -118,23 +156,45 @@ def reject(home: Home, which: Which, note: Note = "", as_json: AsJson = False) -
     from node.approval import Approvals
     from node.home import NodeHome
 
-    approvals = Approvals(NodeHome.open(home).registry_path)
+    node = NodeHome.open(home)
+    witness, approvals = _witness(node.audit()), Approvals(node.registry_path)
     try:
-        plan = _decide(approvals, which, PlanState.REJECTED, note)
+        known = approvals.find(which).plan_hash
+        plan = approvals.decide(known, PlanState.REJECTED, by=person(), note=note, witness=witness)
     finally:
         approvals.close()
     _tell(plan, as_json)
 
 
-def _decide(approvals: Approvals, prefix: str, state: Decision, note: str) -> Plan:
-    """Record a decision about the plan whose hash starts like this."""
-    return approvals.decide(approvals.find(prefix).plan_hash, state, by=_person(), note=note)
+def _witness(audit: AuditLog) -> Callable[[Plan], None]:
+    """Return what records a decision, with its limits, before it counts."""
+    from common.audit.record import Action, Entry
+    from common.messages import PlanState
+
+    def record(plan: Plan) -> None:
+        approved = plan.state is PlanState.APPROVED
+        entry = Entry(
+            action=Action.PLAN_APPROVED if approved else Action.PLAN_REJECTED,
+            actor=f"person {plan.decided_by}",
+            plan_name=plan.name,
+            plan_hash=plan.plan_hash,
+            note="; ".join(filter(None, [plan.decision_note, _bound(plan.limits)]))[:2000] or None,
+        )
+        audit.append(entry)
+
+    return record
 
 
-def _approve_file(approvals: Approvals, file: Path, note: str) -> Plan:
-    """Approve the plan in a file."""
-    source, name = _read(file)
-    return approvals.approve_source(source, name=name, by=_person(), note=note)
+def _changes(plan: Plan, before: Plan | None) -> list[str]:
+    """Return how a plan differs from another of its name."""
+    if before is None:
+        return []
+    names = (f"{one.name} {one.plan_hash[:12]}" for one in (before, plan))
+    return difference(before.source, plan.source, before_name=next(names), after_name=next(names))
+
+
+def _bound(limits: tuple[Limit, ...]) -> str:
+    return ", ".join(map(str, limits))
 
 
 def _read(file: Path) -> tuple[str, str]:
@@ -151,25 +211,18 @@ def _read(file: Path) -> tuple[str, str]:
     return source, classes[-1]
 
 
-def _person() -> str:
-    """Return who is at the keyboard, as the system knows them."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number without a name
-        return f"uid {os.getuid()}"
-
-
 def _tell(plan: Plan, as_json: bool) -> None:
+    bound = _bound(plan.limits)
     emit(
         _document(plan),
-        Text(f"{visible(plan.name)} ({plan.plan_hash[:12]}) is {plan.state}"),
+        Text(f"{visible(plan.name)} ({plan.plan_hash[:12]}) is {plan.state}{bound and f' for {bound}'}"),
         as_json=as_json,
     )
 
 
 def _document(plan: Plan) -> dict[str, object]:
     """Return a plan for programs, without its source."""
-    document = asdict(plan)
+    document = asdict(plan) | {"limits": list(map(str, plan.limits))}
     del document["source"]
     return document
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.audit import Action, Anchor, AuditLog, Entry, export, read_records, verify
-from common.audit.anchor import anchor_path, read_anchor
-from common.audit.record import FIRST, chained, line_of, read_chain
+from common.audit.anchor import Anchor, anchor_path, read_anchor
+from common.audit.log import AuditLog
+from common.audit.record import FIRST, Action, Entry, chained, line_of, read_chain
 from common.audit.syslog import Forwarder
+from common.audit.verify import export, read_records, verify
 from common.clock import ManualClock
 from common.errors import AuditBrokenError, InvalidSettingsError
 from common.ids import PartyId

@@ -176,10 +176,10 @@ def test_a_node_that_goes_on_hanging_is_lost_with_the_reason(trial, tmp_path):
 
 def test_the_deadline_waits_for_an_update_that_is_arriving(trial, tmp_path):
     trial.start("north")
-    trial.start("south", always(shifted(1.0, chunk_bytes=1024, lose=frozenset(range(1, 99)))))
+    trial.start("south", always(shifted(2.0, chunk_bytes=1024, lose=frozenset(range(1, 99)))))
     strategy = MinimumStrategy(min_nodes=2, deadline_s=0.5)
     with Place(trial, tmp_path / "home", timeouts=Timeouts(reply_s=1.0)) as federation:
-        experiment = make(federation, node_selection_strategy=strategy)
+        experiment = make(federation, node_selection_strategy=strategy, model_args={"inputs": 1000})
 
         assert 1 == experiment.run(1)  # the lost chunks are asked for after the deadline
 
