@@ -34,9 +34,7 @@ class Database(sqlite3.Connection):
     durable = True
 
 
-def open_database(
-    path: Path, *, kind: str, application_id: int, migrations: Sequence[str]
-) -> Database:
+def open_database(path: Path, *, kind: str, application_id: int, migrations: Sequence[str]) -> Database:
     """Open a database, making it or bringing it up to date first.
 
     Commits are on disk when they return (WAL, full sync). Several processes may have the file open; opening and migrating are

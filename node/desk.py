@@ -137,7 +137,7 @@ def _requested(request: PlanApprovalRequest, known: Digest, error: WarrenError |
         action=Action.PLAN_REQUESTED,
         actor=request.sender,
         outcome="refused" if error else "done",
-        code=error and error.code,
+        code=error.code if error else None,
         plan_name=request.plan_name,
         plan_hash=known,
         note=request.note or None,

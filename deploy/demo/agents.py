@@ -170,7 +170,9 @@ def _serve(path: Path) -> int:
 
 def _end_with_input() -> None:
     """Stop this process in order when whoever started it is gone or wants that."""
-    os.read(sys.stdin.fileno(), 1)  # not through the buffer, whose lock would be held when the interpreter ends
+    os.read(
+        sys.stdin.fileno(), 1
+    )  # not through the buffer, whose lock would be held when the interpreter ends
     os.kill(os.getpid(), signal.SIGTERM)
 
 

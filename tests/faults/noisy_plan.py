@@ -29,7 +29,7 @@ class NoisyPlan(TorchTrainingPlan):
 
     def training_step(self, data, target):
         threading.Event().wait(self.model_args()["pause_s"])
-        shift = 0.01 * random.random() + 0.01 * float(np.random.rand())
+        shift = 0.01 * random.random() + 0.01 * float(np.random.rand())  # noqa: S311, NPY002 - the global generators are what is tried
         noisy = data + shift + 0.01 * torch.randn_like(data)
         return torch.nn.functional.mse_loss(self.model()(noisy), target.float())
 

@@ -50,7 +50,10 @@ class Teller:
             case TaskLost():
                 document |= asdict(event)
             case _:
-                document |= {"round": getattr(event, "round", None), "resumed": getattr(event, "resumed", None)}
+                document |= {
+                    "round": getattr(event, "round", None),
+                    "resumed": getattr(event, "resumed", None),
+                }
         sys.stdout.write(json.dumps(document) + "\n")
         sys.stdout.flush()
 

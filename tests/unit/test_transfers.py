@@ -1,6 +1,7 @@
 """Payloads that arrive at a researcher in chunks."""
 
 import hashlib
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -119,7 +120,8 @@ def test_what_nobody_wanted_for_a_week_is_forgotten(store, monkeypatch):
     transfers.sweep(transfers.deadline)
     assert store.has(manifest_of(whole).sha256)
 
-    monkeypatch.setattr("common.payload.store.time.time", lambda later=__import__("time").time() + WEEK_S + 60: later)
+    later = time.time() + WEEK_S + 60
+    monkeypatch.setattr("common.payload.store.time.time", lambda: later)
     transfers.sweep(transfers.deadline)
 
     assert not store.has(manifest_of(whole).sha256)
