@@ -7,6 +7,7 @@ wait until that is on disk (acks, publishes, workers) is put into `after_commit`
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,12 +19,8 @@ from common import metrics
 from common.audit.record import Action, Entry
 from common.clock import Clock
 from common.errors import (
-    DataError,
-    DatasetNotOnNodeError,
     DigestMismatchError,
     DiskFullError,
-    NoSuchDatasetError,
-    PlanHashError,
     ProtectionMissingError,
     TaskError,
     TaskSupersededError,
@@ -34,7 +31,6 @@ from common.errors import (
 from common.ids import Digest, RunId, TaskId
 from common.mailbox import Mail, Mailbox
 from common.messages import (
-    Assignment,
     Chunk,
     PayloadReceipt,
     RunEnd,
@@ -46,7 +42,7 @@ from common.messages import (
 from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
 from common.settings import Timeouts
-from common.training_plans.source import plan_hash
+from node.admission import STALE_AFTER_S, Admission
 from node.approval import Approvals
 from node.arrivals import Arrivals
 from node.audit import run_entry, task_entry, update_entry
@@ -157,7 +153,7 @@ class Work:
         self._outbox = outbox
         self._pool = pool
         self._registry = registry
-        self._approvals = approvals
+        self._admission = Admission(mailbox.party, registry, approvals, policy, clock)
         self._policy = policy
         self._record = record
         self._clock = clock
@@ -207,7 +203,7 @@ class Work:
             round=request.round,
             researcher=request.sender,
             model=request.model.sha256,
-            deadline=request.deadline,
+            deadline=min(request.deadline or math.inf, request.created_at + STALE_AFTER_S),
             received_at=self._clock.now(),
         )
         if self._journal.is_forgotten(task.task_id):
@@ -224,7 +220,7 @@ class Work:
             self._journal.keep(mail.payload)
         if not here:
             self._arrivals.expect(request.model, request.sender)
-        refusal = self._refusal(request, assignment)
+        refusal = self._admission.refusal(request)
         self._record(task_entry(request, task.task_id, Action.TASK_ASKED, by=request.sender, failure=refusal))
         self._handle(TaskReceived(task, here, refusal))
 
@@ -311,27 +307,6 @@ class Work:
             for task_id in list(self._running):
                 self._break(task_id, DiskFullError(path=self._pool.work))
 
-    def _refusal(self, request: TrainRequest, assignment: Assignment) -> Failure | None:
-        node = self._mailbox.party
-        actual = plan_hash(request.source)
-        if actual != request.plan_hash:
-            return Failure.of(PlanHashError(expected=request.plan_hash, actual=actual))
-        try:
-            dataset = self._registry.get(assignment.dataset_id)
-            self._registry.check(dataset)
-            state = self._approvals.state(request.plan_hash)
-            error = self._policy.refusal(request, node=node, samples=dataset.samples, plan=state)
-        except NoSuchDatasetError:
-            error = DatasetNotOnNodeError(node=node, dataset=assignment.dataset_id)
-        except DataError as caught:
-            error = caught
-        if error is not None:
-            log.warning(
-                "task refused",
-                extra={"action": "task_refused", "task": assignment.task_id, "error": str(error)},
-            )
-        return Failure.of(error) if error else None
-
     def _handle(self, event: Event) -> None:
         for effect in self._machine.handle(event, self._clock.now()):
             self._perform(effect)
@@ -367,6 +342,10 @@ class Work:
         if self._journal.attempts(task_id) >= ATTEMPTS:
             error = WorkerDiedError(status=f"the agent, {ATTEMPTS} times", step="this task")
             self._handle(TaskBroke(task_id, Failure.of(error)))
+            return
+        refusal = self._admission.refusal(self._tasks[task_id][1])  # minds may have changed meanwhile
+        if refusal is not None:
+            self._handle(TaskBroke(task_id, refusal))
             return
         self._journal.begin(task_id, self._clock.now())
         now = self._clock.monotonic()

@@ -26,6 +26,7 @@ WORDS = {
 }
 
 NOT_WAITS = {
+    "_CLOCKS_DIFFER_S": "how far clocks may be apart",
     "_CPU_GRACE_S": "processor time, not a wait",
     "_DAY_S": "a unit",
     "_LAST_WORDS_S": "the output of a dead worker, on which nothing depends",
@@ -37,6 +38,7 @@ NOT_WAITS = {
     "_STOP_S": "Timeouts.stop_s",
     "_TEMPORARY_S": "how long an abandoned transfer is kept",
     "REPORT_EVERY_S": "how often losses are told",
+    "STALE_AFTER_S": "how long a request may be under way",
     "TIMEOUT_S": "Timeouts.worker_start_s",
 }
 """Constants in seconds that limit no wait, or take their value from the one model."""

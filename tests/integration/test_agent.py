@@ -5,7 +5,10 @@ import time
 
 import pytest
 
-from common.ids import new_uuid
+from common.audit.record import Action
+from common.audit.verify import read_records, verify
+from common.errors import AuditBrokenError
+from common.ids import ExperimentId, RunId, new_uuid
 from common.limits import INLINE_BYTES
 from common.messages import (
     Chunk,
@@ -29,7 +32,12 @@ from common.messages import (
 from common.payload.store import PayloadStore
 from common.payload.tensors import load_tensors
 from common.settings import Timeouts
+from common.training_args import TrainingArgs
 from common.training_plans.source import plan_hash
+from node.admission import STALE_AFTER_S
+from node.agent import build
+from node.approval import PENDING_PLANS, Approvals
+from node.argument_limits import parse_limits
 from tests.support.nodes import ADD_ONE
 from tests.support.trial import LAB, NORTH, Trial
 
@@ -278,3 +286,119 @@ def test_a_message_that_is_not_for_a_node_is_set_aside(trial):
 
     with pytest.raises(queue.Empty):
         trial.lab.take(TrainReply, deadline_s=0.1)
+
+
+# What people decided, and the audit log
+
+
+def decide(trial, state, *limits):
+    approvals = Approvals(trial.home.registry_path)
+    approvals.decide(plan_hash(ADD_ONE), state, by="the test", limits=parse_limits(limits))
+    approvals.close()
+
+
+def test_an_approval_binds_the_arguments_and_says_so(trial):
+    decide(trial, PlanState.APPROVED, "num_updates<=1", "model_args.features<=4")
+    trial.send(trial.request())
+    assert trial.answer().message.update is not None
+
+    trial.send(trial.request(round_=1, training_args=TrainingArgs(num_updates=2)))
+    refused = trial.answer(TaskFailed).message
+    known = trial.lab.ask(
+        PlanStatusRequest(sender=LAB, recipients=(NORTH,), plan_hash=plan_hash(ADD_ONE)), PlanStatusReply
+    )
+
+    assert ("WRN-508", True) == (refused.code, refused.final)
+    assert "num_updates<=1" in refused.text
+    assert ("num_updates<=1", "model_args.features<=4") == known.limits
+
+
+def test_a_plan_that_is_rejected_while_its_task_waits_does_not_run(trial):
+    trial.send(trial.request(source=HANG))
+    trial.lab.take(TaskProgress)
+    waiting = trial.request(round_=0, run=RunId(new_uuid()), experiment_id=ExperimentId(new_uuid()))
+    trial.send(waiting)
+    while trial.node.agent.info().waiting < 1:
+        trial.lab.take((TaskProgress, NodePresence))
+    decide(trial, PlanState.REJECTED)
+
+    trial.lab.mailbox.send(
+        RunEnd(sender=LAB, recipients=(NORTH,), experiment_id=trial.experiment, run_id=trial.run)
+    ).result(20)
+    refused = trial.answer(TaskFailed).message
+
+    assert ("WRN-501", waiting.assignments[0].task_id) == (refused.code, refused.task_id)
+
+
+def test_a_request_that_was_under_way_for_too_long_is_not_done_whatever_its_deadline(trial):
+    long_ago = time.time() - STALE_AFTER_S - 60
+
+    trial.send(trial.request(created_at=long_ago, deadline=time.time() + 3600))
+
+    assert "WRN-603" == trial.answer(TaskFailed).message.code
+
+
+def test_a_request_from_the_future_is_refused(trial):
+    trial.send(trial.request(created_at=time.time() + 3 * 86400))
+
+    refused = trial.answer(TaskFailed).message
+    assert "WRN-606" == refused.code
+    assert "clock" in refused.text
+
+
+def test_a_researcher_cannot_bury_a_node_in_plans(trial):
+    def ask(number):
+        source = f"{ADD_ONE}# {number}\n"
+        request = PlanApprovalRequest(
+            sender=LAB,
+            recipients=(NORTH,),
+            plan_name="AddOne",
+            plan_hash=plan_hash(source),
+            source=source,
+        )
+        return trial.lab.ask(request, PlanApprovalReply)
+
+    answers = [ask(number) for number in range(PENDING_PLANS + 1)]
+
+    assert {PlanState.PENDING} == {answer.state for answer in answers[:-1]}
+    assert PlanState.UNKNOWN is answers[-1].state
+    assert "wait for a decision" in answers[-1].note
+    assert PlanState.PENDING is ask(0).state
+
+
+def test_the_audit_log_says_who_asked_what_and_what_left_but_no_value(trial):
+    request = trial.request()
+    trial.send(request)
+    reply = trial.answer().message
+    broken = trial.request(round_=1, source=BROKEN)
+    trial.send(broken)
+    trial.answer(TaskFailed)
+    trial.node.stop()
+
+    found = list(read_records(trial.home.audit_path))
+
+    asked, released, _, failed = [record for record in found if record.task_id is not None]
+    assert (Action.TASK_ASKED, "lab", "done") == (asked.action, asked.actor, asked.outcome)
+    assert (request.model.sha256, request.model.size_bytes) == (asked.digest, asked.bytes)
+    assert (Action.UPDATE_RELEASED, "north", ("lab",)) == (released.action, released.actor, released.parties)
+    assert (reply.update.sha256, reply.update.size_bytes) == (released.digest, released.bytes)
+    assert plan_hash(ADD_ONE) == asked.plan_hash == released.plan_hash
+    assert request.assignments[0].dataset_id == asked.dataset_id == released.dataset_id
+    assert (Action.TASK_FAILED, "failed", "WRN-504") == (failed.action, failed.outcome, failed.code)
+    actions = [record.action for record in found]
+    assert [Action.LOG_BEGUN, Action.AGENT_STARTED, Action.DATASETS_DESCRIBED] == actions[:3]
+    assert Action.AGENT_STOPPED is actions[-1]
+    assert "4711" not in next(trial.home.audit_path.glob("*.jsonl")).read_text()
+    assert len(found) == verify(trial.home.audit_path).records
+
+
+def test_a_node_whose_audit_log_lost_its_end_does_not_work(trial):
+    trial.node.stop()
+    (path,) = trial.home.audit_path.glob("*.jsonl")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+    before = path.read_bytes()
+    with pytest.raises(AuditBrokenError):
+        build(trial.home, transport=trial.broker.transport(NORTH)).run()
+
+    assert before == path.read_bytes()

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import WarrenError
-from common.ids import PartyId
+from common.ids import MessageId, PartyId, TaskId
 from common.mailbox import Mail, Mailbox
-from common.messages import AnyMessage, NodePresence
+from common.messages import AnyMessage, NodePresence, Reply, TaskProgress
 from common.security.kit import Kit, fingerprint, write_kit
 from common.security.roster import sign_roster
 from common.settings import Connection, Role, Timeouts
@@ -139,18 +139,30 @@ class Peer:
         self.mailbox = Mailbox.of_kit(kit, broker.transport(kit.connection.party))
         self.mailbox.start(self.mails.put)
 
-    def take(self, kind: type, *, deadline_s: float = DEADLINE_S) -> Mail:
-        """Return the next message of a kind; presence of nodes in between is skipped, anything else is an error."""
+    def take(
+        self,
+        kind: type | tuple[type, ...],
+        *,
+        deadline_s: float = DEADLINE_S,
+        of: MessageId | TaskId | None = None,
+    ) -> Mail:
+        """Return the next message of a kind, an answer to that request or about that task if one is named.
+
+        What nodes say by themselves, and answers to earlier requests, are skipped; anything else is an error.
+        """
         while True:
             mail = self.mails.get(timeout=deadline_s)
             mail.ack()
-            if isinstance(mail.message, kind):
+            message = mail.message
+            about = getattr(message, "request_id", None) or getattr(message, "task_id", None)
+            if isinstance(message, kind) and of in (None, about):
                 return mail
-            assert isinstance(mail.message, NodePresence), f"{mail.message} instead of {kind.__name__}"
+            skipped = isinstance(message, NodePresence | TaskProgress) or (of is not None and of != about)
+            assert skipped, f"{message} instead of {kind}"
 
     def ask(self, message: AnyMessage, kind: type) -> AnyMessage:
         self.mailbox.send(message).result(DEADLINE_S)
-        return self.take(kind).message
+        return self.take(kind, of=message.message_id if issubclass(kind, Reply) else None).message
 
     def close(self) -> None:
         self.mailbox.close()

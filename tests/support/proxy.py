@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from queue import Queue
 from types import TracebackType
-from typing import Self
+from typing import Final, Literal, Self
+
+Way = Literal["up", "down"]
+"""From the client to the server, or back."""
+
+_PIECE_BYTES: Final = 64 * 1024
+_PIECES: Final = 64
+"""Pieces that are under way at once, each way on each connection."""
 
 
 class Proxy:
     """A TCP proxy on a free loopback port. All methods are thread-safe; faults hold for both directions.
 
     `cut` ends every connection; `refuse` and `accept` decide about new ones; `freeze` lets nothing through and closes
-    nothing, as a firewall that forgot the connection; `thaw` undoes it; `delay` holds each piece back for a while.
+    nothing, as a firewall that forgot the connection; `thaw` undoes it; `delay` holds all data back for a while; `rate` lets
+    no more than so many bytes a second through, each way and on all connections together; `passed` counts what went through.
     """
 
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
@@ -28,6 +38,9 @@ class Proxy:
         self._flowing.set()
         self._closed = threading.Event()
         self._delay_s = 0.0
+        self._rate: float | None = None
+        self._free_at: dict[Way, float] = {"up": 0.0, "down": 0.0}
+        self._passed: dict[Way, int] = {"up": 0, "down": 0}
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._spawn(self._listen)
@@ -74,6 +87,14 @@ class Proxy:
     def delay(self, seconds: float) -> None:
         self._delay_s = seconds
 
+    def rate(self, bytes_per_s: float | None) -> None:
+        self._rate = bytes_per_s
+
+    def passed(self, way: Way) -> int:
+        """How many bytes the client sent (`up`) or got (`down`)."""
+        with self._lock:
+            return self._passed[way]
+
     def close(self) -> None:
         """End everything and join every thread."""
         self._accepting = False
@@ -118,24 +139,51 @@ class Proxy:
             self._pairs.add(pair)
         if not self._accepting:
             self._end(pair)
-        back = threading.Thread(target=self._pump, args=(server, client), name="proxy", daemon=True)
+        back = threading.Thread(target=self._pump, args=(server, client, "down"), name="proxy", daemon=True)
         back.start()
-        self._pump(client, server)
+        self._pump(client, server, "up")
         back.join()
         self._end(pair)
         for one in pair:
             one.close()
 
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket, way: Way) -> None:
+        """Move data one way as a long line does: read at its rate here, and write after its delay on another thread."""
+        line: Queue[tuple[float, bytes]] = Queue(_PIECES)
+        writer = threading.Thread(target=self._write, args=(line, target, way), name="proxy", daemon=True)
+        writer.start()
         with suppress(OSError):
-            while data := source.recv(65536):
-                if self._delay_s:
-                    self._closed.wait(self._delay_s)
-                self._flowing.wait()
-                target.sendall(data)
+            while data := source.recv(_PIECE_BYTES):
+                self._closed.wait(self._serialised(way, len(data)) - time.monotonic())
+                line.put((time.monotonic() + self._delay_s, data))
+        line.put((0.0, b""))
+        writer.join()
         for one in (source, target):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
+
+    def _write(self, line: Queue[tuple[float, bytes]], target: socket.socket, way: Way) -> None:
+        broken = False
+        while (piece := line.get())[1]:
+            due, data = piece
+            if broken:
+                continue  # so that the reader is not held up
+            self._closed.wait(due - time.monotonic())
+            self._flowing.wait()
+            try:
+                target.sendall(data)
+            except OSError:
+                broken = True
+            else:
+                with self._lock:
+                    self._passed[way] += len(data)
+
+    def _serialised(self, way: Way, size: int) -> float:
+        """Return when the line has taken so many more bytes, behind those of other connections."""
+        with self._lock:
+            begin = max(time.monotonic(), self._free_at[way])
+            self._free_at[way] = begin + (size / self._rate if self._rate else 0.0)
+            return self._free_at[way]
 
     def _end(self, pair: tuple[socket.socket, socket.socket]) -> None:
         with self._lock:

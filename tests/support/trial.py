@@ -9,7 +9,6 @@ from common.messages import (
     PayloadManifest,
     SearchReply,
     SearchRequest,
-    TaskProgress,
     TrainReply,
     TrainRequest,
 )
@@ -26,11 +25,11 @@ LAB, NORTH = PartyId("lab"), PartyId("north")
 class Trial:
     """One node, one researcher, and what it takes to ask for training."""
 
-    def __init__(self, tmp_path, *, plans=(ADD_ONE,), settings="", timeouts=None):
+    def __init__(self, tmp_path, *, plans=(ADD_ONE,), settings="", timeouts=None, limits=None):
         self.tmp_path = tmp_path
         roles = {"lab": "researcher", "north": "node"}
         self.kits = make_kits(tmp_path / "kits", roles, timeouts=timeouts)
-        self.broker = MemoryBroker(self.kits["lab"].roster.parties())
+        self.broker = MemoryBroker(self.kits["lab"].roster.parties(), limits=limits)
         self.home = make_home(tmp_path / "north", self.kits["north"], plans=plans, settings=settings)
         self.node = RunningNode(self.home, self.broker)
         self.lab = Peer(self.kits["lab"], self.broker)
@@ -53,7 +52,7 @@ class Trial:
     ):
         found = self.lab.ask(SearchRequest(sender=LAB, recipients=(NORTH,), tags=("trial",)), SearchReply)
         run = run or self.run
-        task = task_id(run, round_, NORTH, 0)
+        task = self.task = task_id(run, round_, NORTH, 0)
         share = Assignment(node=NORTH, task_id=task, dataset_id=dataset or found.datasets[0].dataset_id)
         return TrainRequest(
             **{
@@ -81,10 +80,7 @@ class Trial:
             self.lab.mailbox.send_payload(path, request.model, [NORTH]).result(20)
 
     def answer(self, kind=TrainReply):
-        while True:
-            mail = self.lab.take((kind, TaskProgress))
-            if not isinstance(mail.message, TaskProgress):
-                return mail
+        return self.lab.take(kind, of=self.task)
 
     def close(self):
         self.node.stop()

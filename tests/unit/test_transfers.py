@@ -1,6 +1,7 @@
 """Payloads that arrive at a researcher in chunks."""
 
 import hashlib
+import os
 import time
 from dataclasses import dataclass, field
 
@@ -112,7 +113,7 @@ def test_what_a_node_may_send_unannounced_is_bounded_and_others_do_not_suffer(st
     assert (2,) == store.missing(manifest_of(two))
 
 
-def test_what_nobody_wanted_for_a_week_is_forgotten(store, monkeypatch):
+def test_what_nobody_wanted_for_a_week_is_forgotten(store, tmp_path):
     transfers, post = Transfers(store, 5.0, now=0.0), Post()
     whole, part = b"a" * CHUNK, b"b" * 2 * CHUNK
     take(transfers, post, whole, manifest_of(whole), 0)
@@ -120,8 +121,8 @@ def test_what_nobody_wanted_for_a_week_is_forgotten(store, monkeypatch):
     transfers.sweep(transfers.deadline)
     assert store.has(manifest_of(whole).sha256)
 
-    later = time.time() + WEEK_S + 60
-    monkeypatch.setattr("common.payload.store.time.time", lambda: later)
+    for path in (tmp_path / "transfers").iterdir():
+        os.utime(path, (time.time() - WEEK_S - 60,) * 2)
     transfers.sweep(transfers.deadline)
 
     assert not store.has(manifest_of(whole).sha256)

@@ -1,0 +1,81 @@
+"""Decide whether a node does what a researcher asks."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from common.clock import Clock
+from common.errors import (
+    DataError,
+    DatasetNotOnNodeError,
+    NoSuchDatasetError,
+    PlanError,
+    PlanHashError,
+    TaskError,
+    TaskRefusedError,
+    WarrenError,
+)
+from common.ids import PartyId
+from common.messages import PlanState, TrainRequest
+from common.training_plans.source import plan_hash
+from node.approval import Approvals
+from node.argument_limits import check_limits
+from node.policy import Policy
+from node.registry import Registry
+from node.replies import share
+from node.tasks import Failure
+
+log = logging.getLogger(__name__)
+
+STALE_AFTER_S: Final = 28 * 86400.0
+"""Age at which a request is of no use any more, whatever its deadline: the journal knows longer than that which ones are done."""
+
+_CLOCKS_DIFFER_S: Final = 86400.0
+"""A request from further in the future would be fresh for too long."""
+
+
+class Admission:
+    """What the people of a node decided, and what they registered, held against a request. Used by the agent's thread only."""
+
+    def __init__(
+        self, node: PartyId, registry: Registry, approvals: Approvals, policy: Policy, clock: Clock
+    ) -> None:
+        """Wire the parts together."""
+        self._node = node
+        self._registry = registry
+        self._approvals = approvals
+        self._policy = policy
+        self._clock = clock
+
+    def refusal(self, request: TrainRequest) -> Failure | None:
+        """Return why this node does not do its share of a request, as things stand now, or None if it does."""
+        task = share(request, self._node).task_id
+        try:
+            error = self._error(request)
+        except (PlanError, TaskError, DataError) as caught:
+            error = caught
+        if error is None:
+            return None
+        log.warning("task refused", extra={"action": "task_refused", "task": task, "error": str(error)})
+        return Failure.of(error)
+
+    def _error(self, request: TrainRequest) -> WarrenError | None:
+        actual, dataset_id = plan_hash(request.source), share(request, self._node).dataset_id
+        if actual != request.plan_hash:
+            return PlanHashError(expected=request.plan_hash, actual=actual)
+        ahead_s = request.created_at - self._clock.now()
+        if ahead_s > _CLOCKS_DIFFER_S:
+            return TaskRefusedError(
+                node=self._node, reason=f"the clock of {request.sender} is {ahead_s:.0f} s ahead"
+            )
+        try:
+            dataset = self._registry.get(dataset_id)
+        except NoSuchDatasetError:
+            return DatasetNotOnNodeError(node=self._node, dataset=dataset_id)
+        self._registry.check(dataset)
+        state = self._approvals.state(request.plan_hash)
+        error = self._policy.refusal(request, node=self._node, samples=dataset.samples, plan=state)
+        if error is None and state is PlanState.APPROVED:
+            check_limits(self._approvals.get(request.plan_hash).limits, request, node=self._node)
+        return error
