@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from common.audit.cli import audit_app
 from common.cli import AsJson, emit, new_app, reported, table
-from common.errors import HomeInUseError
+from common.errors import HomeError, HomeInUseError
 from researcher import oversight
 from researcher.oversight import DEFAULT_HOME, HomeOption
 
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from researcher.directory import NodeStatus
     from researcher.experiment import Experiment
     from researcher.federation import Federation
+
+
+def _audit_folder(path: Path) -> Path:
+    from researcher.home import Home
+
+    home = Home(path)
+    if not home.kit.is_dir():
+        raise HomeError(path=path, reason="it has no kit")
+    return home.audit
+
 
 app = new_app("Run experiments in a federation.")
 
@@ -155,6 +166,8 @@ def experiments(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> Non
     view = table("folder", "name", "rounds", "limit", "state", "created", rows=rows)
     emit({"experiments": found}, view, as_json=as_json)
 
+
+app.add_typer(audit_app(_audit_folder), name="audit")
 
 for command in (oversight.status, oversight.cancel, oversight.branch, oversight.export, oversight.replay):
     app.command()(reported(command))

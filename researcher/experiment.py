@@ -15,6 +15,7 @@ from common.errors import ExperimentBusyError, InvalidSettingsError, NotRunningE
 from common.settings import Timeouts
 from common.training_args import TrainingArgs
 from researcher.aggregators import Aggregator
+from researcher.audit import DURABLE, entry_of
 from researcher.breakpoint import Breakpoint
 from researcher.campaign import Campaign
 from researcher.dossier import Dossier
@@ -381,6 +382,9 @@ class Experiment(Participation):
         return Campaign(federation, folder, ledger, store, self._dossier.settings, self._notify)
 
     def _notify(self, event: Event) -> None:
+        entry = entry_of(event, self._dossier.row, self._federation.party)
+        if entry is not None:
+            self._federation.audit.append(entry, durable=entry.action in DURABLE)
         for observer in list(self._observers):
             try:
                 observer.on_event(event)

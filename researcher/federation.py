@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
+from common.audit.log import AuditLog
 from common.clock import Clock, SystemClock
 from common.errors import ReplyTimeoutError
 from common.ids import Digest, PartyId
@@ -28,6 +29,7 @@ from common.messages import (
     SearchRequest,
 )
 from common.settings import Timeouts
+from researcher.audit import asked
 from researcher.directory import NodeStatus
 from researcher.home import Home, default_home
 from researcher.hub import Hub
@@ -70,6 +72,7 @@ class Federation:
         self.timeouts = timeouts or Timeouts()
         self.clock = clock or SystemClock()
         self.hub = Hub(mailbox, self.home, self.timeouts, self.clock)
+        self.audit = AuditLog(self.home.audit, mailbox.party, clock=self.clock)
         self._on_close = on_close
         self._closed = False
         self._experiments: weakref.WeakSet[Closeable] = weakref.WeakSet()
@@ -201,7 +204,7 @@ class Federation:
             source=source,
             note=note,
         )
-        return _typed(self.hub.ask(request, self._reachable(everyone)), PlanApprovalReply)
+        return _typed(self._sent(request, self._reachable(everyone)), PlanApprovalReply)
 
     def _ask(
         self,
@@ -215,7 +218,14 @@ class Federation:
             return {}
         deadline = self.clock.now() + self.timeouts.reply_s
         request = kind(sender=self.party, recipients=recipients, deadline=deadline, **content)
-        return _typed(self.hub.ask(request, recipients), answer)
+        return _typed(self._sent(request, recipients), answer)
+
+    def _sent(self, request: AnyMessage, expected: Collection[PartyId]) -> dict[PartyId, Reply]:
+        """Record a request, send it, and return the answers."""
+        entry = asked(request)
+        if entry is not None:
+            self.audit.append(entry, durable=False)
+        return self.hub.ask(request, expected)
 
     def _reachable(self, nodes: Collection[PartyId]) -> tuple[PartyId, ...]:
         """Return those of the nodes that are not known to be offline."""

@@ -4,6 +4,8 @@ kit/               the kit of this party
 experiments/       one folder for each experiment
 transfers/         payloads that are arriving
 running/           one pipe for each experiment that runs, see `researcher.control`
+audit/             what was asked, what came, what was made of it; see `common.audit`
+audit.anchor       where that log ends
 directory.json     who is online, as the process that runs sees it
 lock               held by the process that runs; contains its number
 """
@@ -38,6 +40,7 @@ class Home:
         self.transfers = self.path / "transfers"
         self.running = self.path / "running"
         self.directory = self.path / "directory.json"
+        self.audit = self.path / "audit"
 
     @classmethod
     def init(cls, path: Path, kit: Path) -> Home:

@@ -26,6 +26,8 @@ WORDS = {
 }
 
 NOT_WAITS = {
+    "_ABANDONED_S": "how long an abandoned transfer is kept",
+    "_SWEEP_S": "how often abandoned transfers are looked for",
     "_CLOCKS_DIFFER_S": "how far clocks may be apart",
     "_CPU_GRACE_S": "processor time, not a wait",
     "_DAY_S": "a unit",
