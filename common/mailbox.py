@@ -18,6 +18,7 @@ from common.errors import (
     MessageError,
     RosterError,
     SenderMismatchError,
+    StorageError,
     WarrenError,
 )
 from common.ids import REGISTRAR, Digest, PartyId
@@ -216,6 +217,10 @@ class Mailbox:
             )
             metrics.REFUSED_MESSAGES.labels(reason=error.code).inc()
             delivery.reject()
+            return
+        except StorageError as error:
+            # Neither acked nor rejected: a roster that could not be kept comes again on the next connection.
+            log.warning("roster not kept", extra={"action": "roster_not_kept", "error": str(error)})
             return
         if isinstance(message, RosterUpdate):
             delivery.ack()

@@ -2,7 +2,8 @@
 
 Everything that happens (mail, workers, publishes, time) reaches one thread through one queue. It handles what has piled up in a
 single transaction of the journal, and after that is on disk it acks, publishes and starts workers. So after `kill -9` at any
-moment the next agent goes on from the journal, and the broker still holds whatever was not acked.
+moment the next agent goes on from the journal, and the broker still holds whatever was not acked. On a full disk the agent does
+the same without ending: it waits until there is space, and goes on from the journal and with what it could not handle.
 """
 
 from __future__ import annotations
@@ -12,16 +13,15 @@ import logging
 import os
 import platform
 import queue
+import shutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Final
 
-from prometheus_client import start_http_server
-
 from common import metrics
 from common.audit.record import Action, Entry
 from common.clock import Clock, SystemClock
-from common.errors import MessageError, PortTakenError
+from common.errors import DiskFullError, MessageError
 from common.mailbox import Mail, Mailbox
 from common.messages import (
     Chunk,
@@ -33,24 +33,22 @@ from common.messages import (
     TaskCancel,
     TrainRequest,
 )
-from common.payload.store import PayloadStore
 from common.settings import Timeouts
+from common.sqlite import storage_errors
 from common.transport.amqp import AmqpTransport
 from common.transport.base import Transport
 from node.approval import Approvals
-from node.arrivals import Arrivals
 from node.audit import LEAVES, started
-from node.desk import Desk, Question
+from node.desk import Question
+from node.exporter import export_metrics
 from node.home import NodeHome
 from node.journal import Journal
-from node.outbox import Outbox, ReplyPublished
+from node.outbox import ReplyPublished
+from node.parts import put_together
 from node.policy import Policy
 from node.registry import Registry
-from node.sandbox import worker_user
 from node.status import AgentStatus, write_status
-from node.work import Work
-from node.worker.folder import let_in
-from node.worker.pool import Walls, WorkerEnded, WorkerEvent, WorkerPool, WorkerSaid
+from node.worker.pool import WorkerEnded, WorkerEvent, WorkerSaid
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +57,8 @@ _PRESENCE_SHARE: Final = 0.4
 """Presence is told every 0.4 of the silence after which a node counts as offline, so that one lost message does not matter."""
 _FORGET_AFTER_S: Final = 30 * 86400.0
 """How long the journal remembers that a task existed, and what the last update of a run left out."""
-_LOOPBACK: Final = "127.0.0.1"
+_ROOM_BYTES: Final = 16 * 1024 * 1024
+"""Space on the disk with which an agent that found it full goes on."""
 _BATCH: Final = 64
 """Most events in one transaction; short enough to answer quickly."""
 
@@ -98,48 +97,46 @@ class Agent:
         """
         self._home = home
         self._mailbox = mailbox
+        self._policy = policy
+        self._timeouts = timeouts
         self._clock = clock or SystemClock()
         self._started_at = self._clock.now()
+        self._status = AgentStatus(
+            party=mailbox.party,
+            pid=os.getpid(),
+            version=VERSION,
+            started_at=self._started_at,
+            connected=False,
+            detail="connecting",
+            changed_at=self._started_at,
+        )
         self._presence_s = _PRESENCE_SHARE * timeouts.presence_s
         self._presence_at = self._clock.monotonic()
+        self._pause_s = timeouts.reconnect_first_s
+        self._resumed_at = self._clock.monotonic()
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
-        self._policy = policy
+        self._batch: list[_Event] = []  # what is being handled
         self._audit = home.audit()
         self._entries: list[Entry] = []  # what the step in work does, for the audit log
         self._journal = Journal(home.journal_path)
         self._registry = Registry(home.registry_path)
         self._approvals = Approvals(home.registry_path)
-        payloads = PayloadStore(home.payloads)
-        self._pool = WorkerPool(
-            home.work,
-            home.log / "worker.log",
-            post=self._events.put,
-            max_idle=policy.max_workers,
-            walls=_walls(home, policy),
-            threads=policy.worker_threads or max(1, (os.cpu_count() or 1) // policy.max_workers),
-        )
-        self._arrivals = Arrivals(
-            mailbox, payloads, limit_bytes=policy.max_model_bytes, clock=self._clock, timeouts=timeouts
-        )
-        self._outbox = Outbox(
-            mailbox, self._journal, payloads, published=self._events.put, clock=self._clock, timeouts=timeouts
-        )
-        self._work = Work(
-            mailbox,
+        self._wire()
+
+    def _wire(self) -> None:
+        """Put together all that lives between the journal and the mailbox, as the journal has it."""
+        self._pool, self._arrivals, self._outbox, self._work, self._desk = put_together(
+            self._home,
+            self._mailbox,
             self._journal,
-            payloads,
-            self._arrivals,
-            self._outbox,
-            self._pool,
             self._registry,
             self._approvals,
-            policy,
+            self._policy,
+            post=self._events.put,
+            info=self.info,
             record=self._entries.append,
             clock=self._clock,
-            timeouts=timeouts,
-        )
-        self._desk = Desk(
-            mailbox.party, self._registry, self._approvals, policy, self.info, self._entries.append
+            timeouts=self._timeouts,
         )
 
     def info(self) -> NodeInfo:
@@ -162,20 +159,13 @@ class Agent:
             on_started: Called once, when the node has recovered its journal and begun to connect.
 
         Raises:
-            StorageError: If the disk fails. What was not acked stays with the broker, and the next start goes on from the journal.
+            StorageError: If the disk fails, or is full when `stop` is called. What was not acked stays with the broker, and the
+                next start goes on from the journal.
         """
         try:
+            self._run(on_started)
             with self._step():
-                self._work.prune(self._clock.now() - _FORGET_AFTER_S)
-                self._work.recover()
-                self._entries.append(started(self._mailbox.party, self._home.settings_path))
-            self._write_status(connected=False, detail="connecting")
-            self._mailbox.start(
-                self._events.put, on_connection=lambda *change: self._events.put(_Connection(*change))
-            )
-            on_started()
-            while self._serve():
-                pass
+                self._journal.excuse()
             self._say_presence(leaving=True)
             self._audit.append(Entry(action=Action.AGENT_STOPPED, actor=self._mailbox.party))
         finally:
@@ -189,9 +179,41 @@ class Agent:
         """Ask the loop to end; running tasks are journalled and done again by the next agent."""
         self._events.put(_Stop())
 
+    def _run(self, on_started: Callable[[], None]) -> None:
+        """Recover, connect and serve until told to stop; begin again, save for connecting, after each time that the disk is full."""
+        recovered = begun = False
+        going_on = True
+        while going_on:
+            try:
+                with storage_errors(self._home.path):
+                    if not recovered:
+                        self._recover(first=not begun)
+                        recovered = True
+                    if not begun:
+                        self._mailbox.start(
+                            self._events.put,
+                            on_connection=lambda *change: self._events.put(_Connection(*change)),
+                        )
+                        on_started()
+                        begun = True
+                    going_on = self._serve()
+            except DiskFullError as error:
+                recovered = False
+                self._await_space(error)
+
+    def _recover(self, *, first: bool) -> None:
+        """Take up what the journal holds."""
+        with self._step():
+            self._work.prune(self._clock.now() - _FORGET_AFTER_S)
+            self._work.recover()
+            if first:
+                self._entries.append(started(self._mailbox.party, self._home.settings_path))
+        self._write_status()
+        self._act()
+
     def _serve(self) -> bool:
         """Handle what has happened, or what is due, and tell whether to go on."""
-        events = self._take()
+        events = self._batch = self._batch or self._take()
         going_on = True
         with self._step(durable=not all(_can_wait(event) for event in events)):
             for event in events:
@@ -200,12 +222,44 @@ class Agent:
                 else:
                     self._handle(event)
             self._work.tick()
+        self._batch = []
+        self._act()
         self._arrivals.tick()
         self._outbox.tick()
         if self._clock.monotonic() >= self._presence_at:
             self._say_presence()
             self._work.beat()
         return going_on
+
+    def _await_space(self, error: DiskFullError) -> None:
+        """Do nothing until the disk has space again, then put everything together anew, as the journal has it.
+
+        Workers end. What could not be handled, and what comes meanwhile, is handled afterwards: it was not acked, and the broker sends
+        no more than the prefetch of each queue.
+
+        Raises:
+            DiskFullError: The same, if `stop` is called meanwhile.
+        """
+        log.error("disk full, waiting for space", extra={"action": "paused", "error": str(error)})
+        self._entries.clear()
+        self._pool.close()
+        self._say_presence(leaving=True)
+        self._write_status(paused=str(error))
+        if self._clock.monotonic() - self._resumed_at > self._timeouts.reconnect_max_s:
+            self._pause_s = self._timeouts.reconnect_first_s
+        room = False
+        while not room:
+            until = self._clock.monotonic() + self._pause_s
+            self._pause_s = min(2 * self._pause_s, self._timeouts.reconnect_max_s)
+            with contextlib.suppress(queue.Empty):
+                while not any(isinstance(event, _Stop) for event in self._batch):
+                    self._batch.append(self._events.get(timeout=max(0.0, until - self._clock.monotonic())))
+                raise error
+            room = shutil.disk_usage(self._home.path).free >= _ROOM_BYTES
+        log.info("space again", extra={"action": "resumed"})
+        self._write_status(paused=None)
+        self._wire()
+        self._resumed_at = self._presence_at = self._clock.monotonic()
 
     def _take(self) -> list[_Event]:
         """Wait until something must be handled or is due; return all events that are there, up to a bound."""
@@ -221,7 +275,7 @@ class Agent:
 
     @contextlib.contextmanager
     def _step(self, *, durable: bool = True) -> Iterator[None]:
-        """Record everything of the block, then journal it at once, then perform what had to wait for that.
+        """Record everything of the block, then journal it at once; `_act` performs what had to wait for that.
 
         What a crash keeps from being journalled is recorded again when it is done again: the audit log may say something twice, and
         never too little.
@@ -230,8 +284,22 @@ class Agent:
             yield
             entries, self._entries[:] = tuple(self._entries), ()
             self._audit.append(*entries, durable=any(entry.action in LEAVES for entry in entries))
+
+    def _act(self) -> None:
+        """Perform what had to wait for the journal; all of it, also when one thing finds the disk full.
+
+        Raises:
+            DiskFullError: If one did.
+        """
+        full: DiskFullError | None = None
         while self._work.after_commit:
-            self._work.after_commit.pop(0)()
+            try:
+                with storage_errors(self._home.path):
+                    self._work.after_commit.pop(0)()
+            except DiskFullError as error:
+                full = error
+        if full is not None:
+            raise full
 
     def _handle(self, event: Mail | WorkerEvent | ReplyPublished | _Connection) -> None:
         match event:
@@ -248,13 +316,13 @@ class Agent:
                         },
                     )
                     metrics.REFUSED_MESSAGES.labels(reason=error.code).inc()
-                    event.reject()
+                    self._work.after_commit.append(event.reject)
             case WorkerSaid() | WorkerEnded():
                 self._work.worker_event(event)
             case ReplyPublished():
                 self._work.reply_published(event)
             case _Connection(connected=connected, detail=detail):
-                self._write_status(connected=connected, detail=detail)
+                self._write_status(connected=connected, detail=detail, changed_at=self._clock.now())
                 self._presence_at = self._clock.monotonic()
 
     def _read(self, mail: Mail) -> None:
@@ -296,17 +364,9 @@ class Agent:
                 NodePresence(sender=party, recipients=researchers, info=self.info(), leaving=leaving)
             )
 
-    def _write_status(self, *, connected: bool, detail: str) -> None:
-        status = AgentStatus(
-            party=self._mailbox.party,
-            pid=os.getpid(),
-            version=VERSION,
-            started_at=self._started_at,
-            connected=connected,
-            detail=detail,
-            changed_at=self._clock.now(),
-        )
-        write_status(self._home.status_path, status)
+    def _write_status(self, **changed: object) -> None:
+        self._status = self._status.model_copy(update=changed)
+        write_status(self._home.status_path, self._status)
 
 
 def _can_wait(event: _Event) -> bool:
@@ -315,26 +375,6 @@ def _can_wait(event: _Event) -> bool:
     That the broker has a reply may: if it is forgotten in a crash, the reply goes out once more and is recognised.
     """
     return isinstance(event, ReplyPublished) and event.error is None
-
-
-def _walls(home: NodeHome, policy: Policy) -> Walls:
-    """Return what is put up around workers; lets their user, if they have one, on the way to the working folder.
-
-    Raises:
-        ProtectionMissingError: If the policy names a user for workers that cannot be used.
-    """
-    user = None if policy.worker_user is None else worker_user(policy.worker_user)
-    databases = (home.registry_path, home.journal_path)
-    if user is not None and os.geteuid() == 0:
-        for path in databases:
-            path.chmod(0o600)
-        let_in(home.path, user)
-    return Walls(
-        limits=policy.worker_limits(),
-        compulsory=frozenset(policy.compulsory_protections),
-        hidden=(home.path, home.kit_path, *databases, home.payloads, home.work, home.log),
-        user=user,
-    )
 
 
 def build(home: NodeHome, *, transport: Transport | None = None) -> Agent:
@@ -353,15 +393,6 @@ def build(home: NodeHome, *, transport: Transport | None = None) -> Agent:
     kit = home.kit()
     policy = home.policy()
     if policy.metrics_port is not None:
-        _export_metrics(policy.metrics_port)
+        export_metrics(policy.metrics_port)
     mailbox = Mailbox.of_kit(kit, transport or AmqpTransport(kit.connection, kit.ssl_context()))
     return Agent(home, mailbox, policy=policy, timeouts=kit.connection.timeouts)
-
-
-def _export_metrics(port: int) -> None:
-    """Let Prometheus read the metrics of this process on a port of the loopback, until the process ends."""
-    try:
-        start_http_server(port, addr=_LOOPBACK, registry=metrics.REGISTRY)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise PortTakenError(host=_LOOPBACK, port=port, reason=reason) from error

@@ -133,6 +133,10 @@ class Journal:
             (Phase.RUNNING, now, task_id),
         )
 
+    def excuse(self) -> None:
+        """Do not count the attempts in work: they end because the agent was told to stop."""
+        self._db.execute("UPDATE task SET attempts = attempts - 1 WHERE phase = ?", (Phase.RUNNING,))
+
     def answer(self, reply: TrainReply | TaskFailed, update: Digest | None, now: float) -> None:
         """Record the answer to a task; it must be published until the broker has it."""
         self._db.execute(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from common.errors import DiskFullError
 from common.ids import PartyId
 from common.messages.base import Count, UnixTime
 from common.security.files import write_atomic
@@ -25,15 +26,27 @@ class AgentStatus(Settings):
     """Why not, or where to."""
     changed_at: UnixTime
     """When `connected` last changed."""
+    paused: str | None = None
+    """Why it does nothing for now; none if it works."""
 
 
 def write_status(path: Path, status: AgentStatus) -> None:
     """Replace the status file; a reader sees the old or the new one, never half of it.
 
+    On a full disk it is written over instead, which needs no space; a reader may then miss it for a moment.
+
     Raises:
-        DiskFullError: If there is no space.
+        OSError: If it cannot be written.
     """
-    write_atomic(path, status.model_dump_json(indent=2).encode())
+    content = status.model_dump_json(indent=2).encode()
+    try:
+        write_atomic(path, content)
+    except DiskFullError:
+        if not path.exists():
+            raise
+        with path.open("r+b") as file:
+            file.write(content)
+            file.truncate()
 
 
 def read_status(path: Path) -> AgentStatus | None:

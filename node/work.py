@@ -84,8 +84,9 @@ from node.worker.protocol import DatasetSource, Done, Failed, Progress, Ready, R
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS: Final = 3
-"""How often a task is begun before the node gives up on it; each begin beyond the first follows a death of the agent."""
+ATTEMPTS: Final = 10
+"""How often a task is begun before the node gives up on it. Each begin beyond the first follows a death of the agent or a full disk:
+mostly not the fault of the task, yet one that takes its machine down with it must end some day."""
 
 _BEAT_SHARE: Final = 0.1
 """Open tasks are told of every tenth of the silence after which a researcher takes them for stuck."""
@@ -265,6 +266,10 @@ class Work:
                 self._done(done, event.worker.folder)
             case Unprotected() as report:
                 self._unprotected(event.worker, report)
+            case Failed(code=DiskFullError.code):
+                raise DiskFullError(
+                    path=self._pool.work
+                )  # the agent waits for space; then the task is done again
             case Failed() as report:
                 log.error(
                     "task failed",
@@ -409,7 +414,7 @@ class Work:
         try:
             update = self._take(folder, _UPDATE) if request.train else None
             residual = self._take(folder, _RESIDUAL) if _feeds_back(request) else None
-        except (TaskError, DiskFullError) as error:
+        except TaskError as error:
             self._break(task_id, error)
             return
         del self._running[task_id]

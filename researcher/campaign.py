@@ -24,6 +24,7 @@ from common.mailbox import Mail
 from common.messages import RunEnd
 from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
+from common.sqlite import storage_errors
 from researcher.control import Control
 from researcher.driver import RoundDriver
 from researcher.federation import Federation
@@ -111,7 +112,8 @@ class Campaign:
         self._desk.hub.attach(self._row.id, self.inbox)
         control = Control(self._federation.home, self._row.id, lambda: self.inbox.put(CancelRun()))
         try:
-            self._run(last, new_run=new_run)
+            with storage_errors(self._desk.folder):
+                self._run(last, new_run=new_run)
         except KeyboardInterrupt:
             error = "interrupted"
             self._interrupt()

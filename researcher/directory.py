@@ -108,7 +108,7 @@ class NodeDirectory:
         return [NodeChange(node, online=False, at=now) for node in silent]
 
     def forgive(self, monotonic: float) -> None:
-        """Count silence from now on: until now this side was not connected."""
+        """Count silence from this moment on: until then this side, or others, may not have been connected."""
         limit = monotonic + self._presence_s
         self._silent_at = dict.fromkeys(self._silent_at, limit)
 

@@ -29,7 +29,7 @@ from researcher.courier import Courier
 from researcher.directory import NodeChange
 from researcher.flow import AsyncMachine
 from researcher.history import RoundRecord
-from researcher.inbox import CancelRun, Item, PayloadWhole, SendFailed
+from researcher.inbox import CancelRun, DiskFailed, Item, PayloadWhole, SendFailed
 from researcher.intake import Intake
 from researcher.monitoring.events import NodeChanged, NodeProgress, RoundEnded, RoundOpened, TaskLost
 from researcher.order import Desk, RoundOrder
@@ -255,6 +255,8 @@ class RoundDriver:
                 )
             case SendFailed(tasks, error):
                 return self._not_sent(tasks, error)
+            case DiskFailed(error):
+                raise error
             case CancelRun():
                 return self._machine.handle(rounds.CancelAsked(now))
 

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from common import metrics
 from common.allocator import keep_freed_memory
 from common.clock import Clock
-from common.errors import WarrenError
+from common.errors import StorageError, WarrenError
 from common.ids import Digest, ExperimentId, MessageId, PartyId
 from common.mailbox import Mail, Mailbox, failure
 from common.messages import (
@@ -34,9 +34,10 @@ from common.payload.store import PayloadStore
 from common.security.files import write_atomic
 from common.security.roster import Roster
 from common.settings import Timeouts
+from common.sqlite import storage_errors
 from researcher.directory import SNAPSHOT, NodeChange, NodeDirectory, NodeStatus, read_snapshot
 from researcher.home import Home
-from researcher.inbox import Inbox, PayloadWhole, Switchboard
+from researcher.inbox import DiskFailed, Inbox, PayloadWhole, Switchboard
 from researcher.requests import Pending
 from researcher.transfers import Missing, Transfers
 
@@ -66,6 +67,7 @@ class Hub:
         self._pending: dict[MessageId, Pending] = {}
         self._last_chunk: dict[PartyId, float] = {}
         self._connected = False
+        self._lost_at: float | None = None
         self._detail = "no answer"
         self._steps: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
@@ -219,7 +221,12 @@ class Hub:
                 step = self._time_passed
             if step is None:
                 return
-            step()
+            try:
+                with storage_errors(self._home.path):
+                    step()
+            except StorageError as error:
+                log.warning("could not be kept", extra={"action": "disk_failed", "error": str(error)})
+                self._switchboard.tell_all(DiskFailed(error))
 
     def _patience(self) -> float:
         with self._changed:
@@ -243,9 +250,15 @@ class Hub:
 
     def _connection_changed(self, connected: bool, detail: str) -> None:  # noqa: FBT001 - as the transport calls it
         with self._changed:
-            self._connected, self._detail = connected, detail
+            monotonic = self._clock.monotonic()
             if connected:
-                self._directory.forgive(self._clock.monotonic())
+                # Whoever lost the broker at the same time finds it again within as long as it was away.
+                away_s = 0.0 if self._lost_at is None else monotonic - self._lost_at
+                self._directory.forgive(monotonic + min(away_s, self._timeouts.reconnect_max_s))
+                self._lost_at = None
+            elif self._connected:
+                self._lost_at = monotonic
+            self._connected, self._detail = connected, detail
             nodes = tuple(self._directory.nodes)
             self._changed.notify_all()
         if connected and nodes:

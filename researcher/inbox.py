@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final
 
-from common.errors import WarrenError
+from common.errors import StorageError, WarrenError
 from common.ids import Digest, ExperimentId, TaskId
 from common.mailbox import Mail
 from common.messages import ExperimentMessage, TaskFailed, TaskProgress, TrainReply
@@ -37,11 +37,18 @@ class SendFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskFailed:
+    """What came in could not be kept; it was not acknowledged."""
+
+    error: StorageError
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRun:
     """A person wants the run to stop."""
 
 
-Item = Mail | NodeChange | PayloadWhole | SendFailed | CancelRun
+Item = Mail | NodeChange | PayloadWhole | SendFailed | DiskFailed | CancelRun
 Inbox = SimpleQueue[Item]
 
 
@@ -91,7 +98,7 @@ class Switchboard:
             )
             dropped.ack()
 
-    def tell_all(self, item: NodeChange | PayloadWhole) -> None:
+    def tell_all(self, item: NodeChange | PayloadWhole | DiskFailed) -> None:
         """Tell every experiment."""
         with self._lock:
             inboxes = list(self._inboxes.values())

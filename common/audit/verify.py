@@ -99,7 +99,8 @@ class _Lines:
         self.unfinished_bytes = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        paths = sorted(self._source.glob("*.jsonl")) if self._source.is_dir() else [self._source]
+        # the folder of a log is made with its first record
+        paths = [self._source] if self._source.is_file() else sorted(self._source.glob("*.jsonl"))
         for path in paths:
             with path.open("rb") as file:
                 while line := file.readline(LINE_BYTES):

@@ -31,12 +31,13 @@ from common.transport.topology import Inbox, Lane
 
 _LOG: Final = logging.getLogger(__name__)
 _REMIND_S: Final = 600.0
-_GROWTH: Final = 1.5
+_GROWTH: Final = 1.25
+"""Of the pauses between attempts to connect: a broker that is back is found within a quarter of the time that it was away."""
 _SYSTEM: Final = SystemClock()
 
 
 class Backoff:
-    """Pauses between attempts: the first as told, each next half as long again up to a limit, with jitter."""
+    """Pauses between attempts: the first as told, each next a quarter longer up to a limit, with jitter."""
 
     def __init__(self, first_s: float, longest_s: float, rng: random.Random) -> None:
         self._first_s, self._longest_s, self._rng = first_s, longest_s, rng

@@ -1,4 +1,4 @@
-"""Print every measurement as a table, and as JSON when asked: `python -m tests.benchmarks [--json FILE] [NAME ...]`."""
+"""Print every measurement as a table, and as JSON when asked: `python -m tests.benchmarks [--quick] [--json FILE] [NAME ...]`."""
 
 from __future__ import annotations
 
@@ -10,60 +10,50 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import round_overhead
+from tests.benchmarks import (
+    large_models,
+    many_nodes,
+    memory_per_node,
+    round_overhead,
+    slow_links,
+    yardstick,
+)
 
-CONSOLE = Console()
-
-
-def rounds(quick: bool) -> list[dict]:  # noqa: FBT001 - the only option there is
-    """Round overhead for 2, 4 and 8 nodes."""
-    found = [round_overhead.measure(nodes, 20 if quick else 100) for nodes in (2, 4, 8)]
-    table = Table(
-        "nodes",
-        "median ms",
-        "p90 ms",
-        "start to start ms",
-        "CPU ms",
-        "agent",
-        "worker",
-        "researcher",
-        "broker",
-        "first round s",
-        title="Round overhead, 1,000 parameters, RabbitMQ with mutual TLS",
-    )
-    for one in found:
-        cpu, peak, took = one["cpu_ms_per_round"], one["peak_rss_mb"], one["round_ms"]
-        shown = [
-            f"{one['nodes']}",
-            f"{took['median']:.1f}",
-            f"{took['p90']:.1f}",
-            f"{took['between_starts']:.1f}",
-            f"{cpu['all']:.1f}",
-            *(
-                f"{cpu.get(kind, 0):.1f} ms, {peak.get(kind, 0):.0f} MB"
-                for kind in ("agent", "worker", "researcher", "broker")
-            ),
-            f"{one['first_round_s']['closed']:.1f}",
-        ]
-        table.add_row(*shown)
-    CONSOLE.print(table)
-    return found
-
-
-BENCHMARKS = {"rounds": rounds}
+BENCHMARKS = {
+    "rounds": round_overhead.run,
+    "models": large_models.run,
+    "memory": memory_per_node.run,
+    "nodes": many_nodes.run,
+    "slow": slow_links.run,
+}
+"""Each returns its figures and a table of them."""
 
 
 def main() -> None:
     """Run the benchmarks that were named, or all."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all if none")
     parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
+    parser.add_argument("--quick", action="store_true", help="smaller, with fewer repetitions")
     options = parser.parse_args()
-    found = {name: BENCHMARKS[name](options.quick) for name in options.names or BENCHMARKS}
-    if options.json:
-        found["machine"] = {"python": platform.python_version(), "system": platform.platform()}
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    if unknown := set(options.names) - BENCHMARKS.keys():
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
+    console = Console()
+    figures: dict[str, object] = {"python": platform.python_version(), "system": platform.platform()}
+    for name in options.names or BENCHMARKS:
+        machine = yardstick.measure()
+        console.print(_yardstick(machine))
+        found, table = BENCHMARKS[name](quick=options.quick)
+        console.print(table)
+        figures[name] = {"machine": machine, "found": found}
+        if options.json:
+            options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _yardstick(machine: dict[str, float]) -> Table:
+    table = Table(*(name.replace("_", " ") for name in machine), title="This machine, now")
+    table.add_row(*(f"{value:.0f}" for value in machine.values()))
+    return table
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measure rounds with models that are large: time, CPU, memory, and bytes on the wire."""
+"""Rounds with large models: time, CPU, memory, and bytes on the wire."""
 
 from __future__ import annotations
 
@@ -6,88 +6,76 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common.training_plans.source import plan_source
-from researcher import Experiment, FedAverage
+from rich.table import Table
+
 from tests.benchmarks import yardstick
-from tests.benchmarks.big_vector import BigVector
-from tests.benchmarks.processes import Watch, wire_bytes
-from tests.support.world import TAG, World
+from tests.benchmarks.processes import wire_bytes
+from tests.benchmarks.trials import Trial, steps
 
-TABLE = "x,y\n" + "".join(f"{row},{row % 2}\n" for row in range(16))
-TRAINING = {"num_updates": 1, "loader_args": {"batch_size": 16}}
-DEADLINE_S = 1800.0
+CASES = ((100, 4), (500, 2), (1024, 4))
+"""MiB of the model, and nodes."""
 
 
-def measure(mib: int, nodes: int, rounds: int = 3) -> dict[str, Any]:
-    """Run rounds with a model of so many MiB, each node with an update of its own, and return the figures.
+def run(*, quick: bool) -> tuple[list[dict[str, Any]], Table]:
+    """Measure all cases, or the first alone."""
+    found = [measure(mib, nodes, 2) for mib, nodes in (CASES[:1] if quick else CASES)]
+    table = Table(
+        *("MiB x nodes", "round s", "CPU s", "times TCP", "times memcpy"),
+        *(f"{kind}: CPU s, idle + MB" for kind in ("researcher", "broker", "agent", "worker")),
+        "wire / payload",
+        title="Large models, RabbitMQ with mutual TLS, sealed chunks",
+    )
+    for one in found:
+        cpu, idle, added = one["cpu_s_per_round"], one["idle_rss_mb"], one["added_rss_mb"]
+        table.add_row(
+            f"{one['model_mib']} x {one['nodes']}",
+            f"{one['round_s']['best']:.1f}",
+            f"{sum(cpu.values()):.1f}",
+            f"{one['times_tcp']:.1f}",
+            f"{one['times_memcpy']:.1f}",
+            *(
+                f"{cpu.get(kind, 0):.1f}, {idle.get(kind, 0):.0f} + {added.get(kind, 0):.0f}"
+                for kind in ("researcher", "broker", "agent", "worker")
+            ),
+            f"{one['wire_per_payload']:.3f}",
+        )
+    return found, table
 
-    The first round is not counted: workers load torch then. Memory is counted beyond what each process held idle, after
-    that round; the peak is the kernel's own.
+
+def measure(mib: int, nodes: int, rounds: int) -> dict[str, Any]:
+    """Run rounds with a model of so many MiB and return the figures.
+
+    The first round is not counted: workers load torch then. Memory is what each process held idle after it, and the kernel's
+    peak beyond that; of several processes of a kind, that of the one that needed most.
     """
-    parameters = mib * yardstick.MIB // 4
-    names = [f"node{number}" for number in range(nodes)]
-    machine = yardstick.measure(mib)
-    with tempfile.TemporaryDirectory(prefix="warren-bench-") as folder:
-        world = World(Path(folder), names, table=TABLE, plan=plan_source(BigVector), plan_name="BigVector")
-        with world, world.start().enter() as place:
-            experiment = Experiment(
-                tags=[TAG],
-                training_plan_class=BigVector,
-                training_args=TRAINING,
-                model_args={"parameters": parameters},
-                round_limit=rounds + 2,  # it goes on: the workers stay
-                aggregator=FedAverage(),
-                federation=place,
-                observers=(),
-            )
-            experiment.run(1)
-            sent = wire_bytes(world)
-            watch = Watch()
-            experiment.run(rounds)
-            used = watch.read()
-            sent = wire_bytes(world) - sent
-            records = experiment.history().training[1:]
-            first = _first_parameter(experiment)
-            experiment.close()
-    expected = (rounds + 1) * (nodes + 1) / 2
-    if first != expected:
-        raise RuntimeError(f"the model is wrong: {first} instead of {expected}")
-    times = [record.duration_s or 0.0 for record in records]
-    moved = mib * 1.048576 * (1 + nodes)  # what a researcher sends and receives at least
+    machine = yardstick.measure()
+    with (
+        tempfile.TemporaryDirectory(prefix="warren-bench-") as folder,
+        Trial(Path(folder), nodes, mib * yardstick.MIB // 4) as trial,
+    ):
+        trial.run(1)
+        sent = wire_bytes(trial.world)
+        outcome = trial.run(rounds)
+        sent = wire_bytes(trial.world) - sent
+    times = [record.duration_s or 0.0 for record in outcome.records]
+    model_mb = mib * yardstick.MIB / 1e6
+    moved_mb = 2 * nodes * model_mb  # what nodes get and give
+    stored_mb = model_mb + 3 * nodes * model_mb  # in and out of the broker: the model goes in once
+    used = outcome.used
     return {
         "model_mib": mib,
         "nodes": nodes,
         "rounds": rounds,
         "round_s": {"best": min(times), "median": sorted(times)[len(times) // 2]},
-        "researcher_mb_s": moved / min(times),
+        "times_tcp": min(times) / (moved_mb / machine["loopback_mb_s"]),
+        "times_memcpy": min(times) / (moved_mb / machine["memcpy_mb_s"]),
         "cpu_s_per_round": {kind: seconds / rounds for kind, seconds in used.cpu_s.items()},
-        "peak_rss_mb": used.peak_mb,
+        "cpu_ms_per_mb": 1000 * sum(used.cpu_s.values()) / rounds / moved_mb,
+        "idle_rss_mb": used.idle_mb,
         "added_rss_mb": used.added_mb,
+        "peak_rss_mb": used.peak_mb,
         "wire_mb_per_round": sent / rounds / 1e6,
-        "payload_mb_per_round": 2 * mib * 1.048576 * nodes,
-        "steps_s": {
-            step: min(record.timings.get(step, 0.0) for record in records)
-            for step in ("broadcast_s", "collect_s", "aggregate_s", "save_s")
-        },
-        "node_steps_s": {
-            step: max(
-                getattr(node.timings, step)
-                for record in records
-                for node in record.nodes.values()
-                if node.timings
-            )
-            for step in ("waited_s", "loaded_s", "trained_s", "saved_s")
-        },
+        "wire_per_payload": sent / rounds / 1e6 / stored_mb,
+        "steps_s": steps(outcome.records),
         "machine": machine,
     }
-
-
-def _first_parameter(experiment: Experiment) -> float:
-    folder, model = experiment.folder, experiment.history().training[-1].model
-    data = (folder / "payloads" / model).open("rb")
-    with data:
-        header = 8 + int.from_bytes(data.read(8), "little")
-        data.seek(header)
-        import struct
-
-        return struct.unpack("<f", data.read(4))[0]

@@ -32,6 +32,7 @@ def kind_of(process: psutil.Process) -> str:
     for sign, kind in (
         ("node.worker.child", "worker"),
         ("deploy.demo.agents", "agent"),
+        ("tests.benchmarks.crowd", "crowd"),
         ("beam.smp", "broker"),
         ("epmd", "broker"),
     ):
@@ -83,9 +84,10 @@ def _peak(pid: int) -> float:
 
 @dataclass(frozen=True)
 class Used:
-    """What each kind of process used between two moments; memory is that of the one that needed most."""
+    """What each kind of process used between two moments; memory is that of the one that needed most, in MB."""
 
     cpu_s: dict[str, float]
+    idle_mb: dict[str, float]
     peak_mb: dict[str, float]
     added_mb: dict[str, float]
 
@@ -95,16 +97,21 @@ class Watch:
 
     def __init__(self) -> None:
         self._before = snapshot()
-        self._idle = {pid: _reset_peak(pid) for processes in self._before.values() for pid in processes}
+        self._idle = {
+            kind: {pid: _reset_peak(pid) for pid in processes} for kind, processes in self._before.items()
+        }
 
     def read(self) -> Used:
         """Return what was used since the watch was made."""
         after = snapshot()
         added = {
-            kind: max(usage.peak_rss_mb - self._idle.get(pid, 0.0) for pid, usage in processes.items())
+            kind: max(
+                usage.peak_rss_mb - self._idle.get(kind, {}).get(pid, 0.0) for pid, usage in processes.items()
+            )
             for kind, processes in after.items()
         }
-        return Used(cpu_between(self._before, after), peaks(after), added)
+        idle = {kind: max(processes.values()) for kind, processes in self._idle.items()}
+        return Used(cpu_between(self._before, after), idle, peaks(after), added)
 
 
 def _reset_peak(pid: int) -> float:

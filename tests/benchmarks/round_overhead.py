@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from common.training_plans.source import plan_source
 from researcher import Experiment, FedAverage
 from tests.benchmarks.add_one import AddOne
@@ -16,6 +18,32 @@ from tests.support.world import TAG, World
 
 TABLE = "x,y\n" + "".join(f"{row},{row % 2}\n" for row in range(16))
 WARM_UP = 3
+KINDS = ("agent", "worker", "researcher", "broker")
+
+
+def run(*, quick: bool) -> tuple[list[dict[str, Any]], Table]:
+    """Measure with 2, 4 and 8 nodes."""
+    found = [measure(nodes, 20 if quick else 100) for nodes in (2, 4, 8)]
+    table = Table(
+        *("nodes", "median ms", "p90 ms", "task p50 ms", "task p99 ms", "start to start ms", "CPU ms"),
+        *(f"{kind} CPU ms, MB" for kind in KINDS),
+        "first round s",
+        title="Round overhead, 1,000 parameters, RabbitMQ with mutual TLS",
+    )
+    for one in found:
+        cpu, peak, took, task = one["cpu_ms_per_round"], one["peak_rss_mb"], one["round_ms"], one["task_ms"]
+        table.add_row(
+            f"{one['nodes']}",
+            f"{took['median']:.1f}",
+            f"{took['p90']:.1f}",
+            f"{task['p50']:.1f}",
+            f"{task['p99']:.1f}",
+            f"{took['between_starts']:.1f}",
+            f"{cpu['all']:.1f}",
+            *(f"{cpu.get(kind, 0):.1f}, {peak.get(kind, 0):.0f}" for kind in KINDS),
+            f"{one['first_round_s']['closed']:.1f}",
+        )
+    return found, table
 
 
 def measure(nodes: int, rounds: int, *, parameters: int = 1000) -> dict[str, Any]:
@@ -44,6 +72,7 @@ def measure(nodes: int, rounds: int, *, parameters: int = 1000) -> dict[str, Any
             experiment.close()
     cpu = {kind: seconds / rounds * 1000 for kind, seconds in cpu_between(before, after).items()}
     times = sorted((record.duration_s or 0.0) * 1000 for record in records[WARM_UP:])
+    trips = sorted(node.answered_s * 1000 for record in records[WARM_UP:] for node in record.nodes.values())
     return {
         "nodes": nodes,
         "rounds": rounds,
@@ -52,6 +81,7 @@ def measure(nodes: int, rounds: int, *, parameters: int = 1000) -> dict[str, Any
             "p90": times[int(0.9 * len(times))],
             "between_starts": wall / rounds * 1000,
         },
+        "task_ms": {"p50": statistics.median(trips), "p99": trips[int(0.99 * len(trips))]},
         "cpu_ms_per_round": {"all": sum(cpu.values()), **cpu},
         "peak_rss_mb": peaks(after),
         "steps_ms": {

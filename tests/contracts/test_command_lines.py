@@ -69,8 +69,15 @@ ANSWERED = {
     "warren-node dataset remove": "{folder}/north heart",
     "warren-node plan list": "{folder}/north",
     "warren-node plan approve": "{folder}/north --file {folder}/plan.py",
+    "warren-node audit show": "{folder}/north",
+    "warren-node audit verify": "{folder}/north",
+    "warren-node audit export": "{folder}/north {folder}/audit.jsonl",
     "warren-researcher init": "{folder}/other-lab --kit {folder}/kit-of-lab",
     "warren-researcher experiments": "--home {folder}/lab",
+    "warren-researcher status": "--home {folder}/lab",
+    "warren-researcher audit show": "{folder}/lab",
+    "warren-researcher audit verify": "{folder}/lab",
+    "warren-researcher audit export": "{folder}/lab {folder}/lab-audit.jsonl",
 }
 """What each command is called with to do its work, in an order in which they find what they need."""
 
@@ -85,6 +92,9 @@ REFUSED = {
     "warren-researcher nodes": ("--home {folder}/lab", "WRN-201"),
     "warren-researcher datasets": ("--home {folder}/lab", "WRN-201"),
     "warren-researcher export": ("{folder}/nothing {folder}/model", "WRN-707"),
+    "warren-researcher branch": ("{folder}/nothing {folder}/new", "WRN-707"),
+    "warren-researcher replay": ("{folder}/nothing --round 1", "WRN-707"),
+    "warren-researcher cancel": ("{folder}/nothing --home {folder}/lab", "WRN-707"),
 }
 """What each other command is called with, and the error that it meets without a broker, a RabbitMQ or a plan."""
 

@@ -112,7 +112,7 @@ class Ordeal:
         self._round = 0
         self._ended = False
 
-    def run(self, targets: Sequence[str] = (), *, spread_s: float = 1.0, hasty: float = 0.2) -> Ordeal:
+    def run(self, targets: Sequence[str] = (), *, spread_s: float = 1.0, hasty: float = 0.4) -> Ordeal:
         """Run to the last round, with these kills on the way.
 
         Args:
@@ -203,7 +203,9 @@ def workers_of(agent: int) -> list[int]:
 
 
 def _is_work(told: Told) -> bool:
-    return told.kind in {"NodeProgress", "UpdateArrived", "RoundEnded"}
+    """Tell whether a line says that the round goes on; that a worker was spawned is not enough."""
+    trained = told.kind == "NodeProgress" and told.facts["steps"] > 0
+    return trained or told.kind in {"UpdateArrived", "RoundEnded"}
 
 
 def _is_loss_of(node: str) -> Callable[[Told], bool]:

@@ -45,8 +45,8 @@ class Teller:
                 document |= {"round": round_, "node": record.node, "outcome": record.outcome}
             case NodeChanged(node=node, online=online):
                 document |= {"node": node, "online": online}
-            case NodeProgress(round=round_, node=node):
-                document |= {"round": round_, "node": node}
+            case NodeProgress(round=round_, node=node, losses=losses):
+                document |= {"round": round_, "node": node, "steps": losses[-1].iteration if losses else 0}
             case TaskLost():
                 document |= asdict(event)
             case _:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from common.errors import DiskFullError
+from common.errors import ForeignDatabaseError
 from common.limits import INLINE_BYTES
 from common.messages import Chunk, PayloadReceipt, PingReply, PingRequest, RunEnd, TaskProgress, TrainReply
 from common.payload.encodings.choice import Encoding
@@ -163,13 +163,13 @@ def test_a_task_that_is_done_again_after_a_crash_gives_the_same_bytes(make, monk
     trial.exchange("topk:0.1")
     trial.ask_for("topk:0.1")
 
-    def full(*_, **__):
-        raise DiskFullError(path=trial.home.path)
+    def damaged(*_, **__):
+        raise ForeignDatabaseError(path=trial.home.path, kind="journal", reason="the test says so")
 
     journal = trial.node.agent._journal
-    monkeypatch.setattr(journal, "answer", full)  # the residual is on disk by now, and must not count
+    monkeypatch.setattr(journal, "answer", damaged)  # the residual is on disk by now, and must not count
     trial.node._thread.join(60)
-    assert isinstance(trial.node.error, DiskFullError)
+    assert isinstance(trial.node.error, ForeignDatabaseError)
     trial.restart()
     reply, path = trial.update()
 

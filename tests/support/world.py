@@ -85,11 +85,15 @@ class World:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+        self.leave()
+        self.broker.stop()
+
+    def leave(self) -> None:
+        """Stop every agent in good order, and leave the broker running."""
         for agent in self.agents.values():
             agent.ask_to_stop()
         for agent in self.agents.values():
             agent.stop()
-        self.broker.stop()
 
     @property
     def kits(self) -> dict[PartyId, Path]:
