@@ -232,7 +232,14 @@ class Mailbox:
             raise RosterError(reason=f"{update.sender} may not distribute it here")
         self._roster = self._renew(update, self._roster)
         self._sealer.update(self._roster)
-        self._transport.watch(self._inboxes())
+        if self._sealer.listed:
+            self._transport.watch(self._inboxes())
+        else:  # what comes now is for other keys: it waits at the broker for the process that has them
+            self._transport.watch(())
+            log.error(
+                "other keys took the place of this party's, or it was revoked",
+                extra={"action": "keys_replaced"},
+            )
         log.info("roster renewed", extra={"action": "roster_renewed", "serial": self._roster.serial})
         if self._on_roster is not None:
             self._on_roster(self._roster)

@@ -40,6 +40,11 @@ BLOCKED: Final = Gauge(
 CONNECTIONS: Final = Counter(
     "warren_broker_connections_total", "Times that this party connected to the broker", registry=REGISTRY
 )
+CERTIFICATE_EXPIRES: Final = Gauge(
+    "warren_certificate_expires_timestamp_seconds",
+    "Unix time at which the certificate of this party, or that of its authority, expires",
+    registry=REGISTRY,
+)
 TIMEOUTS: Final = Counter(
     "warren_timeouts_total",
     "Time limits that fired, by the name of the setting",

@@ -57,7 +57,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name(f"Warren authority of {federation}")
         certificate = (
-            _builder(name, name, key, AUTHORITY_DAYS, now)
+            _builder(name, name, key.public_key(), AUTHORITY_DAYS, now)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(authority=True), critical=True)
             .sign(key, SHA256())
@@ -97,6 +97,12 @@ class Authority:
         """Return a client certificate whose common name, and so whose user on the broker, is the party's id."""
         return self._issue(party, days, now, ExtendedKeyUsageOID.CLIENT_AUTH, ())
 
+    def certify(
+        self, party: PartyId, key: ec.EllipticCurvePublicKey, *, now: float, days: float = PARTY_DAYS
+    ) -> x509.Certificate:
+        """Return a client certificate as `issue_party` does, for a key whose private half stays with the party."""
+        return self._certify(party, key, days, now, ExtendedKeyUsageOID.CLIENT_AUTH, ())
+
     def issue_broker(
         self, federation: str, hosts: Iterable[str], *, now: float, days: float = PARTY_DAYS
     ) -> Issued:
@@ -116,6 +122,17 @@ class Authority:
         names: tuple[x509.GeneralName, ...],
     ) -> Issued:
         key = ec.generate_private_key(ec.SECP256R1())
+        return Issued(self._certify(common_name, key.public_key(), days, now, usage, names), _pem(key))
+
+    def _certify(
+        self,
+        common_name: str,
+        key: ec.EllipticCurvePublicKey,
+        days: float,
+        now: float,
+        usage: x509.ObjectIdentifier,
+        names: tuple[x509.GeneralName, ...],
+    ) -> x509.Certificate:
         builder = (
             _builder(_name(common_name), self.certificate.subject, key, days, now)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -127,22 +144,22 @@ class Authority:
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        return Issued(builder.sign(self.key, SHA256()), _pem(key))
+        return builder.sign(self.key, SHA256())
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float, now: float
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: float, now: float
 ) -> x509.CertificateBuilder:
     moment = datetime.fromtimestamp(now, UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(moment - _BACKDATED)
         .not_valid_after(moment + timedelta(days=days))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 

@@ -11,7 +11,14 @@ import typer
 from rich.markup import escape
 
 from common.cli import AsJson, emit, new_app, reported, table
-from common.errors import catalogue
+from common.errors import FingerprintError, catalogue
+from common.ids import party_id
+from common.security.enrolment import (
+    authority_fingerprint,
+    read_request,
+    request_fingerprint,
+    same_fingerprint,
+)
 from common.security.roster import Member
 from common.settings import Role
 from deploy.broker import PrivateBroker
@@ -28,6 +35,7 @@ app.add_typer(federations, name="federation")
 app.add_typer(brokers, name="broker")
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the federation.")]
+_KEYS = {"party": "made by the party", "federation": "made by the federation"}
 Party = Annotated[str, typer.Argument(help="Id of the party: 1 to 40 of a-z, 0-9 and -.")]
 Days = Annotated[float, typer.Option(min=1, max=3650, help="Days that the party's certificate lasts.")]
 
@@ -75,6 +83,70 @@ def add_node(directory: Directory, party: Party, days: Days = 397, as_json: AsJs
 
 @federations.command()
 @reported
+def sign(
+    directory: Directory,
+    request: Annotated[Path, typer.Argument(help="The request.json that the party handed out.")],
+    fingerprint: Annotated[
+        str, typer.Option(help="What the party read to you; you are asked if it is not given.")
+    ] = "",
+    days: Days = 397,
+    as_json: AsJson = False,
+) -> None:
+    """Take in a party that made its own keys, or give a member new ones, and write the reply, in which nothing is secret."""
+    federation, (asked, key) = Federation.load(directory), read_request(request)
+    shown = request_fingerprint(asked)
+    if not fingerprint:
+        typer.echo(
+            f"{asked.party} wants to be a {asked.role} of {asked.federation}; fingerprint {shown}", err=True
+        )
+        fingerprint = typer.prompt("Type the fingerprint that the party reads to you", err=True)
+    if not same_fingerprint(fingerprint, shown):
+        raise FingerprintError(actual=shown, expected=fingerprint)
+    reply = federation.sign(asked, key, days=days)
+    running, authority = _follow(federation), authority_fingerprint(federation.authority.certificate)
+    document = {
+        "party": asked.party,
+        "role": asked.role,
+        "reply": str(reply),
+        "fingerprint": shown,
+        "authority": authority,
+        "serial": federation.roster.serial,
+        "broker_running": running,
+    }
+    emit(
+        document,
+        f"Signed for the {asked.role} [bold]{asked.party}[/]. Send it the folder {_shown(reply)}; nothing in it is secret.",
+        f"Read this fingerprint of the authority to it: [bold]{authority}[/]",
+        _broker_line(directory, running=running),
+        as_json=as_json,
+    )
+
+
+@federations.command()
+@reported
+def renew(directory: Directory, party: Party, days: Days = 397, as_json: AsJson = False) -> None:
+    """Give a member a new certificate for the keys that it has; the one before is good until it expires."""
+    federation = Federation.load(directory)
+    reply = federation.renew(party, days=days)
+    running, member = _follow(federation), federation.roster.member(party_id(party))
+    verb = "enroll HOME --reply" if member.keys_made_by == "party" else "init HOME --kit"
+    program = "warren-node" if member.role == "node" else "warren-researcher"
+    document = {
+        "party": party,
+        "reply": str(reply),
+        "serial": federation.roster.serial,
+        "broker_running": running,
+    }
+    emit(
+        document,
+        f"Renewed the certificate of [bold]{party}[/]. Send it {_shown(reply)}; there: {program} {verb} FOLDER",
+        _broker_line(directory, running=running),
+        as_json=as_json,
+    )
+
+
+@federations.command()
+@reported
 def revoke(directory: Directory, party: Party, as_json: AsJson = False) -> None:
     """Take a party out for good; a running broker closes its connections at once."""
     federation = Federation.load(directory)
@@ -92,15 +164,22 @@ def show(directory: Directory, as_json: AsJson = False) -> None:
     settings, endpoint = federation.settings, running_endpoint(federation)
     state = f"running as process {endpoint.pid}" if endpoint else "no private broker is running"
     rows = [
-        (member.party, member.role, _state(member), _day(member.added_at), member.certificate_sha256[:16])
+        (
+            member.party,
+            member.role,
+            _state(member),
+            _day(member.added_at),
+            member.certificate_sha256[:16],
+            _KEYS[member.keys_made_by],
+        )
         for member in federation.roster.members
     ]
     emit(
         _describe(federation),
         f"[bold]{federation.name}[/]  broker {settings.host}:{settings.port} ({state})  "
         f"roster {federation.roster.serial}",
-        f"authority {federation.fingerprint()}",
-        table("party", "role", "state", "added", "certificate", rows=rows),
+        f"authority {federation.fingerprint()}, in short {authority_fingerprint(federation.authority.certificate)}",
+        table("party", "role", "state", "added", "certificate", "keys", rows=rows),
         as_json=as_json,
     )
 
@@ -274,6 +353,7 @@ def _describe(federation: Federation) -> dict[str, object]:
         "port": settings.port,
         "server_names": settings.server_names,
         "authority_sha256": federation.fingerprint(),
+        "authority": authority_fingerprint(federation.authority.certificate),
         "serial": federation.roster.serial,
         "broker_running": running_endpoint(federation) is not None,
         "parties": [
@@ -284,6 +364,7 @@ def _describe(federation: Federation) -> dict[str, object]:
                 "added_at": member.added_at,
                 "revoked_at": member.revoked_at,
                 "certificate_sha256": member.certificate_sha256,
+                "keys_made_by": member.keys_made_by,
                 "kit": str(federation.kit(member.party)),
             }
             for member in federation.roster.members

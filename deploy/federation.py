@@ -18,21 +18,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import Field, StringConstraints, ValidationError
 
 from common.clock import Clock, SystemClock
 from common.errors import (
+    EnrolmentError,
     FederationExistsError,
+    KitError,
     NotAFederationError,
     PartyExistsError,
     RosterError,
     UnknownPartyError,
 )
 from common.ids import REGISTRAR, SLUG, PartyId, party_id
+from common.security.enrolment import SignedRequest
 from common.security.files import write_atomic, write_private
-from common.security.identity import Identity
-from common.security.kit import fingerprint, write_kit, write_roster
+from common.security.identity import SEALING, SIGNING, Identity
+from common.security.kit import CERTIFICATE, KEY, fingerprint, write_kit, write_public, write_roster
 from common.security.roster import Member, Roster, SignedRoster, sign_roster, verify_roster
 from common.settings import Connection, Role, Settings, load_toml, validate
 from deploy.authority import PARTY_DAYS, Authority
@@ -218,6 +224,87 @@ class Federation:
             )
             self._commit(signed)
         return kit
+
+    def sign(
+        self, request: SignedRequest, key: ec.EllipticCurvePublicKey, *, days: float = PARTY_DAYS
+    ) -> Path:
+        """Take in a party that made its own keys, or give a member that made new ones these; return the folder of the reply.
+
+        Nothing in the reply is secret. From then on the keys of the request are the only ones that the party is believed by.
+
+        Args:
+            request: What it asks, whose fingerprint two people have compared.
+            key: Its key for TLS; see `read_request`.
+            days: How long its certificate lasts.
+
+        Raises:
+            EnrolmentError: If it asks for another federation, or for the id of a member with another role.
+            PartyExistsError: If its id was revoked.
+        """
+        with self._changing():
+            if request.federation != self.name:
+                raise EnrolmentError(
+                    path=request.party, reason=f"it asks for the federation {request.federation}"
+                )
+            known = next((one for one in self._roster.members if one.party == request.party), None)
+            if known is not None and known.revoked_at is not None:
+                raise PartyExistsError(party=request.party, federation=self.name)
+            if known is not None and known.role != request.role:
+                raise EnrolmentError(path=request.party, reason=f"{request.party} is a {known.role}")
+            now = self._clock.now()
+            certificate = self.authority.certify(request.party, key, now=now, days=days)
+            member = Member(
+                party=request.party,
+                role=request.role,
+                certificate_sha256=fingerprint(certificate),
+                signing_key=request.keys.signing,
+                sealing_key=request.keys.sealing,
+                added_at=known.added_at if known else now,
+                keys_made_by="party",
+            )
+            return self._answer(member, certificate.public_bytes(Encoding.PEM))
+
+    def renew(self, party: str, *, days: float = PARTY_DAYS) -> Path:
+        """Give a member a new certificate for the keys that it has; return the folder of the reply, or of its kit.
+
+        The certificate before it is good until it expires, so nothing has to happen at the same time.
+
+        Raises:
+            UnknownPartyError: If it is no member.
+            KitError: If its last certificate is not in this folder any more.
+        """
+        with self._changing():
+            member = self._roster.member(PartyId(party))
+            last = self.kit(member.party) / CERTIFICATE
+            try:
+                key = x509.load_pem_x509_certificate(last.read_bytes()).public_key()
+            except (OSError, ValueError) as error:
+                raise KitError(path=last.parent, reason=f"{CERTIFICATE} cannot be read") from error
+            if not isinstance(key, ec.EllipticCurvePublicKey):
+                raise KitError(path=last.parent, reason=f"{CERTIFICATE} has no key on an elliptic curve")
+            certificate = self.authority.certify(member.party, key, now=self._clock.now(), days=days)
+            renewed = member.model_copy(
+                update={
+                    "certificate_sha256": fingerprint(certificate),
+                    "previous_certificate_sha256": member.certificate_sha256,
+                }
+            )
+            return self._answer(renewed, certificate.public_bytes(Encoding.PEM))
+
+    def _answer(self, member: Member, cert_pem: bytes) -> Path:
+        """Put a member, new or changed, into the roster, and what is public of its kit into its folder."""
+        members = {one.party: one for one in self._roster.members} | {member.party: member}
+        signed = self._sign(tuple(members.values()))
+        folder = self.kit(member.party)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if member.keys_made_by == "party":
+            for name in (KEY, SIGNING, SEALING):  # of an earlier kit
+                (folder / name).unlink(missing_ok=True)
+        write_public(
+            folder, self._connection(member.party, member.role), self.authority.cert_pem, cert_pem, signed
+        )
+        self._commit(signed)
+        return folder
 
     def revoke(self, party: str) -> None:
         """Take a party out for good. Its id stays taken, and its kit is left where it is, of no use.

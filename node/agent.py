@@ -33,6 +33,7 @@ from common.messages import (
     TaskCancel,
     TrainRequest,
 )
+from common.security.expiry import Expiry
 from common.settings import Timeouts
 from common.sqlite import storage_errors
 from common.transport.amqp import AmqpTransport
@@ -88,6 +89,7 @@ class Agent:
         *,
         policy: Policy,
         timeouts: Timeouts,
+        expires_at: float,
         clock: Clock | None = None,
     ) -> None:
         """Open what is in the home; nothing is sent or received before `run`.
@@ -100,6 +102,7 @@ class Agent:
         self._policy = policy
         self._timeouts = timeouts
         self._clock = clock or SystemClock()
+        self._expiry = Expiry(expires_at, self._clock)
         self._started_at = self._clock.now()
         self._status = AgentStatus(
             party=mailbox.party,
@@ -171,6 +174,7 @@ class Agent:
         finally:
             self._mailbox.close()
             self._pool.close()
+            self._arrivals.close()
             self._journal.close()
             self._registry.close()
             self._approvals.close()
@@ -243,6 +247,7 @@ class Agent:
         log.error("disk full, waiting for space", extra={"action": "paused", "error": str(error)})
         self._entries.clear()
         self._pool.close()
+        self._arrivals.close()
         self._say_presence(leaving=True)
         self._write_status(paused=str(error))
         if self._clock.monotonic() - self._resumed_at > self._timeouts.reconnect_max_s:
@@ -357,6 +362,7 @@ class Agent:
 
     def _say_presence(self, *, leaving: bool = False) -> None:
         self._presence_at = self._clock.monotonic() + self._presence_s
+        self._expiry.remind()
         researchers = tuple(member.party for member in self._mailbox.roster.active("researcher"))
         if researchers:
             party = self._mailbox.party
@@ -395,4 +401,4 @@ def build(home: NodeHome, *, transport: Transport | None = None) -> Agent:
     if policy.metrics_port is not None:
         export_metrics(policy.metrics_port)
     mailbox = Mailbox.of_kit(kit, transport or AmqpTransport(kit.connection, kit.ssl_context()))
-    return Agent(home, mailbox, policy=policy, timeouts=kit.connection.timeouts)
+    return Agent(home, mailbox, policy=policy, timeouts=kit.connection.timeouts, expires_at=kit.expires_at)

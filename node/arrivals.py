@@ -81,6 +81,10 @@ class Arrivals:
         self._arriving.pop(digest, None)
         self._allowance.release(digest)
 
+    def close(self) -> None:
+        """Close the files of what is arriving; they stay for the next start."""
+        self._payloads.close()
+
     def due(self) -> float:
         """Return when `tick` must be called next, on the monotonic clock."""
         return min((arriving.ask_at for arriving in self._arriving.values()), default=self._sweep_at)

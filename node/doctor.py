@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Final
 
 from common.errors import DataError, FederationError, InvalidSettingsError, WarrenError
+from common.security.expiry import WARN_DAYS
 from common.security.kit import Kit
 from common.transport.amqp import AmqpTransport
 from node.home import NodeHome
@@ -22,7 +23,6 @@ from node.registry import Registry
 from node.sandbox import Protection, ProtectionName, detect, worker_user
 from node.status import read_status
 
-_WARN_DAYS: Final = 30
 _GIB: Final = 1024**3
 _SETTINGS: Final = {
     ProtectionName.OWN_USER: "worker_user",
@@ -114,7 +114,7 @@ def _kit(home: NodeHome) -> tuple[Kit | None, Finding]:
         return None, _wrong("kit", error)
     days = kit.days_left(now)
     text = f"{kit.connection.party} of {kit.connection.federation}, valid for {days:.0f} days"
-    if days >= _WARN_DAYS:
+    if days >= WARN_DAYS:
         return kit, Finding("kit", Health.OK, text)
     advice = f"ask the federation operator for a renewed kit, then: warren-node init {home.path} --kit KIT"
     return kit, Finding("kit", Health.NOTE, text, advice)

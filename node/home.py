@@ -7,6 +7,7 @@ journal.sqlite   tasks: what was received, done and sent
 payloads/        models and updates, named by their SHA-256
 work/            scratch space of workers
 log/             what happened
+enrolment/       keys that the federation has not signed for yet
 audit/           who asked what, who decided what, what left; see `common.audit`
 audit.anchor     where that log ends
 agent.lock       held by the running agent
@@ -18,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import struct
 import time
 from collections.abc import Iterator
@@ -29,7 +29,8 @@ from typing import Final
 from common.audit.log import AuditLog
 from common.audit.syslog import Forwarder
 from common.errors import HomeError, HomeInUseError, KitError
-from common.security.kit import Kit
+from common.security.enrolment import FOLDER
+from common.security.kit import Kit, install_kit
 from common.settings import Connection, load_toml
 from common.sqlite import storage_errors
 from node.policy import Policy
@@ -74,7 +75,7 @@ class NodeHome:
             for folder in (home.payloads, home.work, home.log):
                 folder.mkdir(mode=0o700, exist_ok=True)
             with home.lock():
-                _install(kit_path, home.kit_path)
+                install_kit(kit_path, home.kit_path)
         return home
 
     @classmethod
@@ -99,6 +100,11 @@ class NodeHome:
     def kit_path(self) -> Path:
         """Return the folder of the kit."""
         return self.path / "kit"
+
+    @property
+    def enrolment_path(self) -> Path:
+        """Return the folder in which keys wait for the federation to sign for them; see `common.security.enrolment`."""
+        return self.path / FOLDER
 
     @property
     def settings_path(self) -> Path:
@@ -227,31 +233,13 @@ class NodeHome:
             ours = self.connection()
             if (ours.party, ours.federation) != (kit.party, kit.federation):
                 raise HomeError(path=self.path, reason=f"it is the home of {ours.party} in {ours.federation}")
-        elif any(self.path.iterdir()):
+        elif any(entry != self.enrolment_path for entry in self.path.iterdir()):
             raise HomeError(path=self.path, reason="the folder is not empty and holds no home")
 
 
 def _whole_file(kind: int) -> bytes:
     """Return a request about a lock that belongs to an open file, not to a process: it also works within one process."""
     return struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0)
-
-
-def _install(source: Path, target: Path) -> None:
-    """Copy a kit, readable by the owner only; the old one stays in use until the new one is whole."""
-    fresh, old = target.with_name("kit.new"), target.with_name("kit.old")
-    for left_over in (fresh, old):
-        if left_over.exists():
-            shutil.rmtree(left_over)
-    shutil.copytree(source, fresh, copy_function=shutil.copyfile)
-    for folder, _, files in os.walk(fresh):
-        Path(folder).chmod(0o700)
-        for name in files:
-            (Path(folder) / name).chmod(0o600)
-    if target.exists():
-        target.rename(old)
-    fresh.rename(target)
-    if old.exists():
-        shutil.rmtree(old)
 
 
 @contextlib.contextmanager

@@ -75,6 +75,7 @@ def put_together(
         post=post,
         max_idle=policy.max_workers,
         walls=_walls(home, policy),
+        limit_bytes=policy.max_model_bytes,
         threads=policy.worker_threads or max(1, (os.cpu_count() or 1) // policy.max_workers),
     )
     arrivals = Arrivals(mailbox, payloads, limit_bytes=policy.max_model_bytes, clock=clock, timeouts=timeouts)

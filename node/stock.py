@@ -29,22 +29,25 @@ class Stock:
         data = self._journal.payload(digest)
         return self._payloads.path(digest) if data is None else data
 
-    def keep_update(self, path: Path, encoding: str, decoded_bytes: int | None) -> PayloadManifest:
+    def keep_update(
+        self, path: Path, encoding: str, decoded_bytes: int | None, digest: Digest | None = None
+    ) -> PayloadManifest:
         """Keep an update, moving the file if it is large, and describe it.
 
         Args:
             path: The agent's own copy.
             encoding: How the worker was told to encode it.
             decoded_bytes: What the worker says that it was before compression; the researcher finds out if it lies.
+            digest: Its SHA-256, if it is large, hashed already, and on disk.
 
         Raises:
             DiskFullError: If it does not fit.
         """
         size = path.stat().st_size
-        digest, inline = self._keep(path, size)
+        kept, inline = self._keep(path, size, digest)
         decoded = (decoded_bytes or size) if encoding.endswith("+zstd") else None
         return PayloadManifest(
-            sha256=digest, size_bytes=size, encoding=encoding, decoded_bytes=decoded, inline=inline
+            sha256=kept, size_bytes=size, encoding=encoding, decoded_bytes=decoded, inline=inline
         )
 
     def residual(self, task: Task) -> bytes | Path | None:
@@ -56,7 +59,7 @@ class Stock:
         digest = self._journal.residual(task.researcher, task.run_id)
         return None if digest is None else self.content(digest)
 
-    def keep_residual(self, task: Task, path: Path, now: float) -> list[Digest]:
+    def keep_residual(self, task: Task, path: Path, now: float, digest: Digest | None = None) -> list[Digest]:
         """Keep what an update left out, moving the file if it is large.
 
         To be journalled together with the answer that holds the update: a task that is done again after a crash starts from the
@@ -68,13 +71,14 @@ class Stock:
         Raises:
             DiskFullError: If it does not fit.
         """
-        digest, _ = self._keep(path, path.stat().st_size)
-        return self._journal.keep_residual(task.researcher, task.run_id, digest, now)
+        kept, _ = self._keep(path, path.stat().st_size, digest)
+        return self._journal.keep_residual(task.researcher, task.run_id, kept, now)
 
     def drop_residual(self, run_id: RunId) -> list[Digest]:
         """Forget what the last update of a run left out; return what nothing needs any more."""
         return self._journal.drop_residual(run_id)
 
-    def _keep(self, path: Path, size: int) -> tuple[Digest, bool]:
+    def _keep(self, path: Path, size: int, digest: Digest | None) -> tuple[Digest, bool]:
         inline = size <= INLINE_BYTES
-        return (self._journal.keep(path.read_bytes()) if inline else self._payloads.add(path)), inline
+        kept = self._journal.keep(path.read_bytes()) if inline else self._payloads.add(path, digest)
+        return kept, inline

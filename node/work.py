@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
 from typing import Final
 
 from common import metrics
@@ -22,7 +21,6 @@ from common.errors import (
     DigestMismatchError,
     DiskFullError,
     ProtectionMissingError,
-    TaskError,
     TaskSupersededError,
     WarrenError,
     WorkerDiedError,
@@ -78,7 +76,7 @@ from node.tasks import (
     TaskTrained,
     UpdateArrived,
 )
-from node.worker.folder import RunFolder
+from node.worker.harvest import Harvest
 from node.worker.pool import Worker, WorkerEnded, WorkerEvent, WorkerPool
 from node.worker.protocol import DatasetSource, Done, Failed, Progress, Ready, RunTask, Unprotected
 
@@ -263,7 +261,7 @@ class Work:
             case Progress() as progress:
                 self._progress(progress)
             case Done() as done:
-                self._done(done, event.worker.folder)
+                self._done(done, event.harvest or Harvest())
             case Unprotected() as report:
                 self._unprotected(event.worker, report)
             case Failed(code=DiskFullError.code):
@@ -404,25 +402,27 @@ class Work:
                 task_progress(self._mailbox.party, self._tasks[task_id][1], task_id, progress.losses)
             )
 
-    def _done(self, done: Done, folder: RunFolder) -> None:
+    def _done(self, done: Done, made: Harvest) -> None:
         task_id = done.task_id
         running = self._running.get(task_id)
         if running is None:
             return
         started = self._clock.monotonic()
         task, request = self._tasks[task_id]
-        try:
-            update = self._take(folder, _UPDATE) if request.train else None
-            residual = self._take(folder, _RESIDUAL) if _feeds_back(request) else None
-        except TaskError as error:
-            self._break(task_id, error)
+        if isinstance(made.error, DiskFullError):
+            raise made.error
+        if made.error is not None:
+            self._break(task_id, made.error)
             return
         del self._running[task_id]
         manifest = None
-        if update:
-            manifest = self._stock.keep_update(update, request.encoding, done.update_decoded_bytes)
-        if residual:
-            self._remove(self._stock.keep_residual(task, residual, self._clock.now()))
+        if made.update:
+            manifest = self._stock.keep_update(
+                made.update.path, request.encoding, done.update_decoded_bytes, made.update.digest
+            )
+        if made.residual:
+            now, residual = self._clock.now(), made.residual
+            self._remove(self._stock.keep_residual(task, residual.path, now, residual.digest))
         timings = TaskTimings(
             received_at=task.received_at,
             waited_s=max(0.0, running.started_at - task.received_at),
@@ -445,10 +445,6 @@ class Work:
             },
         )
         self._handle(TaskTrained(task_id))
-
-    def _take(self, folder: RunFolder, name: str) -> Path:
-        """Take a file that a worker wrote to where it cannot change it; raises what `RunFolder.take` raises."""
-        return folder.take(name, self._mailbox.party, self._policy.max_model_bytes)
 
     def _forget(self, task_id: TaskId) -> None:
         self._tasks.pop(task_id, None)

@@ -13,6 +13,7 @@ import typer
 from common.audit.cli import audit_app
 from common.cli import AsJson, emit, new_app, reported, table
 from common.errors import HomeError, HomeInUseError
+from common.security.cli import enrol_command
 from researcher import oversight
 from researcher.oversight import DEFAULT_HOME, HomeOption
 
@@ -48,6 +49,15 @@ def init(
 
     made = Home.init(home, kit)
     emit({"home": made.path}, f"{made.path} is ready; set WARREN_HOME to it", as_json=as_json)
+
+
+def _install(home: Path, kit: Path) -> None:
+    from researcher.home import Home
+
+    Home.init(home, kit)
+
+
+app.command("enroll")(enrol_command("researcher", _install))
 
 
 @app.command()

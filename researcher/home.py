@@ -1,5 +1,6 @@
 """Hold a researcher's folder: its kit, its experiments, and the lock that keeps it to one process.
 
+enrolment/         keys that the federation has not signed for yet
 kit/               the kit of this party
 experiments/       one folder for each experiment
 transfers/         payloads that are arriving
@@ -14,13 +15,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from pathlib import Path
 from typing import Final, Self
 
 from common.clock import SystemClock
 from common.errors import HomeError, HomeInUseError, KitError
-from common.security.kit import Kit
+from common.security.enrolment import FOLDER
+from common.security.kit import CONNECTION, Kit, install_kit
+from common.settings import Connection, load_toml
 
 HOME_VARIABLE: Final = "WARREN_HOME"
 
@@ -44,26 +46,39 @@ class Home:
 
     @classmethod
     def init(cls, path: Path, kit: Path) -> Home:
-        """Make a home with a copy of a kit; it appears whole or not at all.
+        """Make a home with a copy of a kit, or put a renewed kit into the home of the same party; whole or not at all.
 
         Raises:
-            HomeError: If the folder is not empty.
+            HomeError: If the folder holds something else, or the home of another party.
+            HomeInUseError: If a process uses the home.
             KitError: If the kit cannot be used, or is not that of a researcher.
         """
         home = cls(path)
-        if home.path.exists() and any(home.path.iterdir()):
-            raise HomeError(path=home.path, reason="it is not empty")
         checked = Kit.load(kit, now=SystemClock().now())
         if checked.connection.role != "researcher":
             raise KitError(
                 path=kit, reason=f"it is the kit of a {checked.connection.role}, not of a researcher"
             )
+        home._refuse_strangers(checked.connection)
         home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = home.path / ".kit"
-        shutil.copytree(kit, draft)
-        draft.rename(home.kit)
-        home.experiments.mkdir()
+        lock = HomeLock.take(home)
+        try:
+            home.experiments.mkdir(exist_ok=True)
+            install_kit(kit, home.kit)
+        finally:
+            lock.release()
         return home
+
+    def _refuse_strangers(self, kit: Connection) -> None:
+        """Raise unless the folder is new, empty, or a home of the kit's party."""
+        if self.kit.is_dir():
+            ours = load_toml(self.kit / CONNECTION, Connection)
+            if (ours.party, ours.federation) != (kit.party, kit.federation):
+                raise HomeError(path=self.path, reason=f"it is the home of {ours.party} in {ours.federation}")
+        elif self.path.exists() and any(
+            entry.name not in (FOLDER, "experiments", "lock") for entry in self.path.iterdir()
+        ):
+            raise HomeError(path=self.path, reason="it is not empty")
 
     def load_kit(self) -> Kit:
         """Read the kit.

@@ -170,3 +170,21 @@ class PortTakenError(FederationError):
     text = "port {port} of {host} cannot be used: {reason}"
     cause = "another program listens there"
     remedy = "stop that program, or choose another port: `--port` of `warren federation init`, `metrics_port` in node.toml"
+
+
+class EnrolmentError(FederationError):
+    """An enrolment cannot go on."""
+
+    code = "WRN-319"
+    text = "the enrolment at {path} cannot go on: {reason}"
+    cause = "a file is missing or was changed on the way, or it belongs to another party"
+    remedy = "compare the fingerprints with the other side; begin anew with `warren-node enroll HOME --id PARTY --federation NAME`"
+
+
+class FingerprintError(FederationError):
+    """Two fingerprints differ."""
+
+    code = "WRN-320"
+    text = "the fingerprint is {actual}, not {expected}"
+    cause = "the file is another one than the other person looks at, or somebody changed it on the way"
+    remedy = "do not go on; ask the other person to read it again, and to send the file by another way"

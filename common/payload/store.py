@@ -57,15 +57,20 @@ class PayloadStore:
                 self._publish(draft, digest)
         return digest
 
-    def add(self, path: Path) -> Digest:
+    def add(self, path: Path, digest: Digest | None = None) -> Digest:
         """Move a file of the same file system into the store and return its digest.
+
+        Args:
+            path: The file.
+            digest: Its SHA-256, if that is known and the file is on disk (fsync): it is not read then.
 
         Raises:
             DiskFullError: If it cannot be synchronised; the file stays where it is.
         """
-        with storage_errors(path), path.open("rb") as file:
-            digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
-            os.fsync(file.fileno())
+        if digest is None:
+            with storage_errors(path), path.open("rb") as file:
+                digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
+                os.fsync(file.fileno())
         with self._lock:
             self._publish(path, digest)
         return digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -25,6 +27,8 @@ from common.security.files import read_part, write_private
 
 SIGNING: Final = "signing.pem"
 SEALING: Final = "sealing.pem"
+PASSPHRASE_FILE: Final = "WARREN_PASSPHRASE_FILE"  # noqa: S105  a name, not a secret
+"""Environment variable that names the file with the passphrase of a party's private keys."""
 
 PublicKey = Annotated[str, StringConstraints(pattern=SHA256)]
 """A raw 32-byte public key of Ed25519 or X25519, in hexadecimal."""
@@ -66,15 +70,20 @@ class Identity:
             raise KitError(path=str(folder), reason=f"{SEALING} holds no X25519 key")
         return cls(party, signing, sealing)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, *, passphrase: bytes | None = None) -> None:
         """Write both keys as PKCS 8 PEM, readable by the owner alone from the moment the files exist.
+
+        Args:
+            folder: Where.
+            passphrase: Protects them; they lie open if there is none.
 
         Raises:
             KitError: If the folder cannot be written.
             DiskFullError: If the disk is full.
         """
         for name, key in ((SIGNING, self.signing), (SEALING, self.sealing)):
-            pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+            pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
             try:
                 write_private(folder / name, pem)
             except OSError as error:
@@ -91,17 +100,37 @@ class Identity:
         )
 
 
-def load_private_key(folder: Path, name: str) -> PrivateKeyTypes:
-    """Read an unencrypted PEM private key of a kit.
+def passphrase() -> bytes | None:
+    """Return the passphrase in the file that `WARREN_PASSPHRASE_FILE` names, without the end of its line; None if it names none.
 
     Raises:
-        KitError: If the file is missing, damaged, encrypted, or open to other users.
+        KitError: If the file is missing, empty, or open to other users.
+    """
+    named = os.environ.get(PASSPHRASE_FILE)
+    if not named:
+        return None
+    path = Path(named)
+    secret = read_part(path.parent, path.name, private=True).rstrip(b"\r\n")
+    if not secret:
+        raise KitError(path=named, reason="it holds no passphrase")
+    return secret
+
+
+def load_private_key(folder: Path, name: str) -> PrivateKeyTypes:
+    """Read a PEM private key of a kit, if need be with the passphrase in the file that `WARREN_PASSPHRASE_FILE` names.
+
+    Raises:
+        KitError: If the file is missing, damaged, or open to other users, or the passphrase is missing or wrong.
     """
     pem = read_part(folder, name, private=True)
+    secret = passphrase() if b"ENCRYPTED" in pem else None
     try:
-        return load_pem_private_key(pem, password=None)
+        return load_pem_private_key(pem, password=secret)
     except TypeError as error:
-        raise KitError(path=str(folder), reason=f"{name} is protected by a passphrase") from error
+        raise KitError(
+            path=str(folder),
+            reason=f"{name} is protected by a passphrase, and {PASSPHRASE_FILE} names no file",
+        ) from error
     except (
         ValueError,
         UnsupportedAlgorithm,

@@ -12,6 +12,7 @@ roster.json       the latest roster, with its signature
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 import ssl
@@ -30,7 +31,7 @@ from pydantic import ValidationError
 from common.errors import CertificateExpiredError, KitError, RosterError, UnknownPartyError
 from common.ids import Digest
 from common.security.files import read_part, sync_folder, write_atomic, write_private
-from common.security.identity import SEALING, SIGNING, Identity, load_private_key
+from common.security.identity import SEALING, SIGNING, Identity, load_private_key, passphrase
 from common.security.roster import DOCUMENT_CHARS, Roster, SignedRoster, verify_roster
 from common.settings import Connection, describe, load_toml
 
@@ -105,7 +106,7 @@ class Kit:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
             context.load_verify_locations(cadata=self.authority.public_bytes(Encoding.DER))
-            context.load_cert_chain(self.path / CERTIFICATE, self.path / KEY)
+            context.load_cert_chain(self.path / CERTIFICATE, self.path / KEY, passphrase() or b"")
         except (ssl.SSLError, OSError) as error:
             raise KitError(path=str(self.path), reason=f"TLS refuses it: {error.strerror}") from error
         return context
@@ -166,12 +167,9 @@ def write_kit(
     try:
         temporary.mkdir(mode=0o700)
         try:
-            write_atomic(temporary / CONNECTION, _toml(connection).encode())
-            write_atomic(temporary / AUTHORITY, ca_pem)
-            write_atomic(temporary / CERTIFICATE, cert_pem)
+            write_public(temporary, connection, ca_pem, cert_pem, signed_roster)
             write_private(temporary / KEY, key_pem)
             identity.save(temporary)
-            write_roster(temporary, signed_roster)
             temporary.replace(folder)
         except BaseException:
             shutil.rmtree(temporary)
@@ -179,6 +177,39 @@ def write_kit(
         sync_folder(folder.parent)
     except OSError as error:
         raise KitError(path=str(folder), reason=f"it cannot be written: {error.strerror}") from error
+
+
+def write_public(
+    folder: Path, connection: Connection, ca_pem: bytes, cert_pem: bytes, signed_roster: SignedRoster
+) -> None:
+    """Write what is no secret of a kit into an existing folder: all that the federation gives to a party that has its own keys.
+
+    Raises:
+        OSError: If the folder cannot be written.
+        DiskFullError: If the disk is full.
+    """
+    write_atomic(folder / CONNECTION, _toml(connection).encode())
+    write_atomic(folder / AUTHORITY, ca_pem)
+    write_atomic(folder / CERTIFICATE, cert_pem)
+    write_roster(folder, signed_roster)
+
+
+def install_kit(source: Path, target: Path) -> None:
+    """Copy a kit, readable by the owner only; the old one stays in use until the new one is whole."""
+    fresh, old = target.with_name("kit.new"), target.with_name("kit.old")
+    for left_over in (fresh, old):
+        if left_over.exists():
+            shutil.rmtree(left_over)
+    shutil.copytree(source, fresh, copy_function=shutil.copyfile)
+    for folder, _, files in os.walk(fresh):
+        Path(folder).chmod(0o700)
+        for name in files:
+            (Path(folder) / name).chmod(0o600)
+    if target.exists():
+        target.rename(old)
+    fresh.rename(target)
+    if old.exists():
+        shutil.rmtree(old)
 
 
 def _certificate(folder: Path, name: str) -> x509.Certificate:
@@ -243,15 +274,19 @@ def _check_membership(
         raise KitError(
             path=str(folder), reason=f"{connection.party} is not in its roster, or was revoked"
         ) from error
-    public = identity.public
+    public, own = identity.public, fingerprint(certificate)
     facts = {
         f"role in {CONNECTION}": (member.role, connection.role),
-        f"certificate in {CERTIFICATE}": (member.certificate_sha256, fingerprint(certificate)),
+        # A renewed certificate and the one before it are both good: the new one may still be on its way.
+        f"certificate in {CERTIFICATE}": (
+            own if own == member.previous_certificate_sha256 else member.certificate_sha256,
+            own,
+        ),
         f"key in {SIGNING}": (member.signing_key, public.signing),
         f"key in {SEALING}": (member.sealing_key, public.sealing),
     }
-    for what, (listed, own) in facts.items():
-        if listed != own:
+    for what, (listed, found) in facts.items():
+        if listed != found:
             raise KitError(path=str(folder), reason=f"the {what} is not the one in the roster")
 
 

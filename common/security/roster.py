@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -36,6 +36,10 @@ class Member(Part):
     role: Role
     certificate_sha256: Digest
     """SHA-256 of the party's TLS certificate in DER."""
+    previous_certificate_sha256: Digest | None = None
+    """That of the certificate before it was renewed, which is good until it expires."""
+    keys_made_by: Literal["party", "federation"] = "federation"
+    """Where its private keys were born: at the party, which never gave them away, or with the operator of the federation."""
     signing_key: PublicKey
     sealing_key: PublicKey
     added_at: UnixTime

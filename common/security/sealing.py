@@ -80,6 +80,16 @@ class Sealer:
         """Return the roster in use."""
         return self._peers.roster
 
+    @property
+    def listed(self) -> bool:
+        """Tell whether the roster lists this party under the keys that it has here."""
+        own = self._identity.public
+        return any(
+            (member.party, member.signing_key, member.sealing_key)
+            == (self._identity.party, own.signing, own.sealing)
+            for member in self._peers.roster.active()
+        )
+
     def update(self, roster: Roster) -> None:
         """Use another roster, which the caller has verified, from the next call on."""
         self._peers = _Peers(self._identity, roster)

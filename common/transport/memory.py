@@ -72,7 +72,7 @@ class _Hub:
         self.limits = limits
         self.roles: dict[PartyId, Role] = {}
         self.cut: set[PartyId] = set()
-        self.paused: set[PartyId] = set()
+        self.allowed: dict[PartyId, int] = {}  # messages that are still taken from a party that is paused
         self.queues: dict[Inbox, _Queue] = {}
         self.dead: list[_Message] = []
         self.links: list[_Link] = []
@@ -110,6 +110,8 @@ class _Hub:
 
     def route(self, sender: PartyId, item: Outgoing) -> WarrenError | None:
         """Store the body for each recipient that has a queue with room, as RabbitMQ does even when some have none."""
+        if sender in self.allowed:
+            self.allowed[sender] -= 1
         inboxes = [Inbox(recipient, sender, item.lane) for recipient in item.recipients]
         routed = [inbox for inbox in inboxes if inbox in self.queues]
         full = [inbox.recipient for inbox in routed if not self._store(inbox, item.body)]
@@ -147,7 +149,7 @@ class _Link:
 
     @property
     def may_send(self) -> bool:
-        return self.connected and self.party not in self.hub.paused
+        return self.connected and self.hub.allowed.get(self.party, 1) > 0
 
     def settle(self) -> None:
         """Follow the broker: connect or disconnect, and forget queues that are gone."""
@@ -248,15 +250,20 @@ class MemoryBroker:
             self._hub.cut.discard(party)
             self._hub.settle()
 
-    def pause(self, party: PartyId) -> None:
-        """Take nothing from the party until `resume`, as a broker short of memory does; it still receives."""
+    def pause(self, party: PartyId, *, after: int = 0) -> None:
+        """Take nothing from the party until `resume`, as a broker short of memory does; it still receives.
+
+        Args:
+            party: Who has to wait.
+            after: Messages of its that are taken before.
+        """
         with self._hub.lock:
-            self._hub.paused.add(party)
+            self._hub.allowed[party] = after
 
     def resume(self, party: PartyId) -> None:
         """Take messages from the party again."""
         with self._hub.lock:
-            self._hub.paused.discard(party)
+            self._hub.allowed.pop(party, None)
             self._hub.wake([party])
 
 

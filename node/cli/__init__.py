@@ -4,10 +4,12 @@ Commands import what they need when they run, so that help and mistakes show at 
 """
 
 from common.cli import new_app
+from common.security.cli import enrol_command
 from node.cli import agent, audit, dataset, doctor, plan
 
 app = new_app("Keep data at home and train where it lies.")
 agent.register(app)
+app.command("enroll")(enrol_command("node", agent.install))
 doctor.register(app)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(plan.app, name="plan")

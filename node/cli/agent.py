@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from common.cli import AsJson, emit, reported
-from node.cli.options import Home, moment
+from node.cli.options import Home, moment, person
 
 if TYPE_CHECKING:
     from node.process import HomeReport
@@ -35,7 +35,8 @@ def init(home: Home, kit: KitOption, as_json: AsJson = False) -> None:
     """Make a node's home from its kit, or put a renewed kit into it."""
     from node.home import NodeHome
 
-    made = NodeHome.create(home, kit)
+    install(home, kit)
+    made = NodeHome.open(home)
     connection = made.connection()
     document = {"home": made.path, "party": connection.party, "federation": connection.federation}
     emit(
@@ -43,6 +44,21 @@ def init(home: Home, kit: KitOption, as_json: AsJson = False) -> None:
         f"[bold]{connection.party}[/] of {connection.federation} has its home in {escape(str(made.path))}",
         escape(f"next: warren-node dataset add {home}, then warren-node start {home}"),
         as_json=as_json,
+    )
+
+
+def install(home: Path, kit: Path) -> None:
+    """Put a kit into a home, new or not, and record that."""
+    import time
+
+    from common.audit.record import Action, Entry
+    from common.security.kit import fingerprint
+    from node.home import NodeHome
+
+    made = NodeHome.create(home, kit)
+    certificate = made.kit(now=time.time()).certificate
+    made.audit().append(
+        Entry(action=Action.KIT_INSTALLED, actor=f"person {person()}", digest=fingerprint(certificate))
     )
 
 
@@ -124,6 +140,8 @@ def logs(home: Home, lines: Lines = 50, as_json: AsJson = False) -> None:
 
 def _sentences(found: HomeReport) -> list[str]:
     """Return a report for people."""
+    from common.security.expiry import WARN_DAYS
+
     name = f"[bold]{found.party}[/] of {found.federation}"
     lines = [f"{name}: no agent runs"]
     if found.pid is not None:
@@ -140,5 +158,7 @@ def _sentences(found: HomeReport) -> list[str]:
     lines.append(f"  data sets: {found.datasets}")
     lines.append(f"  plans:     {found.plans_pending} wait for a decision")
     kit = found.kit_problem or f"valid for {found.kit_days_left:.0f} days"
+    if found.kit_days_left is not None and found.kit_days_left < WARN_DAYS:
+        kit += "; ask the federation operator to renew it"
     lines.append(f"  kit:       {escape(kit)}")
     return lines

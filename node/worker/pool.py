@@ -24,6 +24,7 @@ from common.errors import MalformedMessageError, WorkerDiedError
 from common.ids import RunId, TaskId
 from node.sandbox import Limits, ProtectionName, SandboxPolicy, WorkerUser, remove_scratch
 from node.worker.folder import RunFolder, let_in
+from node.worker.harvest import Harvest, harvest
 from node.worker.output import WorkerLog
 from node.worker.pace import Bucket
 from node.worker.protocol import (
@@ -83,6 +84,8 @@ class WorkerSaid:
 
     worker: Worker
     report: FromWorker
+    harvest: Harvest | None = None
+    """What the task made, if it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ class Worker:
         output: WorkerLog,
         threads: int | None,
         post: Callable[[WorkerEvent], None],
+        limit_bytes: int,
     ) -> None:
         """Spawn the process; it shuts itself in, imports torch, and then says that it is ready."""
         self.run_id = run_id
@@ -115,6 +119,7 @@ class Worker:
         self.task: RunTask | None = None
         self.ready = False
         self._post = post
+        self._limit_bytes = limit_bytes
         self._over = threading.Event()
         ours, theirs = socket.socketpair()
         reader, writer = os.pipe()
@@ -162,12 +167,18 @@ class Worker:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             write_order(self._socket, order)
 
+    def _harvest(self, report: FromWorker) -> Harvest | None:
+        task = self.task
+        if not isinstance(report, Done) or task is None or task.task_id != report.task_id:
+            return None
+        return harvest(self.folder, task, self._limit_bytes)
+
     def _listen(self) -> None:
         heard = Bucket(_REPORTS_BURST, _REPORTS_PER_S)
         with self._socket:
             try:
                 while report := read_report(self._socket, lambda size: heard.admit(size, self._over)):
-                    self._post(WorkerSaid(self, report))
+                    self._post(WorkerSaid(self, report, self._harvest(report)))
             except MalformedMessageError as error:
                 log.warning("worker misbehaved", extra={"action": "worker_killed", "error": str(error)})
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -190,6 +201,7 @@ class WorkerPool:
         post: Callable[[WorkerEvent], None],
         max_idle: int,
         walls: Walls,
+        limit_bytes: int,
         threads: int | None = None,
     ) -> None:
         """Make an empty pool.
@@ -200,6 +212,7 @@ class WorkerPool:
             post: Called on other threads with what workers say.
             max_idle: Warm workers without a task that are kept.
             walls: What is put up around them.
+            limit_bytes: Largest update that is taken.
             threads: CPU threads of one worker; torch's own choice if not given.
         """
         remove_scratch(work)
@@ -212,6 +225,7 @@ class WorkerPool:
         self._post = post
         self._max_idle = max_idle
         self._walls = walls
+        self._limit_bytes = limit_bytes
         self._threads = threads
         self._workers: dict[RunId, Worker] = {}
         self._datasets: dict[RunId, Path] = {}
@@ -241,7 +255,9 @@ class WorkerPool:
             self._make_room()
             folder = RunFolder(self.work / run_id, self._user)
             policy = self._walls.around(folder, self._datasets[run_id])
-            worker = Worker(run_id, folder, policy, self._output, self._threads, self._post)
+            worker = Worker(
+                run_id, folder, policy, self._output, self._threads, self._post, self._limit_bytes
+            )
             log.info("worker started", extra={"action": "worker_started", "run": run_id, "pid": worker.pid})
         self._workers[run_id] = worker  # last in order: most recently used
         worker.give(task)

@@ -22,6 +22,7 @@ from common.ids import RunId
 from common.payload.blocks import BlockFile, blocks
 from node.home import NodeHome
 from node.worker.folder import RunFolder
+from node.worker.harvest import harvest
 from node.worker.pool import WorkerPool, WorkerSaid
 from node.worker.protocol import Done, RunTask
 from researcher.federation import Federation as Place
@@ -70,7 +71,7 @@ class LightPool(WorkerPool):
             validated_s=0.0,
             saved_s=0.0,
         )
-        self._post(WorkerSaid(worker, done))
+        self._post(WorkerSaid(worker, done, harvest(worker.folder, task, 2**40)))
 
 
 def add_to(model: Path, number: float, update: Path) -> None:

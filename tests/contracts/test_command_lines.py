@@ -56,9 +56,12 @@ ANSWERED = {
     "warren federation init": "{folder}/another --port 0",
     "warren federation add-node": "{folder}/federation south",
     "warren federation add-researcher": "{folder}/federation bob",
+    "warren federation renew": "{folder}/federation gone",
     "warren federation revoke": "{folder}/federation gone",
     "warren federation show": "{folder}/federation",
     "warren broker definitions": "{folder}/federation --out {folder}/definitions",
+    "warren-node enroll": "{folder}/enrolled-node --id east --federation trial",
+    "warren-researcher enroll": "{folder}/enrolled-lab --id carol --federation trial",
     "warren-node init": "{folder}/other-north --kit {folder}/kit-of-north",
     "warren-node status": "{folder}/north",
     "warren-node stop": "{folder}/north",
@@ -83,6 +86,7 @@ ANSWERED = {
 
 REFUSED = {
     "warren federation announce": ("{folder}/federation", "WRN-201"),
+    "warren federation sign": ("{folder}/federation {folder}/nothing.json --fingerprint X", "WRN-319"),
     "warren broker start": ("{folder}/federation", "WRN-312"),
     "warren-node start": ("{folder}/nothing", "WRN-311"),
     "warren-node plan show": ("{folder}/north ffff", "WRN-505"),

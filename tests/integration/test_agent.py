@@ -346,6 +346,46 @@ def test_a_request_from_the_future_is_refused(trial):
     assert "clock" in refused.text
 
 
+def test_a_request_that_comes_again_after_its_task_was_forgotten_is_not_done_again(trial):
+    first = trial.request()
+    trial.send(first)
+    trial.answer()
+    trial.send(trial.request(round_=1))  # so the node forgets the round before
+    trial.answer()
+
+    trial.send(first)
+    refused = trial.answer(TaskFailed).message
+    trial.restart()
+    trial.send(first)
+
+    assert ("WRN-604", first.assignments[0].task_id) == (refused.code, refused.task_id)
+    assert "WRN-604" == trial.answer(TaskFailed).message.code
+
+
+def test_a_request_of_a_run_that_ended_is_not_done_again(trial):
+    first = trial.request()
+    trial.send(first)
+    trial.answer()
+    end = RunEnd(sender=LAB, recipients=(NORTH,), experiment_id=trial.experiment, run_id=trial.run)
+    for _ in range(2):  # the second time it changes nothing
+        trial.lab.mailbox.send(end).result(20)
+
+    trial.send(trial.request(round_=1))
+
+    assert "WRN-604" == trial.answer(TaskFailed).message.code
+
+
+def test_an_approval_that_is_asked_for_again_after_it_was_refused_stays_refused(trial):
+    decide(trial, PlanState.REJECTED)
+    request = PlanApprovalRequest(
+        sender=LAB, recipients=(NORTH,), plan_name="AddOne", plan_hash=plan_hash(ADD_ONE), source=ADD_ONE
+    )
+
+    answers = [trial.lab.ask(request, PlanApprovalReply).state for _ in range(2)]
+
+    assert [PlanState.REJECTED] * 2 == answers
+
+
 def test_a_researcher_cannot_bury_a_node_in_plans(trial):
     def ask(number):
         source = f"{ADD_ONE}# {number}\n"

@@ -10,6 +10,7 @@ from common.ids import Digest, PartyId
 from common.mailbox import Mailbox
 from common.messages import Chunk, ChunkRequest, PayloadManifest, PingRequest, RosterUpdate, encode
 from common.payload.store import PayloadStore
+from common.security.identity import Identity
 from common.security.roster import sign_roster, verify_roster
 from common.security.sealing import Sealer
 from common.transport.memory import MemoryBroker
@@ -136,6 +137,39 @@ def test_a_roster_that_the_authority_signed_is_applied_and_another_is_not(federa
 
     assert newer == north.rosters.get(timeout=DEADLINE_S)
     assert newer == north.mailbox.roster
+
+
+def test_what_comes_for_keys_that_took_the_place_of_a_partys_own_waits_for_them(federation):
+    authority = make_authority()
+
+    def renew(update, previous):
+        return verify_roster(update.document, update.signature, authority.certificate, previous=previous)
+
+    north, registrar, lab = federation("north", renew=renew), federation("registrar"), federation("lab")
+    replaced = Identity.generate(NORTH)
+    newer = make_roster(federation.identities | {"north": replaced}, federation.roles, serial=2)
+    signed = sign_roster(newer, authority.key)
+    registrar.mailbox.send(
+        RosterUpdate(
+            sender=PartyId("registrar"),
+            recipients=(NORTH,),
+            document=signed.document,
+            signature=signed.signature,
+        )
+    ).result(DEADLINE_S)
+    north.rosters.get(timeout=DEADLINE_S)
+    sealed = Sealer(federation.identities["lab"], newer).seal(
+        Lane.CONTROL, [NORTH], encode(late := ping(NORTH))
+    )
+    lab.mailbox._transport.publish(Lane.CONTROL, [NORTH], sealed).result(DEADLINE_S)
+    with pytest.raises(queue.Empty):
+        north.mails.get(timeout=0.2)
+    north.mailbox.close()
+
+    again = Desk(federation.broker, NORTH, "node", Sealer(replaced, newer), newer)
+
+    assert late == again.take().message
+    again.mailbox.close()
 
 
 def test_a_revoked_sender_is_not_heard_any_more(federation):

@@ -63,14 +63,12 @@ class Collected:
         self.whole = threading.Event()
         self.reached = threading.Event()
         self._store, self._at = store, at
-        self.on_reached = self.reached.set
 
     def receive(self, mail):
         if isinstance(mail.message, Chunk):
             self.indices.append(mail.message.index)
             whole = self._store.accept(mail.message, mail.payload)
             if len(self.indices) == self._at:
-                self.on_reached()
                 self.reached.set()
             if whole:
                 self.whole.set()
@@ -89,7 +87,7 @@ def test_after_a_crash_only_what_the_broker_has_not_confirmed_is_sent_again(line
     path, manifest = payload(tmp_path)
     store = PayloadStore(tmp_path / "store")
     at_lab = Collected(store, at=20)
-    at_lab.on_reached = lambda: line.broker.pause(NORTH)
+    line.broker.pause(NORTH, after=20)
     line.join(LAB, at_lab.receive)
     first = line.join(NORTH)
     sending = first.send_payload(path, manifest, [LAB], resume=True)

@@ -55,7 +55,7 @@ SECRETS = {
     "name of the plan": b"SecretPlan",
     "arguments": b"MARKER-IN-THE-ARGUMENTS",
     "note": b"MARKER-IN-THE-NOTE",
-    "tags": b'"trial"',
+    "tags": b'"tags":["trial"]',
     "description of the data set": b"a table made for a test",
     "column": b"marker_column",
     "metric": b"marker_metric",

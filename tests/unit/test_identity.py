@@ -109,7 +109,9 @@ def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(saved):
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
     )
     (saved / SIGNING).write_bytes(pem)
-    assert "signing.pem is protected by a passphrase" == reason(saved)
+    assert "signing.pem is protected by a passphrase, and WARREN_PASSPHRASE_FILE names no file" == reason(
+        saved
+    )
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o610, 0o666])
