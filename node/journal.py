@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -95,20 +94,18 @@ class Journal:
         """Group writes; all are on disk when the block ends, or none if it raises; see `common.sqlite.transaction`."""
         return transaction(self._db, durable=durable)
 
-    def keep(self, data: bytes | memoryview) -> Digest:
-        """Record a small payload and return its digest."""
-        digest = Digest(hashlib.sha256(data).hexdigest())
+    def keep(self, digest: Digest, data: bytes | memoryview) -> None:
+        """Record a small payload, whose SHA-256 the digest must be."""
         self._db.execute("INSERT OR IGNORE INTO payload VALUES (?, ?)", (digest, data))
-        return digest
 
     def payload(self, digest: Digest) -> bytes | None:
         """Return a small payload, or None if it is not here."""
         row = self._db.execute("SELECT data FROM payload WHERE digest = ?", (digest,)).fetchone()
         return None if row is None else bytes(row["data"])
 
-    def receive(self, task: Task, request: TrainRequest) -> None:
-        """Record a new task; one that is known stays as it is."""
-        self._db.execute(
+    def receive(self, task: Task, request: TrainRequest) -> bool:
+        """Record a new task and tell whether it is new; one that is known stays as it is."""
+        added = self._db.execute(
             "INSERT OR IGNORE INTO task (task_id, researcher, experiment_id, run_id, round, deadline, received_at,"
             " changed_at, phase, model, request) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -125,13 +122,15 @@ class Journal:
                 request.model_dump_json(),
             ),
         )
+        return added.rowcount == 1
 
-    def begin(self, task_id: TaskId, now: float) -> None:
-        """Record that a worker has the task, and that it was tried once more."""
-        self._db.execute(
-            "UPDATE task SET phase = ?, attempts = attempts + 1, changed_at = ? WHERE task_id = ?",
+    def begin(self, task_id: TaskId, now: float) -> int:
+        """Record that a worker has the task, and return how often it was begun by now."""
+        row = self._db.execute(
+            "UPDATE task SET phase = ?, attempts = attempts + 1, changed_at = ? WHERE task_id = ? RETURNING attempts",
             (Phase.RUNNING, now, task_id),
-        )
+        ).fetchone()
+        return int(row["attempts"])
 
     def excuse(self) -> None:
         """Do not count the attempts in work: they end because the agent was told to stop."""
@@ -216,11 +215,6 @@ class Journal:
         query = "SELECT * FROM task WHERE phase != ? ORDER BY received_at, rowid"
         for row in self._db.execute(query, (Phase.FORGOTTEN,)).fetchall():
             yield _record(row)
-
-    def attempts(self, task_id: TaskId) -> int:
-        """Return how often a task was begun."""
-        row = self._db.execute("SELECT attempts FROM task WHERE task_id = ?", (task_id,)).fetchone()
-        return row["attempts"] if row else 0
 
     def reply(self, task_id: TaskId) -> TrainReply | TaskFailed | None:
         """Return the answer to a task, or None if there is none or it is forgotten."""

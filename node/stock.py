@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.ids import Digest, RunId
-from common.limits import INLINE_BYTES
 from common.messages import PayloadManifest
 from common.payload.store import PayloadStore
 from node.journal import Journal
 from node.tasks import Task
+from node.worker.harvest import Crop
 
 
 class Stock:
@@ -29,25 +29,22 @@ class Stock:
         data = self._journal.payload(digest)
         return self._payloads.path(digest) if data is None else data
 
-    def keep_update(
-        self, path: Path, encoding: str, decoded_bytes: int | None, digest: Digest | None = None
-    ) -> PayloadManifest:
-        """Keep an update, moving the file if it is large, and describe it.
+    def keep_update(self, update: Crop, encoding: str, decoded_bytes: int | None) -> PayloadManifest:
+        """Keep an update, moving it if it is a file, and describe it.
 
         Args:
-            path: The agent's own copy.
+            update: What was taken from the worker.
             encoding: How the worker was told to encode it.
             decoded_bytes: What the worker says that it was before compression; the researcher finds out if it lies.
-            digest: Its SHA-256, if it is large, hashed already, and on disk.
 
         Raises:
             DiskFullError: If it does not fit.
         """
-        size = path.stat().st_size
-        kept, inline = self._keep(path, size, digest)
+        inline = isinstance(update.content, bytes)
+        size = self._keep(update)
         decoded = (decoded_bytes or size) if encoding.endswith("+zstd") else None
         return PayloadManifest(
-            sha256=kept, size_bytes=size, encoding=encoding, decoded_bytes=decoded, inline=inline
+            sha256=update.digest, size_bytes=size, encoding=encoding, decoded_bytes=decoded, inline=inline
         )
 
     def residual(self, task: Task) -> bytes | Path | None:
@@ -59,8 +56,8 @@ class Stock:
         digest = self._journal.residual(task.researcher, task.run_id)
         return None if digest is None else self.content(digest)
 
-    def keep_residual(self, task: Task, path: Path, now: float, digest: Digest | None = None) -> list[Digest]:
-        """Keep what an update left out, moving the file if it is large.
+    def keep_residual(self, task: Task, residual: Crop, now: float) -> list[Digest]:
+        """Keep what an update left out, moving it if it is a file.
 
         To be journalled together with the answer that holds the update: a task that is done again after a crash starts from the
         same residual as the first time, and so gives the same bytes.
@@ -71,14 +68,18 @@ class Stock:
         Raises:
             DiskFullError: If it does not fit.
         """
-        kept, _ = self._keep(path, path.stat().st_size, digest)
-        return self._journal.keep_residual(task.researcher, task.run_id, kept, now)
+        self._keep(residual)
+        return self._journal.keep_residual(task.researcher, task.run_id, residual.digest, now)
 
     def drop_residual(self, run_id: RunId) -> list[Digest]:
         """Forget what the last update of a run left out; return what nothing needs any more."""
         return self._journal.drop_residual(run_id)
 
-    def _keep(self, path: Path, size: int, digest: Digest | None) -> tuple[Digest, bool]:
-        inline = size <= INLINE_BYTES
-        kept = self._journal.keep(path.read_bytes()) if inline else self._payloads.add(path, digest)
-        return kept, inline
+    def _keep(self, crop: Crop) -> int:
+        """Keep what was taken from a worker, and return its size in bytes."""
+        if isinstance(crop.content, bytes):
+            self._journal.keep(crop.digest, crop.content)
+            return len(crop.content)
+        size = crop.content.stat().st_size
+        self._payloads.add(crop.content, crop.digest)
+        return size

@@ -160,6 +160,8 @@ class Work:
         self._machine = TaskMachine(policy.max_workers)
         self._tasks: dict[TaskId, tuple[Task, TrainRequest]] = {}
         self._running: dict[TaskId, _Running] = {}
+        self._admitted: TaskId | None = None
+        """The task that was found admissible just now."""
         self._beat_at = clock.monotonic() + _BEAT_SHARE * timeouts.progress_s
         self.after_commit: list[Callable[[], object]] = []
 
@@ -205,7 +207,7 @@ class Work:
             deadline=min(request.deadline or math.inf, request.created_at + STALE_AFTER_S),
             received_at=self._clock.now(),
         )
-        if self._journal.is_forgotten(task.task_id):
+        if not self._journal.receive(task, request) and self._journal.is_forgotten(task.task_id):
             # Only a researcher that went back to an older copy of its experiment asks for it; a new attempt may run.
             superseded = TaskSupersededError(task=task.task_id, run=task.run_id)
             answer = failed(
@@ -213,15 +215,16 @@ class Work:
             )
             self.after_commit.append(lambda: self._mailbox.send(answer))
             return
-        self._journal.receive(task, request)
         self._tasks[task.task_id] = (task, request)
         if request.model.inline:
-            self._journal.keep(mail.payload)
+            self._journal.keep(request.model.sha256, mail.payload)
         if not here:
             self._arrivals.expect(request.model, request.sender)
         refusal = self._admission.refusal(request)
         self._record(task_entry(request, task.task_id, Action.TASK_ASKED, by=request.sender, failure=refusal))
+        self._admitted = task.task_id
         self._handle(TaskReceived(task, here, refusal))
+        self._admitted = None
 
     def chunk(self, mail: Mail, chunk: Chunk) -> None:
         """Take in a piece of a global model."""
@@ -342,15 +345,15 @@ class Work:
                 self._forget(task_id)
 
     def _begin(self, task_id: TaskId) -> None:
-        if self._journal.attempts(task_id) >= ATTEMPTS:
+        if task_id != self._admitted:  # it waited, and minds may have changed meanwhile
+            refusal = self._admission.refusal(self._tasks[task_id][1])
+            if refusal is not None:
+                self._handle(TaskBroke(task_id, refusal))
+                return
+        if self._journal.begin(task_id, self._clock.now()) > ATTEMPTS:
             error = WorkerDiedError(status=f"the agent, {ATTEMPTS} times", step="this task")
             self._handle(TaskBroke(task_id, Failure.of(error)))
             return
-        refusal = self._admission.refusal(self._tasks[task_id][1])  # minds may have changed meanwhile
-        if refusal is not None:
-            self._handle(TaskBroke(task_id, refusal))
-            return
-        self._journal.begin(task_id, self._clock.now())
         now = self._clock.monotonic()
         self._running[task_id] = _Running(self._clock.now(), now + self._timeouts.worker_start_s)
         self.after_commit.append(lambda: self._give(*self._tasks[task_id]))
@@ -359,7 +362,7 @@ class Work:
         dataset_id = share(request, self._mailbox.party).dataset_id
         dataset = self._registry.get(dataset_id)
         folder = self._pool.folder(task.run_id, dataset.path)
-        plan = folder.place("plan.py", request.source.encode())
+        plan = folder.keep(f"{request.plan_hash}.py", request.source.encode())
         model = folder.place("model.safetensors", self._stock.content(task.model))
         feeds_back = _feeds_back(request)
         residual = self._stock.residual(task) if feeds_back else None
@@ -417,12 +420,9 @@ class Work:
         del self._running[task_id]
         manifest = None
         if made.update:
-            manifest = self._stock.keep_update(
-                made.update.path, request.encoding, done.update_decoded_bytes, made.update.digest
-            )
+            manifest = self._stock.keep_update(made.update, request.encoding, done.update_decoded_bytes)
         if made.residual:
-            now, residual = self._clock.now(), made.residual
-            self._remove(self._stock.keep_residual(task, residual.path, now, residual.digest))
+            self._remove(self._stock.keep_residual(task, made.residual, self._clock.now()))
         timings = TaskTimings(
             received_at=task.received_at,
             waited_s=max(0.0, running.started_at - task.received_at),

@@ -7,12 +7,16 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import hypothesis
 import pytest
 
 from common.errors import BrokerMissingError
 from deploy.broker import PrivateBroker, find_server
 from deploy.federation import Federation, QueueLimits
 from tests.support.broker import AmqpWorld, RunningFederation, populate
+
+hypothesis.settings.register_profile("warren", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("warren")
 
 BROKER_FIXTURES = {"broker", "make_federation", "amqp_world"}
 

@@ -105,6 +105,10 @@ class BrokerConnection(pika.SelectConnection):  # type: ignore[misc]  # pika is 
             marshaled_frames = [b"".join(marshaled_frames)]
         super()._output_marshaled_frames(marshaled_frames)
 
+    def _on_connection_workflow_done(self, conn_or_exc: Any) -> None:
+        # pika hands over the class itself when a connection is dropped while it logs in, takes that for a connection, and fails.
+        super()._on_connection_workflow_done(conn_or_exc() if isinstance(conn_or_exc, type) else conn_or_exc)
+
     def drop(self) -> None:
         """End now, without a word to the broker, which may not be there any more."""
         if not self.is_closed and not self.is_closing:

@@ -21,6 +21,7 @@ from typing import Final
 
 from common.errors import TaskRefusedError, WorkerFaultError
 from common.ids import PartyId
+from common.limits import INLINE_BYTES
 from common.sqlite import storage_errors
 from node.sandbox import WorkerUser, hand_over, remove_scratch
 
@@ -67,20 +68,28 @@ class RunFolder:
 
         Each one is another inode: the worker may have the last one of that name mapped.
         """
-        draft = self.inputs / f"{name}.new"
+        path = self.inputs / name
+        path.unlink(missing_ok=True)  # and not renamed over: some file systems write a file to disk then
         if isinstance(content, bytes):
-            draft.write_bytes(content)
+            path.write_bytes(content)
         else:
-            draft.unlink(missing_ok=True)
             try:
-                draft.hardlink_to(content)
+                path.hardlink_to(content)
             except OSError:  # not every file system has links; whatever else is wrong, copying meets it too
-                shutil.copyfile(content, draft)
-        self._show(draft)
-        return draft.replace(self.inputs / name)
+                shutil.copyfile(content, path)
+        self._show(path)
+        return path
 
-    def take(self, name: str, node: PartyId, limit_bytes: int) -> Path:
-        """Copy a file of the worker to where the worker cannot change it, and remove the original; return the copy.
+    def keep(self, name: str, content: bytes) -> Path:
+        """Give the worker bytes under a name that always means these bytes, unless it has them; return the path."""
+        path = self.inputs / name
+        return path if path.exists() else self.place(name, content)
+
+    def take(self, name: str, node: PartyId, limit_bytes: int) -> bytes | Path:
+        """Copy a file of the worker to where the worker cannot change it, and remove the original.
+
+        Returns:
+            What it held, if that is at most `INLINE_BYTES`; otherwise the copy, a file.
 
         Raises:
             WorkerFaultError: If there is none, or it is no regular file.
@@ -99,12 +108,16 @@ class RunFolder:
             if status.st_size > limit_bytes:
                 reason = f"an update of {status.st_size} bytes exceeds its limit of {limit_bytes}"
                 raise TaskRefusedError(node=node, reason=reason)
-            with storage_errors(copy), copy.open("wb") as target:
-                _copy(descriptor, target.fileno(), status.st_size)
+            taken: bytes | Path = copy
+            if status.st_size <= INLINE_BYTES:
+                taken = _read(descriptor, status.st_size)
+            else:
+                with storage_errors(copy), copy.open("wb") as target:
+                    _copy(descriptor, target.fileno(), status.st_size)
         finally:
             os.close(descriptor)
         original.unlink(missing_ok=True)
-        return copy
+        return taken
 
     def _show(self, file: Path) -> None:
         if self.user is not None:
@@ -120,6 +133,15 @@ def let_in(folder: Path, user: WorkerUser) -> None:
     """
     os.chown(folder, -1, user.gid)
     folder.chmod(0o750)
+
+
+def _read(source: int, size: int) -> bytes:
+    """Return that many bytes, or fewer if the file has become shorter."""
+    parts: list[bytes] = []
+    while size > 0 and (part := os.read(source, size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def _copy(source: int, target: int, size: int) -> None:

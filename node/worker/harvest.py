@@ -9,7 +9,6 @@ from pathlib import Path
 
 from common.errors import DiskFullError, TaskError
 from common.ids import Digest
-from common.limits import INLINE_BYTES
 from common.sqlite import storage_errors
 from node.worker.folder import RunFolder
 from node.worker.protocol import RunTask
@@ -20,12 +19,12 @@ class Crop:
     """A file that was taken from a worker.
 
     Attributes:
-        path: The agent's own copy.
-        digest: Its SHA-256 if it is too large for the journal; it is on disk (fsync) then.
+        content: Its bytes if they are few enough for the journal, or else the agent's own copy, which is on disk (fsync).
+        digest: Its SHA-256.
     """
 
-    path: Path
-    digest: Digest | None
+    content: bytes | Path
+    digest: Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +47,10 @@ def harvest(folder: RunFolder, task: RunTask, limit_bytes: int) -> Harvest:
 
 
 def _crop(folder: RunFolder, task: RunTask, path: str, limit_bytes: int) -> Crop:
-    copy = folder.take(Path(path).name, task.node_id, limit_bytes)
-    with storage_errors(copy), copy.open("rb") as file:
-        if os.fstat(file.fileno()).st_size <= INLINE_BYTES:
-            return Crop(copy, None)
+    content = folder.take(Path(path).name, task.node_id, limit_bytes)
+    if isinstance(content, bytes):
+        return Crop(content, Digest(hashlib.sha256(content).hexdigest()))
+    with storage_errors(content), content.open("rb") as file:
         digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
         os.fsync(file.fileno())
-    return Crop(copy, digest)
+    return Crop(content, digest)

@@ -1,5 +1,7 @@
 """A node keeps what updates left out exactly as long as it is needed."""
 
+import hashlib
+
 import pytest
 
 from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId, new_uuid
@@ -8,6 +10,7 @@ from common.payload.store import PayloadStore
 from node.journal import Journal
 from node.stock import Stock
 from node.tasks import Task
+from node.worker.harvest import Crop
 
 LAB, CLINIC = PartyId("lab"), PartyId("clinic")
 FIRST, SECOND = RunId(new_uuid()), RunId(new_uuid())
@@ -22,10 +25,16 @@ class Shelf:
         self.stock = Stock(self.journal, self.payloads)
 
     def keep(self, content, *, researcher=LAB, run=FIRST, now=1.0):
+        for digest in self.stock.keep_residual(task(researcher, run), self.crop(content), now):
+            self.payloads.remove(digest)
+
+    def crop(self, content):
+        """What was taken from a worker."""
+        if len(content) <= INLINE_BYTES:
+            return Crop(content, digest_of(content))
         path = self.folder / "draft"
         path.write_bytes(content)
-        for digest in self.stock.keep_residual(task(researcher, run), path, now):
-            self.payloads.remove(digest)
+        return Crop(path, digest_of(content))
 
     def drop(self, run=FIRST):
         for digest in self.stock.drop_residual(run):
@@ -39,6 +48,10 @@ class Shelf:
     def empty(self):
         rows = self.journal._db.execute("SELECT digest FROM payload UNION SELECT digest FROM residual")
         return not rows.fetchall() and not list(self.payloads.digests())
+
+
+def digest_of(content):
+    return Digest(hashlib.sha256(content).hexdigest())
 
 
 def task(researcher=LAB, run=FIRST):
@@ -100,12 +113,11 @@ def test_a_researcher_who_names_the_run_of_another_gets_nothing_of_it(shelf):
 @SIZES
 def test_what_is_not_committed_does_not_count(shelf, size):
     shelf.keep(b"a" * size)
-    path = shelf.folder / "draft"
-    path.write_bytes(b"b" * size)
+    crop = shelf.crop(b"b" * size)
 
     def dies():
         with shelf.journal.transaction():
-            shelf.stock.keep_residual(task(), path, 2.0)
+            shelf.stock.keep_residual(task(), crop, 2.0)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -132,10 +144,7 @@ def test_a_residual_of_a_run_that_nobody_ends_is_forgotten_in_the_end(shelf, siz
 def test_an_update_is_described_by_what_was_asked_for_and_what_is_there(
     shelf, size, encoding, said, expected
 ):
-    path = shelf.folder / "draft"
-    path.write_bytes(b"u" * size)
-
-    manifest = shelf.stock.keep_update(path, encoding, said)
+    manifest = shelf.stock.keep_update(shelf.crop(b"u" * size), encoding, said)
 
     assert (size, encoding, size <= INLINE_BYTES) == (manifest.size_bytes, manifest.encoding, manifest.inline)
     assert (size if expected == "its size" else expected) == manifest.decoded_bytes

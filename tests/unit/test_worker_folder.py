@@ -7,6 +7,7 @@ import pytest
 
 from common.errors import TaskRefusedError, WorkerFaultError
 from common.ids import PartyId
+from common.limits import INLINE_BYTES
 from node.worker.folder import RunFolder
 
 NORTH = PartyId("north")
@@ -61,18 +62,20 @@ def test_what_is_taken_is_whole_and_gone_from_the_scratch_folder(folder, size):
 
     taken = folder.take("update", NORTH, 3_000_000)
 
-    assert content == taken.read_bytes()
+    assert content == (taken if isinstance(taken, bytes) else taken.read_bytes())
+    assert isinstance(taken, bytes) == (size <= INLINE_BYTES)
     assert [] == list(folder.scratch.iterdir())
 
 
 def test_who_still_holds_a_file_open_cannot_change_what_was_taken(folder):
+    honest = b"honest" * INLINE_BYTES
     with (folder.scratch / "update").open("wb", buffering=0) as held:
-        held.write(b"honest")
-        taken = folder.take("update", NORTH, 100)
+        held.write(honest)
+        taken = folder.take("update", NORTH, len(honest))
         held.seek(0)
         held.write(b"forged")
 
-    assert b"honest" == taken.read_bytes()
+    assert honest == taken.read_bytes()
 
 
 def test_a_file_system_that_cannot_copy_by_itself_is_no_hindrance(folder, monkeypatch):
@@ -80,9 +83,10 @@ def test_a_file_system_that_cannot_copy_by_itself_is_no_hindrance(folder, monkey
         raise OSError(18, "cross-device")
 
     monkeypatch.setattr(os, "copy_file_range", refuse)
-    (folder.scratch / "update").write_bytes(b"honest")
+    honest = b"honest" * INLINE_BYTES
+    (folder.scratch / "update").write_bytes(honest)
 
-    assert b"honest" == folder.take("update", NORTH, 100).read_bytes()
+    assert honest == folder.take("update", NORTH, len(honest)).read_bytes()
 
 
 def test_what_is_larger_than_allowed_is_refused(folder):
