@@ -14,7 +14,6 @@ from common.errors import (
     PlanHashError,
     TaskError,
     TaskRefusedError,
-    WarrenError,
 )
 from common.ids import PartyId
 from common.messages import PlanState, TrainRequest
@@ -22,7 +21,7 @@ from common.training_plans.source import plan_hash
 from node.approval import Approvals
 from node.argument_limits import check_limits
 from node.policy import Policy
-from node.registry import Registry
+from node.registry import Dataset, Registry
 from node.replies import share
 from node.tasks import Failure
 
@@ -48,34 +47,32 @@ class Admission:
         self._policy = policy
         self._clock = clock
 
-    def refusal(self, request: TrainRequest) -> Failure | None:
-        """Return why this node does not do its share of a request, as things stand now, or None if it does."""
+    def admit(self, request: TrainRequest) -> Dataset | Failure:
+        """Return the data set on which this node does its share of a request, as things stand now, or why it does not."""
         task = share(request, self._node).task_id
         try:
-            error = self._error(request)
-        except (PlanError, TaskError, DataError) as caught:
-            error = caught
-        if error is None:
-            return None
-        log.warning("task refused", extra={"action": "task_refused", "task": task, "error": str(error)})
-        return Failure.of(error)
+            return self._dataset(request)
+        except (PlanError, TaskError, DataError) as error:
+            log.warning("task refused", extra={"action": "task_refused", "task": task, "error": str(error)})
+            return Failure.of(error)
 
-    def _error(self, request: TrainRequest) -> WarrenError | None:
+    def _dataset(self, request: TrainRequest) -> Dataset:
         actual, dataset_id = plan_hash(request.source), share(request, self._node).dataset_id
         if actual != request.plan_hash:
-            return PlanHashError(expected=request.plan_hash, actual=actual)
+            raise PlanHashError(expected=request.plan_hash, actual=actual)
         ahead_s = request.created_at - self._clock.now()
         if ahead_s > _CLOCKS_DIFFER_S:
-            return TaskRefusedError(
-                node=self._node, reason=f"the clock of {request.sender} is {ahead_s:.0f} s ahead"
-            )
+            reason = f"the clock of {request.sender} is {ahead_s:.0f} s ahead"
+            raise TaskRefusedError(node=self._node, reason=reason)
         try:
             dataset = self._registry.get(dataset_id)
-        except NoSuchDatasetError:
-            return DatasetNotOnNodeError(node=self._node, dataset=dataset_id)
+        except NoSuchDatasetError as error:
+            raise DatasetNotOnNodeError(node=self._node, dataset=dataset_id) from error
         self._registry.check(dataset)
         state = self._approvals.state(request.plan_hash)
-        error = self._policy.refusal(request, node=self._node, samples=dataset.samples, plan=state)
-        if error is None and state is PlanState.APPROVED:
+        refusal = self._policy.refusal(request, node=self._node, samples=dataset.samples, plan=state)
+        if refusal is not None:
+            raise refusal
+        if state is PlanState.APPROVED:
             check_limits(self._approvals.get(request.plan_hash).limits, request, node=self._node)
-        return error
+        return dataset

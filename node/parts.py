@@ -12,6 +12,7 @@ from common.mailbox import Mailbox
 from common.messages import NodeInfo
 from common.payload.store import PayloadStore
 from common.settings import Timeouts
+from node.admission import Admission
 from node.approval import Approvals
 from node.arrivals import Arrivals
 from node.desk import Desk
@@ -87,8 +88,7 @@ def put_together(
         arrivals,
         outbox,
         pool,
-        registry,
-        approvals,
+        Admission(mailbox.party, registry, approvals, policy, clock),
         policy,
         record=record,
         clock=clock,

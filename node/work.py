@@ -41,13 +41,12 @@ from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
 from common.settings import Timeouts
 from node.admission import STALE_AFTER_S, Admission
-from node.approval import Approvals
 from node.arrivals import Arrivals
 from node.audit import run_entry, task_entry, update_entry
 from node.journal import Journal
 from node.outbox import Outbox, ReplyPublished
 from node.policy import Policy
-from node.registry import Registry
+from node.registry import Dataset
 from node.replies import failed, share, trained
 from node.replies import progress as task_progress
 from node.stock import Stock
@@ -120,8 +119,7 @@ class Work:
         arrivals: Arrivals,
         outbox: Outbox,
         pool: WorkerPool,
-        registry: Registry,
-        approvals: Approvals,
+        admission: Admission,
         policy: Policy,
         *,
         record: Callable[[Entry], None],
@@ -137,9 +135,8 @@ class Work:
             arrivals: Models that are still arriving.
             outbox: Answers on their way.
             pool: The workers.
-            registry: The data sets of this node.
-            approvals: What its people decided about plans.
-            policy: What it allows.
+            admission: Decides what is done.
+            policy: How much is done at a time.
             record: Takes what the audit log must say before the transaction ends.
             clock: Tells the time.
             timeouts: When something counts as stuck.
@@ -151,8 +148,7 @@ class Work:
         self._arrivals = arrivals
         self._outbox = outbox
         self._pool = pool
-        self._registry = registry
-        self._admission = Admission(mailbox.party, registry, approvals, policy, clock)
+        self._admission = admission
         self._policy = policy
         self._record = record
         self._clock = clock
@@ -160,8 +156,8 @@ class Work:
         self._machine = TaskMachine(policy.max_workers)
         self._tasks: dict[TaskId, tuple[Task, TrainRequest]] = {}
         self._running: dict[TaskId, _Running] = {}
-        self._admitted: TaskId | None = None
-        """The task that was found admissible just now."""
+        self._admitted: dict[TaskId, Dataset | Failure] = {}
+        """What was found out just now about a task that is being taken in."""
         self._beat_at = clock.monotonic() + _BEAT_SHARE * timeouts.progress_s
         self.after_commit: list[Callable[[], object]] = []
 
@@ -220,11 +216,12 @@ class Work:
             self._journal.keep(request.model.sha256, mail.payload)
         if not here:
             self._arrivals.expect(request.model, request.sender)
-        refusal = self._admission.refusal(request)
+        admitted = self._admission.admit(request)
+        refusal = admitted if isinstance(admitted, Failure) else None
         self._record(task_entry(request, task.task_id, Action.TASK_ASKED, by=request.sender, failure=refusal))
-        self._admitted = task.task_id
+        self._admitted = {task.task_id: admitted}
         self._handle(TaskReceived(task, here, refusal))
-        self._admitted = None
+        self._admitted = {}
 
     def chunk(self, mail: Mail, chunk: Chunk) -> None:
         """Take in a piece of a global model."""
@@ -345,22 +342,22 @@ class Work:
                 self._forget(task_id)
 
     def _begin(self, task_id: TaskId) -> None:
-        if task_id != self._admitted:  # it waited, and minds may have changed meanwhile
-            refusal = self._admission.refusal(self._tasks[task_id][1])
-            if refusal is not None:
-                self._handle(TaskBroke(task_id, refusal))
-                return
+        admitted = self._admitted.get(task_id)
+        if admitted is None:  # it waited, and minds may have changed meanwhile
+            admitted = self._admission.admit(self._tasks[task_id][1])
+        if isinstance(admitted, Failure):
+            self._handle(TaskBroke(task_id, admitted))
+            return
         if self._journal.begin(task_id, self._clock.now()) > ATTEMPTS:
             error = WorkerDiedError(status=f"the agent, {ATTEMPTS} times", step="this task")
             self._handle(TaskBroke(task_id, Failure.of(error)))
             return
         now = self._clock.monotonic()
         self._running[task_id] = _Running(self._clock.now(), now + self._timeouts.worker_start_s)
-        self.after_commit.append(lambda: self._give(*self._tasks[task_id]))
+        dataset = admitted
+        self.after_commit.append(lambda: self._give(*self._tasks[task_id], dataset))
 
-    def _give(self, task: Task, request: TrainRequest) -> None:
-        dataset_id = share(request, self._mailbox.party).dataset_id
-        dataset = self._registry.get(dataset_id)
+    def _give(self, task: Task, request: TrainRequest, dataset: Dataset) -> None:
         folder = self._pool.folder(task.run_id, dataset.path)
         plan = folder.keep(f"{request.plan_hash}.py", request.source.encode())
         model = folder.place("model.safetensors", self._stock.content(task.model))
@@ -380,7 +377,7 @@ class Work:
             model_args=request.model_args,
             training_args=request.training_args,
             dataset=DatasetSource(
-                dataset_id=dataset_id,
+                dataset_id=dataset.dataset_id,
                 data_type=dataset.data_type,
                 path=str(dataset.path),
                 parameters=dict(dataset.parameters),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +32,7 @@ from researcher.history import Kind, RoundRecord
 from researcher.inbox import CancelRun, Inbox
 from researcher.intake import account_stray
 from researcher.ledger import Ledger
-from researcher.monitoring.events import Event, RunEnded, RunStarted
+from researcher.monitoring.events import Notify, RunEnded, RunStarted
 from researcher.order import Desk, RoundOrder
 from researcher.parcels import Parcels
 from researcher.round import RoundState
@@ -63,7 +62,7 @@ class Campaign:
         ledger: Ledger,
         store: PayloadStore,
         settings: ExperimentSettings,
-        notify: Callable[[Event], None],
+        notify: Notify,
     ) -> None:
         self.inbox = Inbox()
         self._federation = federation

@@ -381,13 +381,14 @@ class Experiment(Participation):
         folder, ledger, store = self._dossier.begin(federation.home, federation.clock)
         return Campaign(federation, folder, ledger, store, self._dossier.settings, self._notify)
 
-    def _notify(self, event: Event) -> None:
-        entry = entry_of(event, self._dossier.row, self._federation.party)
-        if entry is not None:
-            self._federation.audit.append(entry, durable=entry.action in DURABLE)
+    def _notify(self, *events: Event) -> None:
+        entries = [entry_of(event, self._dossier.row, self._federation.party) for event in events]
+        told = [entry for entry in entries if entry is not None]
+        self._federation.audit.append(*told, durable=any(entry.action in DURABLE for entry in told))
         for observer in list(self._observers):
             try:
-                observer.on_event(event)
+                for event in events:
+                    observer.on_event(event)
             except Exception:
                 self._observers.remove(observer)
                 log.exception("observer failed", extra={"action": "observer_failed"})

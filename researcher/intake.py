@@ -35,7 +35,7 @@ class Intake:
     """The answers to one round. Used by the thread that runs the experiment.
 
     What is to be remembered is gathered until `commit` writes all of it at once and then does what had to wait for that:
-    acknowledges messages above all.
+    tells of it and acknowledges messages.
     """
 
     def __init__(self, desk: Desk, order: RoundOrder, machine: Admission, opened_at: float) -> None:
@@ -44,6 +44,7 @@ class Intake:
         self._gates: dict[TaskId, Gate] = {}
         self._arriving: dict[Digest, list[tuple[Mail, TrainReply]]] = {}
         self._writes: list[Callable[[], object]] = []
+        self._events: list[Event] = []
         self._afterwards: list[Callable[[], object]] = []
         self.turn(order, machine, opened_at)
 
@@ -69,10 +70,10 @@ class Intake:
     @property
     def pending(self) -> bool:
         """Tell whether there is something to commit."""
-        return bool(self._writes or self._afterwards)
+        return bool(self._writes or self._events or self._afterwards)
 
     def commit(self, *more: Callable[[], object]) -> None:
-        """Write everything that was gathered, and `more`, in one transaction; then acknowledge.
+        """Write everything that was gathered, and `more`, in one transaction; then tell of it and acknowledge.
 
         Raises:
             StorageError: If the disk does not take it; nothing was written or acknowledged then.
@@ -82,13 +83,16 @@ class Intake:
             with self._desk.ledger.together():
                 for write in (*writes, *more):
                     write()
+        events, self._events = self._events, []
+        if events:
+            self._desk.notify(*events)
         afterwards, self._afterwards = self._afterwards, []
         for step in afterwards:
             step()
 
     def tell(self, event: Event) -> None:
         """Tell observers of an event once it is on disk."""
-        self._afterwards.append(partial(self._desk.notify, event))
+        self._events.append(event)
 
     def know(self, task: rounds.SendTask) -> None:
         """Learn who is asked for a task of this round."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from researcher.history import Kind
 from researcher.hub import Hub
 from researcher.inbox import Inbox
 from researcher.ledger import Ledger
-from researcher.monitoring.events import Event
+from researcher.monitoring.events import Notify
 from researcher.parcels import Parcels
 from researcher.round import SendTask
 from researcher.strategies import AnyStrategy, AsyncStrategy
@@ -38,7 +38,7 @@ class Desk:
     clock: Clock
     reply_s: float
     progress_s: float
-    notify: Callable[[Event], None]
+    notify: Notify
 
 
 @dataclass(frozen=True, slots=True)

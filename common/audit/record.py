@@ -92,8 +92,10 @@ class Record(Entry):
     sha256: Digest
 
 
-def chained(entry: Entry, *, number: int, at: float, party: PartyId, previous: Digest) -> Record:
-    """Return an entry as the record that follows another.
+def chained(
+    entry: Entry, *, number: int, at: float, party: PartyId, previous: Digest
+) -> tuple[Record, bytes]:
+    """Return an entry as the record that follows another, and as the line that this is.
 
     Args:
         entry: What is to be recorded.
@@ -102,13 +104,14 @@ def chained(entry: Entry, *, number: int, at: float, party: PartyId, previous: D
         party: Who keeps the log.
         previous: The `sha256` of the record before it; `FIRST` for the first.
     """
-    facts = entry.model_dump(mode="json") | {
+    facts = entry.model_dump(mode="json", exclude_none=True) | {
         "number": number,
         "at": at,
         "party": party,
         "previous": previous,
     }
-    return Record(**facts, sha256=Digest(hashlib.sha256(_canonical(facts)).hexdigest()))
+    sealed = facts | {"sha256": Digest(hashlib.sha256(_canonical(facts)).hexdigest())}
+    return Record.model_validate(sealed), _canonical(sealed) + b"\n"
 
 
 def line_of(record: Record) -> bytes:

@@ -94,6 +94,14 @@ Event = (
 )
 
 
+class Notify(Protocol):
+    """Takes events that happened, in their order."""
+
+    def __call__(self, *events: Event) -> None:
+        """Record them, then tell every observer."""
+        ...
+
+
 class Observer(Protocol):
     """Whoever wants to know what an experiment does."""
 

@@ -100,7 +100,7 @@ for number in range(6):
             at=1.5,
             party=NORTH,
             previous=CHAIN[-1].sha256 if CHAIN else FIRST,
-        )
+        )[0]
     )
 LINES = [line_of(record) for record in CHAIN]
 
@@ -137,10 +137,10 @@ def test_a_record_that_is_missing_anywhere_but_at_the_end_is_noticed(missing):
 
 
 def test_a_record_that_was_inserted_or_doubled_is_noticed():
-    forged = chained(entry(99), number=3, at=1.5, party=NORTH, previous=CHAIN[2].sha256)
+    _, line = chained(entry(99), number=3, at=1.5, party=NORTH, previous=CHAIN[2].sha256)
 
-    assert intact([*LINES[:3], line_of(forged), *LINES[3:]]) is None
-    assert intact([*LINES[:3], line_of(forged), *LINES[4:]]) is None
+    assert intact([*LINES[:3], line, *LINES[3:]]) is None
+    assert intact([*LINES[:3], line, *LINES[4:]]) is None
     assert intact([*LINES[:3], LINES[2], *LINES[3:]]) is None
 
 
