@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+JOBS   ?= 2
 
 .PHONY: demo test check format docs bench clean help rabbitmq
 
@@ -12,8 +13,8 @@ help:           ## list the targets
 demo: $(VENV)/.demo rabbitmq  ## four hospitals train one model; ARGS="--out DIR --rounds 15"
 	@$(BIN)/warren demo $(ARGS)
 
-test: $(VENV)/.test rabbitmq  ## run the whole suite; ARGS="-k pattern"
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.test rabbitmq  ## run the whole suite side by side; ARGS="-k pattern", JOBS=2
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(VENV)/.test  ## lint, format, types, import contracts
 	$(BIN)/ruff check .
