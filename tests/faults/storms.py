@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,18 +61,23 @@ class Weather:
         self.calm: list[Digest] = aftermath.models(world, "calm")
         assert ROUNDS == len(self.calm)
 
-    def storm(self) -> list[Kill]:
-        """Run the same experiment again under kills, see that the models are the same and that the books are right."""
+    def storm(self, targets: Sequence[str], *, hasty: float = 0.4) -> list[Kill]:
+        """Run the same experiment again under these kills, see that the models are the same and that the books are right."""
         self._storms += 1
         name = f"storm-{self._storms}"
-        targets = [kind for kind, share in SHARES.items() for _ in range(share)]
-        self._rng.shuffle(targets)
-        kills = Ordeal(self.world, self._script(name, pause_s=PAUSE_S), self._rng).run(targets).kills
+        script = self._script(name, pause_s=PAUSE_S)
+        kills = Ordeal(self.world, script, self._rng).run(targets, hasty=hasty).kills
         assert self.calm == aftermath.models(self.world, name)
         aftermath.check_ledger(self.world, name)
         aftermath.check_journals(self.world)
         self.kills += kills
         return kills
+
+    def mixed(self, count: int) -> list[str]:
+        """Return so many kinds to kill, in an order that the seed decides; of the whole storm the share of each is fixed."""
+        kinds = [kind for kind, share in SHARES.items() for _ in range(share)]
+        self._rng.shuffle(kinds)
+        return kinds[:count]
 
     def _script(self, name: str, pause_s: float = 0.0) -> Script:
         # Of a kind of its own are the retries: workers are killed far more often than any plan fails.
