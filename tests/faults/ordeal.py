@@ -23,11 +23,12 @@ from common.ids import PartyId
 from tests.faults.researcher_process import Script
 from tests.support.world import World
 
-KINDS = ("agent", "worker", "researcher", "broker")
+KINDS = ("agent", "worker", "researcher", "broker", "everything")
 PATIENCE_S = 90.0
 """Longest silence of the researcher's script before the trial counts as stuck."""
 MOST_FAILURES = 10
 """The script may end with an error so often in one trial, for it may meet a broker that is down."""
+
 
 @dataclass(frozen=True)
 class Told:
@@ -105,6 +106,9 @@ class Ordeal:
     failures: int = 0
     """Times that the script ended with an error and was started again, as a user would."""
 
+    watch: Callable[[Told], None] = lambda told: None
+    """Called with each line that the script wrote, for those who break other things."""
+
     def __post_init__(self) -> None:
         self.researcher = ResearcherProcess(self.world.researcher_home, self.script)
         self._round = 0
@@ -123,8 +127,11 @@ class Ordeal:
         try:
             self.researcher.start()
             for number, target in enumerate(targets):
-                due = 1 + number * (self.script.rounds - 2) // len(targets)  # two rounds are left for delays
-                self._await(lambda told, due=due: told.round >= due, time.monotonic() - 0.1)
+                due = 1 + number * self.script.rounds // (
+                    2 * len(targets)
+                )  # half of the rounds pass under kills
+                if self._round < due:
+                    self._await(lambda told, due=due: told.round >= due, 0.0)
                 self._linger(self.rng.uniform(0, spread_s))
                 if self._ended:
                     break
@@ -152,6 +159,9 @@ class Ordeal:
                 self.world.agents[node].kill()
                 self.world.start_agent(node)
                 party, sign = node, _is_work_of(node)
+            case "everything":
+                self._kill_everything()
+                party, sign = "everything", _is_work
             case _:
                 party = self._kill_worker(node)
                 wait &= party not in self._answered
@@ -161,6 +171,18 @@ class Ordeal:
         at = self._round
         back = self._await(sign, time.monotonic()) - struck if wait else None
         self.kills.append(Kill(kind, party, at, back))
+
+    def _kill_everything(self) -> None:
+        """Kill every process in the same moment, then start all but the workers again."""
+        agents = self.world.agents.values()
+        victims = [agent.pid for agent in agents]
+        victims += [worker for agent in agents for worker in workers_of(agent.pid)]
+        for victim in (self.world.broker.endpoint.pid, *victims):
+            os.kill(victim, signal.SIGKILL)
+        for thing in (self.researcher, *agents, self.world.broker):
+            thing.kill()
+        self.world.start()
+        self.researcher.start()
 
     def _kill_worker(self, preferred: PartyId) -> PartyId:
         """Kill the worker of a node, of the preferred one if it has one; wait for one if there is none."""
@@ -193,6 +215,7 @@ class Ordeal:
 
     def _note(self, told: Told) -> None:
         """Follow the experiment; start its script anew if it failed."""
+        self.watch(told)
         if told.round > self._round:
             self._round, self._answered = told.round, set()
         if told.kind == "UpdateArrived":
