@@ -52,7 +52,7 @@ class ResearcherProcess:
 
     def __init__(self, home: Path, script: Script) -> None:
         self.told: SimpleQueue[Told] = SimpleQueue()
-        self.errors = home / "researcher.err"
+        self.errors = home.with_name("researcher.err")  # not on the disk of the home, which may be full
         self._command = [sys.executable, "-m", "tests.faults.researcher_process", str(home)]
         self._command.append(json.dumps(asdict(script)))
         self._process: subprocess.Popen[bytes] | None = None

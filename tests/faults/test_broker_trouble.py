@@ -1,6 +1,6 @@
-"""A broker that pauses, refuses, restarts or forgets a party holds an experiment up and says so; then it goes on by itself.
+"""A broker that pauses, refuses, restarts or forgets a party holds an experiment up, and says so; then it goes on by itself.
 
-Everything is real and a process of its own. The bulk queues are smaller than a model, so every round meets full ones.
+Everything is real and a process of its own. The bulk queues are smaller than a model, so every round may meet full ones.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable
 
 import pytest
 
@@ -21,6 +20,7 @@ from tests.faults.ordeal import Ordeal, Told
 from tests.faults.researcher_process import Script
 from tests.faults.storms import hospitals
 from tests.support.broker import ctl
+from tests.support.world import World
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
 
@@ -28,101 +28,71 @@ WIDTH = 240_000
 """Makes a model of 10 MB: ten chunks."""
 LIMITS = QueueLimits(bulk_bytes=2**21)
 SOON = Timeouts(reconnect_first_s=0.2, reconnect_max_s=1.0, reply_s=2.0)
-ROUNDS = 2
-
-Trouble = Callable[[], None]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    with hospitals(folder, timeouts=SOON, limits=LIMITS) as world:
-        yield world.start()
+def script(name: str, pause_s: float = 0.0) -> Script:
+    return Script(name, ("north", "south"), rounds=4, steps=8, pause_s=pause_s, width=WIDTH)
+
+
+class BadBroker:
+    """Lets the broker have another trouble in each round, once north is seen to train, and waits until north tells of it."""
+
+    def __init__(self, world: World) -> None:
+        self.troubles = {1: self._run_short, 2: self._read_again, 3: self._restart, 4: self._forget}
+        self._world = world
+        self._south = world.agents["south"].pid
+
+    def watch(self, told: Told) -> None:
+        if told.kind == "RoundOpened" and told.round == 2:
+            os.kill(self._south, signal.SIGSTOP)  # its queue fills with the model that goes out now
+        if told.kind == "NodeProgress" and told.node == "north" and told.round in self.troubles:
+            self.troubles.pop(told.round)()
+
+    def _run_short(self) -> None:
+        ctl(self._world.broker.endpoint, "set_vm_memory_high_watermark", "absolute", "10MB")
+        self._until("the broker takes no messages for now: low on memory", connected=True)
+        ctl(self._world.broker.endpoint, "set_vm_memory_high_watermark", "0.5")
+
+    def _read_again(self) -> None:
+        log = self._world.researcher_home / "researcher.jsonl"
+        aftermath.wait_until(lambda: "queue full" in log.read_text(), "the researcher leaves south out")
+        os.kill(self._south, signal.SIGCONT)
+
+    def _restart(self) -> None:
+        self._world.broker.stop()
+        self._until("WRN-201", connected=False)
+        self._world.broker.start()
+
+    def _forget(self) -> None:
+        federation, endpoint = self._world.federation, self._world.broker.endpoint
+        endpoint.admin(federation.settings.vhost)._call("DELETE", "users", "north")
+        self._until("WRN-202", connected=False)
+        synchronise(federation, endpoint)
+
+    def _until(self, detail: str, *, connected: bool) -> None:
+        def told() -> bool:
+            status = report(self._world.homes["north"]).status
+            return status is not None and detail in status.detail and connected == status.connected
+
+        aftermath.wait_until(told, f"north tells {detail}")
+
+
+def test_whatever_the_broker_does_is_told_and_costs_time_and_nothing_else(tmp_path):
+    """Short of memory, a full queue, a restart, and a user that is deleted and made again."""
+    with hospitals(tmp_path, timeouts=SOON, limits=LIMITS) as world:
+        world.start()
+        rng = random.Random(1)  # noqa: S311  chooses nothing here
+        Ordeal(world, script("calm"), rng).run()
+        bad = BadBroker(world)
+
+        ordeal = Ordeal(world, script("bad", pause_s=0.1), rng, watch=bad.watch).run()
+
+        assert {} == bad.troubles
+        assert 0 == ordeal.failures
+        assert aftermath.models(world, "calm") == aftermath.models(world, "bad")
+        aftermath.check_ledger(world, "bad")
+        aftermath.check_journals(world)
         world.leave()
         aftermath.check_queues(world)
         aftermath.check_files(world)
-    aftermath.check_processes(folder)
-
-
-def run(world, name: str, **troubles: Trouble) -> list[str]:
-    """Run an experiment and return its models.
-
-    Args:
-        world: Where.
-        name: Its name.
-        troubles: What to do once when the script first says this, of all rounds or of north's training.
-    """
-    left = dict(troubles)
-
-    def watch(told: Told) -> None:
-        if told.node in (None, "north") and (trouble := left.pop(told.kind, None)) is not None:
-            trouble()
-
-    script = Script(name, ("north", "south"), ROUNDS, steps=8, pause_s=0.1 if troubles else 0.0, width=WIDTH)
-    ordeal = Ordeal(world, script, random.Random(1), watch=watch).run()  # noqa: S311  chooses nothing here
-    assert {} == left
-    assert 0 == ordeal.failures
-    aftermath.check_ledger(world, name)
-    aftermath.check_journals(world)
-    return aftermath.models(world, name)
-
-
-@pytest.fixture(scope="module")
-def calm(world):
-    return run(world, "calm")
-
-
-def status(world, node):
-    return report(world.homes[node]).status
-
-
-def test_an_experiment_waits_while_the_broker_is_short_of_memory(world, calm):
-    def trouble():
-        ctl(world.broker.endpoint, "set_vm_memory_high_watermark", "absolute", "10MB")
-        told = "the broker takes no messages for now: low on memory"
-        aftermath.wait_until(lambda: status(world, "north").detail == told, "north tells why it pauses")
-        assert status(world, "north").connected
-        ctl(world.broker.endpoint, "set_vm_memory_high_watermark", "0.5")
-
-    assert calm == run(world, "alarm", NodeProgress=trouble)
-
-
-def test_a_node_whose_queue_is_full_gets_the_model_when_it_reads_again(world, calm):
-    """South does not read while the model goes out; what its queue refused it asks for later."""
-    pid = world.agents["south"].pid
-    log = world.researcher_home / "researcher.jsonl"
-    before = log.read_text().count("queue full")
-    try:
-        models = run(
-            world,
-            "full",
-            RoundOpened=lambda: os.kill(pid, signal.SIGSTOP),
-            NodeProgress=lambda: os.kill(pid, signal.SIGCONT),
-        )
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-    assert calm == models
-    assert log.read_text().count("queue full") > before
-
-
-def test_an_experiment_goes_on_after_the_broker_was_stopped_and_started(world, calm):
-    def trouble():
-        world.broker.stop()
-        aftermath.wait_until(lambda: "WRN-201" in status(world, "north").detail, "north tells what it misses")
-        world.broker.start()
-
-    assert calm == run(world, "restart", NodeProgress=trouble)
-
-
-def test_a_node_whose_user_was_deleted_says_so_and_comes_back_with_it(world, calm):
-    def trouble():
-        admin = world.broker.endpoint.admin(world.federation.settings.vhost)
-        admin._call("DELETE", "users", "north")
-        aftermath.wait_until(
-            lambda: "WRN-202" in status(world, "north").detail, "north tells that it is refused"
-        )
-        assert not status(world, "north").connected
-        synchronise(world.federation, world.broker.endpoint)
-
-    assert calm == run(world, "deleted", NodeProgress=trouble)
+    aftermath.check_processes(tmp_path)

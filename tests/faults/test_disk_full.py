@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tests.faults import aftermath
 from tests.faults.ordeal import Ordeal, Told
 from tests.faults.researcher_process import Script
 from tests.faults.storms import hospitals
+from tests.support.world import World
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
 
@@ -66,77 +67,75 @@ def small_disk(folder: Path) -> Iterator[SmallDisk]:
         subprocess.run(["umount", "--lazy", folder], check=True)  # noqa: S607  wherever it is
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A world, and the disks of north and of the researcher."""
-    folder = tmp_path_factory.mktemp("world")
+def script(name: str, pause_s: float = 0.0) -> Script:
+    return Script(name, ("north", "south"), rounds=2, steps=8, pause_s=pause_s, width=WIDTH)
+
+
+class FullDisks:
+    """Fills the disk of north in the first round and that of the researcher in the second, and makes space once each has said so."""
+
+    def __init__(self, world: World, of_north: SmallDisk, of_researcher: SmallDisk) -> None:
+        self.filled: list[int] = []
+        self.idle_cpu_s = float("inf")
+        self._world = world
+        self._of_north, self._of_researcher = of_north, of_researcher
+
+    def watch(self, told: Told) -> None:
+        if told.kind == "Ended" and told.facts["status"] != 0:
+            self._of_researcher.empty()
+        if told.kind != "NodeProgress" or told.node != "north" or told.round in self.filled:
+            return
+        self.filled.append(told.round)
+        if told.round == 1:
+            self._of_north.fill()
+            aftermath.wait_until(lambda: self._paused() is not None, "north pauses")
+            assert str(self._paused()).startswith("WRN-803: no space left for")
+            self.idle_cpu_s = self._idle()
+            assert self._paused() is not None
+            self._of_north.empty()
+            aftermath.wait_until(lambda: self._paused() is None, "north goes on")
+        else:
+            self._of_researcher.fill()
+
+    def _paused(self) -> str | None:
+        """Return what north says for what it pauses; its status may be missing for a moment while it is written over."""
+        status = None
+        while status is None:
+            status = report(self._world.homes["north"]).status
+        return status.paused
+
+    def _idle(self) -> float:
+        """Return how much CPU time the agent of north uses while it waits."""
+        agent = psutil.Process(self._world.agents["north"].pid)
+        before = agent.cpu_times()
+        with suppress(psutil.TimeoutExpired):
+            agent.wait(IDLE_S)  # it does not end
+        after = agent.cpu_times()
+        return after.user + after.system - before.user - before.system
+
+
+def test_a_full_disk_makes_a_node_pause_and_a_researcher_stop_and_both_go_on_when_there_is_space(tmp_path):
     with (
         ExitStack() as disks,  # unmounted when no process is left
-        hospitals(folder, timeouts=SOON, settings="disk_floor_bytes = 0\n") as world,
+        hospitals(tmp_path, timeouts=SOON, settings="disk_floor_bytes = 0\n") as world,
     ):
-        found = [disks.enter_context(small_disk(folder / party)) for party in ("north", "alice")]
-        yield world.start(), *found
+        full = FullDisks(
+            world, *(disks.enter_context(small_disk(tmp_path / party)) for party in ("north", "alice"))
+        )
+        world.start()
+        rng = random.Random(1)  # noqa: S311  chooses nothing here
+        Ordeal(world, script("calm"), rng).run()
+
+        ordeal = Ordeal(world, script("full", pause_s=0.1), rng, watch=full.watch).run()
+
+        assert [1, 2] == full.filled
+        assert full.idle_cpu_s < IDLE_CPU_S
+        assert 1 == ordeal.failures
+        assert "WRN-803: no space left for" in ordeal.researcher.errors.read_text()
+        assert aftermath.models(world, "calm") == aftermath.models(world, "full")
+        aftermath.check_ledger(world, "full")
+        aftermath.check_journals(world)
         world.leave()
         aftermath.check_queues(world)
         aftermath.check_files(world)
-    aftermath.check_processes(folder)
-
-
-def run(world, name: str, watch: Callable[[Told], None] = lambda told: None) -> Ordeal:
-    script = Script(name, ("north", "south"), rounds=2, steps=8, pause_s=0.1, width=WIDTH)
-    ordeal = Ordeal(world, script, random.Random(1), watch=watch).run()  # noqa: S311  chooses nothing here
-    aftermath.check_ledger(world, name)
-    aftermath.check_journals(world)
-    return ordeal
-
-
-@pytest.fixture(scope="module")
-def calm(place):
-    world = place[0]
-    run(world, "calm")
-    return aftermath.models(world, "calm")
-
-
-def test_a_node_with_a_full_disk_pauses_says_so_and_goes_on_when_there_is_space(place, calm):
-    world, disk, _ = place
-    cpu_s: list[float] = []
-
-    def paused() -> bool:
-        return (status := report(world.homes["north"]).status) is not None and status.paused is not None
-
-    def watch(told: Told) -> None:
-        if told.kind == "NodeProgress" and told.node == "north" and not cpu_s:
-            disk.fill()
-            aftermath.wait_until(paused, "north pauses")
-            assert "WRN-803" in report(world.homes["north"]).status.paused
-            agent = psutil.Process(world.agents["north"].pid)
-            before = agent.cpu_times()
-            with suppress(psutil.TimeoutExpired):
-                agent.wait(IDLE_S)  # it does not end
-            after = agent.cpu_times()
-            cpu_s.append(after.user + after.system - before.user - before.system)
-            assert paused()
-            disk.empty()
-            aftermath.wait_until(lambda: not paused(), "north goes on")
-
-    assert 0 == run(world, "node-full", watch).failures
-    assert calm == aftermath.models(world, "node-full")
-    assert cpu_s[0] < IDLE_CPU_S
-
-
-def test_a_researcher_with_a_full_disk_stops_with_the_reason_and_goes_on_when_there_is_space(place, calm):
-    world, _, disk = place
-    filled: list[int] = []
-
-    def watch(told: Told) -> None:
-        if told.kind == "NodeProgress" and not filled:
-            disk.fill()
-            filled.append(told.round)
-        if told.kind == "Ended" and told.facts["status"] != 0:
-            disk.empty()
-
-    ordeal = run(world, "researcher-full", watch)
-
-    assert calm == aftermath.models(world, "researcher-full")
-    assert 1 == ordeal.failures
-    assert "WRN-803: no space left for" in ordeal.researcher.errors.read_text()
+    aftermath.check_processes(tmp_path)
