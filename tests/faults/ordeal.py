@@ -24,7 +24,7 @@ from tests.faults.researcher_process import Script
 from tests.support.world import World
 
 KINDS = ("agent", "worker", "researcher", "broker", "everything")
-PATIENCE_S = 90.0
+PATIENCE_S = 150.0
 """Longest silence of the researcher's script before the trial counts as stuck."""
 MOST_FAILURES = 10
 """The script may end with an error so often in one trial, for it may meet a broker that is down."""
