@@ -26,23 +26,15 @@ class Reservation:
         self._held: list[socket.socket] = []
 
     def take(self, port: int) -> int:
-        """Reserve one given port.
+        """Reserve one given port, also if connections of a server that has just ended linger on it.
 
         Raises:
             PortTakenError: If it is in use, or not ours to use.
         """
-        holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            holder.bind((self._host, port))
-        except OSError as error:
-            holder.close()
-            raise PortTakenError(host=self._host, port=port, reason=error.strerror) from error
-        self._held.append(holder)
-        return port
+        return self._bind(port, alone=False)
 
     def take_any(self) -> int:
-        """Reserve a free port.
+        """Reserve a free port that nobody else has reserved, in this process or another.
 
         Raises:
             PortTakenError: If a hundred ports in a row are taken.
@@ -50,10 +42,23 @@ class Reservation:
         ports = random.SystemRandom().sample(range(_LOWEST, _HIGHEST), 100)
         for port in ports[:-1]:
             try:
-                return self.take(port)
+                return self._bind(port, alone=True)
             except PortTakenError:
                 continue
-        return self.take(ports[-1])
+        return self._bind(ports[-1], alone=True)
+
+    def _bind(self, port: int, *, alone: bool) -> int:
+        holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            # Two sockets that both set it may bind the same port as long as neither listens.
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, not alone)
+            holder.bind((self._host, port))
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # lets the server bind beside it
+        except OSError as error:
+            holder.close()
+            raise PortTakenError(host=self._host, port=port, reason=error.strerror) from error
+        self._held.append(holder)
+        return port
 
     def close(self) -> None:
         """Let go of all ports."""

@@ -14,6 +14,7 @@ from tests.benchmarks import (
     large_models,
     many_nodes,
     memory_per_node,
+    recovery,
     round_overhead,
     slow_links,
     yardstick,
@@ -25,6 +26,7 @@ BENCHMARKS = {
     "memory": memory_per_node.run,
     "nodes": many_nodes.run,
     "slow": slow_links.run,
+    "recovery": recovery.run,
 }
 """Each returns its figures and a table of them."""
 

@@ -109,7 +109,7 @@ def processes_in(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], what: str, limit_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, limit_s: float = 60.0) -> None:
     """Wait for something that nothing tells of."""
     deadline = time.monotonic() + limit_s
     while not condition():

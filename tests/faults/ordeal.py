@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -22,13 +23,11 @@ from common.ids import PartyId
 from tests.faults.researcher_process import Script
 from tests.support.world import World
 
-KINDS = ("agent", "worker", "researcher", "broker")
-PATIENCE_S = 90.0
+KINDS = ("agent", "worker", "researcher", "broker", "everything")
+PATIENCE_S = 150.0
 """Longest silence of the researcher's script before the trial counts as stuck."""
 MOST_FAILURES = 10
 """The script may end with an error so often in one trial, for it may meet a broker that is down."""
-
-_NEVER = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class ResearcherProcess:
 
     def __init__(self, home: Path, script: Script) -> None:
         self.told: SimpleQueue[Told] = SimpleQueue()
-        self.errors = home / "researcher.err"
+        self.errors = home.with_name("researcher.err")  # not on the disk of the home, which may be full
         self._command = [sys.executable, "-m", "tests.faults.researcher_process", str(home)]
         self._command.append(json.dumps(asdict(script)))
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,7 +87,7 @@ class ResearcherProcess:
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill; `back_s` is the time until the round went on, None if the next kill came before that."""
+    """One kill; `back_s` is the time until the round went on, None if nothing waited for that."""
 
     kind: str
     party: str
@@ -107,9 +106,13 @@ class Ordeal:
     failures: int = 0
     """Times that the script ended with an error and was started again, as a user would."""
 
+    watch: Callable[[Told], None] = lambda told: None
+    """Called with each line that the script wrote, for those who break other things."""
+
     def __post_init__(self) -> None:
         self.researcher = ResearcherProcess(self.world.researcher_home, self.script)
         self._round = 0
+        self._answered: set[str | None] = set()  # nodes that have nothing more to do in this round
         self._ended = False
 
     def run(self, targets: Sequence[str] = (), *, spread_s: float = 1.0, hasty: float = 0.4) -> Ordeal:
@@ -118,14 +121,18 @@ class Ordeal:
         Args:
             targets: What to kill, in this order, spread over the rounds.
             spread_s: Longest delay between a sign of life of the round and a kill.
-            hasty: Share of the kills after which the next does not wait for the round to go on.
+            hasty: Share of the kills after which the next does not wait for the round to go on. A node that has answered holds
+                nothing up, so nothing waits for it either.
         """
         try:
             self.researcher.start()
             for number, target in enumerate(targets):
-                due = 1 + number * (self.script.rounds - 1) // len(targets)
-                self._await(lambda told, due=due: told.round >= due, time.monotonic() - 0.1)
-                _NEVER.wait(self.rng.uniform(0, spread_s))
+                due = 1 + number * self.script.rounds // (
+                    2 * len(targets)
+                )  # half of the rounds pass under kills
+                if self._round < due:
+                    self._await(lambda told, due=due: told.round >= due, 0.0)
+                self._linger(self.rng.uniform(0, spread_s))
                 if self._ended:
                     break
                 self._strike(target, wait=self.rng.random() >= hasty)
@@ -148,17 +155,34 @@ class Ordeal:
                 self.world.broker.start()
                 party, sign = "broker", _is_work
             case "agent":
+                wait &= node not in self._answered
                 self.world.agents[node].kill()
                 self.world.start_agent(node)
                 party, sign = node, _is_work_of(node)
+            case "everything":
+                self._kill_everything()
+                party, sign = "everything", _is_work
             case _:
                 party = self._kill_worker(node)
+                wait &= party not in self._answered
                 if wait:  # what it told just before it died is still on its way
                     self._await(lambda told: told.kind == "RoundEnded" or _is_loss_of(party)(told), struck)
                 sign = _is_work_of(party)
         at = self._round
         back = self._await(sign, time.monotonic()) - struck if wait else None
         self.kills.append(Kill(kind, party, at, back))
+
+    def _kill_everything(self) -> None:
+        """Kill every process in the same moment, then start all but the workers again."""
+        agents = self.world.agents.values()
+        victims = [agent.pid for agent in agents]
+        victims += [worker for agent in agents for worker in workers_of(agent.pid)]
+        for victim in (self.world.broker.endpoint.pid, *victims):
+            os.kill(victim, signal.SIGKILL)
+        for thing in (self.researcher, *agents, self.world.broker):
+            thing.kill()
+        self.world.start()
+        self.researcher.start()
 
     def _kill_worker(self, preferred: PartyId) -> PartyId:
         """Kill the worker of a node, of the preferred one if it has one; wait for one if there is none."""
@@ -177,17 +201,32 @@ class Ordeal:
                 told = self.researcher.told.get(timeout=PATIENCE_S)
             except Empty:
                 raise AssertionError(f"stuck in round {self._round}: {self.kills[-3:]}") from None
-            self._round = max(self._round, told.round)
-            if told.kind == "Ended" and told.facts["status"] == 0:
-                self._ended = True
-            elif told.kind == "Ended" and told.facts["status"] != -signal.SIGKILL:
-                self.failures += 1
-                assert self.failures <= MOST_FAILURES, self.researcher.errors.read_text()[-2000:]
-                self.researcher.kill()
-                self.researcher.start()
+            self._note(told)
             if told.at >= since and wanted(told):
                 return told.at
         return time.monotonic()
+
+    def _linger(self, seconds: float) -> None:
+        """Let time pass."""
+        until = time.monotonic() + seconds
+        with contextlib.suppress(Empty):
+            while not self._ended:
+                self._note(self.researcher.told.get(timeout=max(0.0, until - time.monotonic())))
+
+    def _note(self, told: Told) -> None:
+        """Follow the experiment; start its script anew if it failed."""
+        self.watch(told)
+        if told.round > self._round:
+            self._round, self._answered = told.round, set()
+        if told.kind == "UpdateArrived":
+            self._answered.add(told.node)
+        if told.kind == "Ended" and told.facts["status"] == 0:
+            self._ended = True
+        elif told.kind == "Ended" and told.facts["status"] != -signal.SIGKILL:
+            self.failures += 1
+            assert self.failures <= MOST_FAILURES, self.researcher.errors.read_text()[-2000:]
+            self.researcher.kill()
+            self.researcher.start()
 
 
 def workers_of(agent: int) -> list[int]:

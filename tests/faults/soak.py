@@ -28,7 +28,7 @@ def main() -> None:
         weather(Path(folder), options.seed) as trial,
     ):
         while len(trial.kills) < options.kills:
-            trial.storm()
+            trial.storm(trial.mixed(options.kills - len(trial.kills)))
             CONSOLE.print(
                 f"{len(trial.kills)} kills in {time.monotonic() - began:.0f} s; all models identical"
             )

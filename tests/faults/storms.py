@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from common.ids import Digest, PartyId
 from common.training_plans.source import plan_source
 from tests.faults import aftermath
 from tests.faults.noisy_plan import NoisyPlan
-from tests.faults.ordeal import Kill, Ordeal
+from tests.faults.ordeal import KINDS, Kill, Ordeal
 from tests.faults.researcher_process import Script
 from tests.support.world import World
 
@@ -39,10 +39,10 @@ def hospitals(folder: Path, **options: object) -> World:
 
 
 @contextmanager
-def weather(folder: Path, seed: int) -> Iterator[Weather]:
+def weather(folder: Path, seed: int, *, rounds: int = ROUNDS) -> Iterator[Weather]:
     """Start the world and train once undisturbed; at the end see that nothing is left of it."""
     with hospitals(folder) as world:
-        yield Weather(world.start(), seed)
+        yield Weather(world.start(), seed, rounds)
         world.leave()
         aftermath.check_queues(world)
         aftermath.check_files(world)
@@ -52,31 +52,37 @@ def weather(folder: Path, seed: int) -> Iterator[Weather]:
 class Weather:
     """A world, the models of an undisturbed experiment in it, and storms to come."""
 
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: World, seed: int, rounds: int) -> None:
         self.world = world
+        self._rounds = rounds
         self.kills: list[Kill] = []
         self._rng = random.Random(seed)  # noqa: S311  moments of a test
         self._storms = 0
         Ordeal(world, self._script("calm"), self._rng).run()
         self.calm: list[Digest] = aftermath.models(world, "calm")
-        assert ROUNDS == len(self.calm)
+        assert rounds == len(self.calm)
 
-    def storm(self) -> list[Kill]:
-        """Run the same experiment again under kills, see that the models are the same and that the books are right."""
+    def storm(self, targets: Sequence[str], *, hasty: float = 0.4) -> list[Kill]:
+        """Run the same experiment again under these kills, see that the models are the same and that the books are right."""
         self._storms += 1
         name = f"storm-{self._storms}"
-        targets = [kind for kind, share in SHARES.items() for _ in range(share)]
-        self._rng.shuffle(targets)
-        kills = Ordeal(self.world, self._script(name, pause_s=PAUSE_S), self._rng).run(targets).kills
+        script = self._script(name, pause_s=PAUSE_S)
+        kills = Ordeal(self.world, script, self._rng).run(targets, hasty=hasty).kills
         assert self.calm == aftermath.models(self.world, name)
         aftermath.check_ledger(self.world, name)
         aftermath.check_journals(self.world)
         self.kills += kills
         return kills
 
+    def mixed(self, count: int) -> list[str]:
+        """Return so many kinds to kill, in an order that the seed decides; of the whole storm the share of each is fixed."""
+        kinds = [kind for kind, share in SHARES.items() for _ in range(share)]
+        self._rng.shuffle(kinds)
+        return kinds[:count]
+
     def _script(self, name: str, pause_s: float = 0.0) -> Script:
         # Of a kind of its own are the retries: workers are killed far more often than any plan fails.
-        return Script(name, NODES, ROUNDS, STEPS, pause_s=pause_s, retries=10)
+        return Script(name, NODES, self._rounds, STEPS, pause_s=pause_s, retries=10)
 
 
 def summary(kills: list[Kill]) -> str:
@@ -84,8 +90,10 @@ def summary(kills: list[Kill]) -> str:
     lines = [
         f"{'killed':<12}{'times':>6}{'median s':>10}{'p90 s':>8}{'longest s':>11}   until the round went on"
     ]
-    for kind in SHARES:
+    for kind in KINDS:
         struck = [kill for kill in kills if kill.kind == kind]
+        if not struck:
+            continue
         back = sorted(kill.back_s for kill in struck if kill.back_s is not None)
         if not back:
             lines.append(f"{kind:<12}{len(struck):>6}{'':>10}{'':>8}{'':>11}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +15,9 @@ from common.metrics import BLOCKED, REFUSED_MESSAGES
 from common.transport.amqp import AmqpTransport
 from common.transport.base import Delivery
 from common.transport.topology import Inbox, Lane, exchange, routing_key
-from deploy.broker import SERVER, Endpoint, PrivateBroker
+from deploy.broker import PrivateBroker
 from deploy.federation import Federation
-from tests.support.broker import FAST, AmqpWorld, RunningFederation
+from tests.support.broker import FAST, AmqpWorld, RunningFederation, ctl
 from tests.support.inbox import DEADLINE_S, Collector, settled
 from tests.support.proxy import Proxy
 
@@ -77,17 +75,6 @@ def join(wire: Wire) -> Iterator[Join]:
 
 def first_occurrences(bodies: list[bytes]) -> list[bytes]:
     return list(dict.fromkeys(bodies))
-
-
-def ctl(endpoint: Endpoint, *arguments: str) -> None:
-    """Run rabbitmqctl on the broker, in its own environment."""
-    environ = Path(f"/proc/{endpoint.pid}/environ").read_bytes().decode()
-    environment = dict(entry.split("=", 1) for entry in environ.split("\0") if "=" in entry)
-    environment = {key: environment[key] for key in ("PATH", "HOME", "LANG", "ERL_EPMD_PORT")}
-    environment |= {"RABBITMQ_NODENAME": "warren@localhost", "RABBITMQ_CONF_ENV_FILE": os.devnull}
-    subprocess.run(
-        [SERVER.parent / "rabbitmqctl", *arguments], env=environment, check=True, capture_output=True
-    )
 
 
 def test_a_line_cut_again_and_again_loses_nothing_and_keeps_the_order(wire: Wire, join: Join) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import os
 import ssl
+import subprocess
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from common.settings import Role, Timeouts
 from common.transport.amqp import AmqpTransport
 from common.transport.topology import DEAD, Inbox, inboxes
 from deploy.admin import Admin
+from deploy.broker import SERVER
 from deploy.definitions import full, with_operator
 from deploy.endpoint import Endpoint
 from deploy.federation import Federation, QueueLimits
@@ -152,6 +155,17 @@ class RunningFederation:
         document = {"count": 10_000, "ackmode": "ack_requeue_true", "encoding": "base64"}
         found = self.admin._call("POST", "queues", self.vhost, DEAD, "get", body=document)
         return [base64.b64decode(entry["payload"]) for entry in found]
+
+
+def ctl(endpoint: Endpoint, *arguments: str) -> None:
+    """Run rabbitmqctl on the broker, in its own environment."""
+    environ = Path(f"/proc/{endpoint.pid}/environ").read_bytes().decode()
+    environment = dict(entry.split("=", 1) for entry in environ.split("\0") if "=" in entry)
+    environment = {key: environment[key] for key in ("PATH", "HOME", "LANG", "ERL_EPMD_PORT")}
+    environment |= {"RABBITMQ_NODENAME": "warren@localhost", "RABBITMQ_CONF_ENV_FILE": os.devnull}
+    subprocess.run(
+        [SERVER.parent / "rabbitmqctl", *arguments], env=environment, check=True, capture_output=True
+    )
 
 
 def populate(
