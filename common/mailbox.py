@@ -37,7 +37,7 @@ from common.security.roster import Roster, SignedRoster, verify_roster
 from common.security.sealing import Sealer
 from common.settings import Role, Timeouts
 from common.transport.base import ConnectionListener, Delivery, Transport
-from common.transport.topology import Inbox, Lane, inboxes
+from common.transport.topology import Inbox, Lane, inboxes, letter_id
 from common.upload import Upload
 
 log = logging.getLogger(__name__)
@@ -213,7 +213,12 @@ class Mailbox:
         except (MessageError, RosterError) as error:
             log.warning(
                 "message refused",
-                extra={"action": "message_refused", "sender": delivery.sender, "error": str(error)},
+                extra={
+                    "action": "message_refused",
+                    "sender": delivery.sender,
+                    "error": str(error),
+                    "letter": letter_id(delivery.body),
+                },
             )
             metrics.REFUSED_MESSAGES.labels(reason=error.code).inc()
             delivery.reject()

@@ -22,6 +22,7 @@ from common.security.enrolment import (
 from common.security.roster import Member
 from common.settings import Role
 from deploy.broker import PrivateBroker
+from deploy.dead_letters import dead_letters
 from deploy.endpoint import running_endpoint
 from deploy.errors_page import error_document
 from deploy.federation import Federation
@@ -33,6 +34,7 @@ federations = new_app("Make a federation and decide who is in it.")
 brokers = new_app("Run the broker of a federation, or hand it to somebody who does.")
 app.add_typer(federations, name="federation")
 app.add_typer(brokers, name="broker")
+app.add_typer(dead_letters, name="dead")
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the federation.")]
 _KEYS = {"party": "made by the party", "federation": "made by the federation"}

@@ -122,6 +122,7 @@ from common.errors.task import (
 from common.errors.transport import (
     BrokerRefusedError,
     BrokerUnreachableError,
+    NoSuchLetterError,
     QueueFullError,
     ReplyTimeoutError,
     TransportClosedError,
@@ -179,6 +180,7 @@ __all__ = [
     "NoNodesError",
     "NoSuchDatasetError",
     "NoSuchExperimentError",
+    "NoSuchLetterError",
     "NoSuchPlanError",
     "NoSuchRoundError",
     "NodeSilentError",

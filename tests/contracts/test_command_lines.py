@@ -87,6 +87,10 @@ ANSWERED = {
 REFUSED = {
     "warren federation announce": ("{folder}/federation", "WRN-201"),
     "warren federation sign": ("{folder}/federation {folder}/nothing.json --fingerprint X", "WRN-319"),
+    "warren dead list": ("{folder}/federation", "WRN-201"),
+    "warren dead show": ("{folder}/federation 0123456789ab", "WRN-201"),
+    "warren dead requeue": ("{folder}/federation --all", "WRN-201"),
+    "warren dead drop": ("{folder}/federation 0123456789ab", "WRN-201"),
     "warren broker start": ("{folder}/federation", "WRN-312"),
     "warren-node start": ("{folder}/nothing", "WRN-311"),
     "warren-node plan show": ("{folder}/north ffff", "WRN-505"),
