@@ -124,6 +124,11 @@ class Mailbox:
         return self._transport.party
 
     @property
+    def listed(self) -> bool:
+        """Tell whether the federation knows this party under the keys that it has here."""
+        return self._sealer.listed
+
+    @property
     def roster(self) -> Roster:
         """Return who is in the federation now."""
         return self._roster
@@ -237,7 +242,7 @@ class Mailbox:
             raise RosterError(reason=f"{update.sender} may not distribute it here")
         self._roster = self._renew(update, self._roster)
         self._sealer.update(self._roster)
-        if self._sealer.listed:
+        if self.listed:
             self._transport.watch(self._inboxes())
         else:  # what comes now is for other keys: it waits at the broker for the process that has them
             self._transport.watch(())

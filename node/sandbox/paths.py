@@ -37,5 +37,8 @@ def python_files() -> tuple[Path, ...]:
     installed = sysconfig.get_paths()
     folders += [Path(installed[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders += [Path(folder) for folder in site.getsitepackages()]
+    folders += [
+        Path(entry) for entry in sys.path if Path(entry).name == "site-packages"
+    ]  # that a .pth file names
     folders += [Path(folder) for package in (common, node) for folder in package.__path__]
     return tuple(dict.fromkeys(folder for folder in folders if folder.is_dir()))

@@ -72,6 +72,8 @@ ANSWERED = {
     "warren-node dataset remove": "{folder}/north heart",
     "warren-node plan list": "{folder}/north",
     "warren-node plan approve": "{folder}/north --file {folder}/plan.py",
+    "warren-node policy show": "{folder}/north",
+    "warren-node policy check": "{folder}/north",
     "warren-node audit show": "{folder}/north",
     "warren-node audit verify": "{folder}/north",
     "warren-node audit export": "{folder}/north {folder}/audit.jsonl",
