@@ -282,7 +282,8 @@ class Work:
                         "detail": report.detail,
                     },
                 )
-                self._handle(TaskBroke(report.task_id, told(report, self._tasks[report.task_id][1])))
+                if report.task_id in self._running:
+                    self._handle(TaskBroke(report.task_id, told(report, self._tasks[report.task_id][1])))
 
     def reply_published(self, event: ReplyPublished) -> None:
         """Take note that the broker has a reply, or did not take it."""

@@ -15,6 +15,7 @@ from tests.benchmarks import (
     many_nodes,
     memory_per_node,
     round_overhead,
+    sealing,
     slow_links,
     yardstick,
 )
@@ -22,6 +23,7 @@ from tests.benchmarks import (
 BENCHMARKS = {
     "rounds": round_overhead.run,
     "models": large_models.run,
+    "sealing": sealing.run,
     "memory": memory_per_node.run,
     "nodes": many_nodes.run,
     "slow": slow_links.run,
