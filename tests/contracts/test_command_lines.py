@@ -104,6 +104,7 @@ REFUSED = {
     "warren-researcher export": ("{folder}/nothing {folder}/model", "WRN-707"),
     "warren-researcher branch": ("{folder}/nothing {folder}/new", "WRN-707"),
     "warren-researcher replay": ("{folder}/nothing --round 1", "WRN-707"),
+    "warren-researcher quarantine": ("{folder}/nothing", "WRN-707"),
     "warren-researcher cancel": ("{folder}/nothing --home {folder}/lab", "WRN-707"),
 }
 """What each other command is called with, and the error that it meets without a broker, a RabbitMQ or a plan."""

@@ -42,10 +42,11 @@ def test_a_hospital_enrols_works_changes_its_keys_and_is_taken_out(newcomer):
     make, broker, ask, sign, go_on, start, renew, revoke = blocks(HOW_TO / "enroll-a-hospital.md", "sh")
     newcomer.exports.append(f'export PATH="{newcomer.folder}/.venv/bin:$PATH"')
 
-    def enrol():
+    def enrol(before=lambda: None):
         request = told(newcomer, ask.strip())["fingerprint"]
         signed = told(newcomer, sign.replace("REQUEST", request).strip())
         assert request == signed["fingerprint"]
+        before()
         newcomer.types(go_on.replace("AUTHORITY", signed["authority"]))
 
     def connected(status):
@@ -65,10 +66,12 @@ def test_a_hospital_enrols_works_changes_its_keys_and_is_taken_out(newcomer):
         until(newcomer, online, lambda found: found["nodes"][0]["state"] == "online")
         newcomer.types(renew)
 
-        enrol()  # new keys, while the agent runs with the old ones
-        status = until(newcomer, f"warren-node status {NODE}", lambda found: found["status"]["notice"])
-        assert "start the agent again" in status["status"]["notice"]
-        newcomer.types(f"warren-node stop {NODE}")
+        def until_told():
+            found = until(newcomer, f"warren-node status {NODE}", lambda found: found["status"]["notice"])
+            assert "start the agent again" in found["status"]["notice"]
+            newcomer.types(f"warren-node stop {NODE}")
+
+        enrol(until_told)  # the agent runs with the old keys while new ones are signed for
         newcomer.types(start)
         until(newcomer, f"warren-node status {NODE}", connected)
         until(newcomer, online, lambda found: found["nodes"][0]["state"] == "online")
