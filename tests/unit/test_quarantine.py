@@ -17,7 +17,7 @@ from tests.unit.test_experiment import make
 @pytest.fixture
 def experiment(tmp_path):
     """One round of three nodes, of which one sends nonsense and one fails."""
-    trial = Trial(tmp_path / "nodes")
+    trial = Trial(tmp_path / "nodes", ("north", "south", "east"))
     with Place(trial, tmp_path / "home") as federation:
         trial.start("north", always(shifted(1.0)))
         trial.start(
