@@ -19,7 +19,7 @@ from common.security.enrolment import (
     request_fingerprint,
     same_fingerprint,
 )
-from common.security.roster import Member
+from common.security.roster import Member, Roster
 from common.settings import Role
 from deploy.broker import PrivateBroker
 from deploy.dead_letters import dead_letters
@@ -104,8 +104,9 @@ def sign(
         fingerprint = typer.prompt("Type the fingerprint that the party reads to you", err=True)
     if not same_fingerprint(fingerprint, shown):
         raise FingerprintError(actual=shown, expected=fingerprint)
+    before = federation.roster
     reply = federation.sign(asked, key, days=days)
-    running, authority = _follow(federation), authority_fingerprint(federation.authority.certificate)
+    running, authority = _follow(federation, before), authority_fingerprint(federation.authority.certificate)
     document = {
         "party": asked.party,
         "role": asked.role,
@@ -329,11 +330,11 @@ def _add(directory: Path, party: str, role: Role, days: float, *, as_json: bool)
     )
 
 
-def _follow(federation: Federation) -> bool:
+def _follow(federation: Federation, before: Roster | None = None) -> bool:
     """Bring a running private broker to the roster, and return whether there is one."""
     endpoint = running_endpoint(federation)
     if endpoint is not None:
-        synchronise(federation, endpoint)
+        synchronise(federation, endpoint, before=before)
     return endpoint is not None
 
 
