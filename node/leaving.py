@@ -30,7 +30,7 @@ from node.worker.pace import Bucket
 from node.worker.protocol import LOSS_POINTS, Done, Failed
 
 _OWN_NAMES: Final = frozenset({"loss", "Custom", "Custom_", *get_args(Metric)})
-_NUMBER: Final = re.compile(r"\d{1,3}")
+_NUMBER: Final = re.compile(r"(?<!\d)\d{1,3}(?!\d)")
 _NUMBERS: Final = 2
 """A name may be numbered, by class or by layer."""
 _FAILED_AT: Final = re.compile(r"(\w+) at line \d+ of the plan, in ([\w.<>]+|the module itself)")
