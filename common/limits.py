@@ -28,3 +28,9 @@ BULK_TOTAL: Final = 16
 """Chunks that a party takes in at once from all its peers together, as long as each gets one."""
 CONTROL_PREFETCH: Final = 32
 TELEMETRY_PREFETCH: Final = 128
+
+UPDATE_NORM: Final = 1e12
+"""Largest Euclidean norm of what one update changes; training does not come near it, and float32 sums hold it."""
+
+METRICS: Final = 100
+"""Metrics that one validation may report."""

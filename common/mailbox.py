@@ -37,7 +37,7 @@ from common.security.roster import Roster, SignedRoster, verify_roster
 from common.security.sealing import Sealer
 from common.settings import Role, Timeouts
 from common.transport.base import ConnectionListener, Delivery, Transport
-from common.transport.topology import Inbox, Lane, inboxes
+from common.transport.topology import Inbox, Lane, inboxes, letter_id
 from common.upload import Upload
 
 log = logging.getLogger(__name__)
@@ -122,6 +122,11 @@ class Mailbox:
     def party(self) -> PartyId:
         """Return the party that this mailbox belongs to."""
         return self._transport.party
+
+    @property
+    def listed(self) -> bool:
+        """Tell whether the federation knows this party under the keys that it has here."""
+        return self._sealer.listed
 
     @property
     def roster(self) -> Roster:
@@ -213,7 +218,12 @@ class Mailbox:
         except (MessageError, RosterError) as error:
             log.warning(
                 "message refused",
-                extra={"action": "message_refused", "sender": delivery.sender, "error": str(error)},
+                extra={
+                    "action": "message_refused",
+                    "sender": delivery.sender,
+                    "error": str(error),
+                    "letter": letter_id(delivery.body),
+                },
             )
             metrics.REFUSED_MESSAGES.labels(reason=error.code).inc()
             delivery.reject()
@@ -232,7 +242,7 @@ class Mailbox:
             raise RosterError(reason=f"{update.sender} may not distribute it here")
         self._roster = self._renew(update, self._roster)
         self._sealer.update(self._roster)
-        if self._sealer.listed:
+        if self.listed:
             self._transport.watch(self._inboxes())
         else:  # what comes now is for other keys: it waits at the broker for the process that has them
             self._transport.watch(())

@@ -19,9 +19,10 @@ from common.security.enrolment import (
     request_fingerprint,
     same_fingerprint,
 )
-from common.security.roster import Member
+from common.security.roster import Member, Roster
 from common.settings import Role
 from deploy.broker import PrivateBroker
+from deploy.dead_letters import dead_letters
 from deploy.endpoint import running_endpoint
 from deploy.errors_page import error_document
 from deploy.federation import Federation
@@ -33,6 +34,7 @@ federations = new_app("Make a federation and decide who is in it.")
 brokers = new_app("Run the broker of a federation, or hand it to somebody who does.")
 app.add_typer(federations, name="federation")
 app.add_typer(brokers, name="broker")
+app.add_typer(dead_letters, name="dead")
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the federation.")]
 _KEYS = {"party": "made by the party", "federation": "made by the federation"}
@@ -102,8 +104,9 @@ def sign(
         fingerprint = typer.prompt("Type the fingerprint that the party reads to you", err=True)
     if not same_fingerprint(fingerprint, shown):
         raise FingerprintError(actual=shown, expected=fingerprint)
+    before = federation.roster
     reply = federation.sign(asked, key, days=days)
-    running, authority = _follow(federation), authority_fingerprint(federation.authority.certificate)
+    running, authority = _follow(federation, before), authority_fingerprint(federation.authority.certificate)
     document = {
         "party": asked.party,
         "role": asked.role,
@@ -327,11 +330,11 @@ def _add(directory: Path, party: str, role: Role, days: float, *, as_json: bool)
     )
 
 
-def _follow(federation: Federation) -> bool:
+def _follow(federation: Federation, before: Roster | None = None) -> bool:
     """Bring a running private broker to the roster, and return whether there is one."""
     endpoint = running_endpoint(federation)
     if endpoint is not None:
-        synchronise(federation, endpoint)
+        synchronise(federation, endpoint, before=before)
     return endpoint is not None
 
 

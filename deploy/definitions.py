@@ -4,7 +4,7 @@ Everything here is pure. The result is a definitions document as RabbitMQ 3.10 t
 API or with `rabbitmqctl import_definitions`. Imports only add and change, so `obsolete` says what must go.
 
 Users have no password and can therefore only come with their certificate (EXTERNAL). They may configure nothing, write to
-their own exchange and read their own queues. Queue arguments name the type alone: all else is policy, because RabbitMQ
+their own exchange and read their own queues; the registrar may also read dead letters and put them back. Queue arguments name the type alone: all else is policy, because RabbitMQ
 3.x and 4.x do not accept the same.
 """
 
@@ -69,7 +69,7 @@ def full(roster: Roster, vhost: str, limits: QueueLimits, *, lazy: bool) -> Defi
     return {
         "users": [_user(party, role) for party, role in parties],
         "vhosts": [{"name": vhost}],
-        "permissions": [_permission(vhost, party) for party, _ in parties],
+        "permissions": [_permission(vhost, party, role) for party, role in parties],
         "topic_permissions": [],
         "parameters": [
             {
@@ -152,7 +152,8 @@ def _user(party: PartyId, role: Role) -> Definitions:
         "name": party,
         "password_hash": "",
         "hashing_algorithm": _HASHING,
-        "tags": [],
+        # A letter that goes back to its queue must be, for its recipient, from whom it was before.
+        "tags": ["impersonator"] if role == "registrar" else [],
         "limits": {
             "max-connections": connections,
             "max-channels": connections * CHANNELS_PER_CONNECTION,
@@ -160,14 +161,12 @@ def _user(party: PartyId, role: Role) -> Definitions:
     }
 
 
-def _permission(vhost: str, party: PartyId) -> Definitions:
-    return {
-        "user": party,
-        "vhost": vhost,
-        "configure": "^$",
-        "write": f"^{re.escape(exchange(party))}$",
-        "read": rf"^inbox\.{re.escape(party)}\.[^.]+\.({'|'.join(Lane)})$",
-    }
+def _permission(vhost: str, party: PartyId, role: Role) -> Definitions:
+    """Return what a party may do; the registrar, who speaks for the operator, may also put dead letters back."""
+    write, read = re.escape(exchange(party)), rf"inbox\.{re.escape(party)}\.[^.]+\.({'|'.join(Lane)})"
+    if role == "registrar":
+        write, read = rf"({write}|amq\.default)", f"({read}|{DEAD})"
+    return {"user": party, "vhost": vhost, "configure": "^$", "write": f"^{write}$", "read": f"^{read}$"}
 
 
 def _policies(vhost: str, limits: QueueLimits, *, lazy: bool) -> Iterator[Definitions]:

@@ -60,6 +60,7 @@ _FORGET_AFTER_S: Final = 30 * 86400.0
 """How long the journal remembers that a task existed, and what the last update of a run left out."""
 _ROOM_BYTES: Final = 16 * 1024 * 1024
 """Space on the disk with which an agent that found it full goes on."""
+_OTHER_KEYS: Final = "other keys took the place of those in use, or this node was revoked: install the reply and start the agent again"
 _BATCH: Final = 64
 """Most events in one transaction; short enough to answer quickly."""
 
@@ -76,7 +77,11 @@ class _Connection:
         self.detail = detail
 
 
-_Event = Mail | WorkerSaid | WorkerEnded | ReplyPublished | _Connection | _Stop
+class _Renewed:
+    """The roster changed."""
+
+
+_Event = Mail | WorkerSaid | WorkerEnded | ReplyPublished | _Connection | _Renewed | _Stop
 
 
 class Agent:
@@ -197,6 +202,7 @@ class Agent:
                         self._mailbox.start(
                             self._events.put,
                             on_connection=lambda *change: self._events.put(_Connection(*change)),
+                            on_roster=lambda _roster: self._events.put(_Renewed()),
                         )
                         on_started()
                         begun = True
@@ -306,7 +312,7 @@ class Agent:
         if full is not None:
             raise full
 
-    def _handle(self, event: Mail | WorkerEvent | ReplyPublished | _Connection) -> None:
+    def _handle(self, event: Mail | WorkerEvent | ReplyPublished | _Connection | _Renewed) -> None:
         match event:
             case Mail():
                 try:
@@ -326,6 +332,8 @@ class Agent:
                 self._work.worker_event(event)
             case ReplyPublished():
                 self._work.reply_published(event)
+            case _Renewed():
+                self._write_status(notice=None if self._mailbox.listed else _OTHER_KEYS)
             case _Connection(connected=connected, detail=detail):
                 self._write_status(connected=connected, detail=detail, changed_at=self._clock.now())
                 self._presence_at = self._clock.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from common.audit.record import Action, Entry
 from common.errors import PlanHashError, TooManyPlansError, WarrenError
@@ -56,19 +57,21 @@ class Desk:
             DiskFullError: If an approval request cannot be kept.
         """
         sender, recipients, request_id = self._node, (question.sender,), question.message_id
-        served = self._policy.admits(question.sender)
+        serves = partial(self._policy.serves, question.sender)
         match question:
             case PingRequest():
                 return PingReply(
                     sender=sender, recipients=recipients, request_id=request_id, info=self._info()
                 )
             case ListRequest():
+                served = serves("list")
                 datasets = tuple(dataset.describe() for dataset in self._registry.list()) if served else ()
                 self._described(question, len(datasets), served=served)
                 return ListReply(
                     sender=sender, recipients=recipients, request_id=request_id, datasets=datasets
                 )
             case SearchRequest(tags=tags):
+                served = serves("search")
                 datasets = (
                     tuple(dataset.describe() for dataset in self._registry.search(tags)) if served else ()
                 )
@@ -79,7 +82,7 @@ class Desk:
             case PlanApprovalRequest():
                 state, note = (
                     self._propose(question)
-                    if served
+                    if serves("approval")
                     else (PlanState.REJECTED, "this node does not serve you")
                 )
                 return PlanApprovalReply(

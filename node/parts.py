@@ -24,6 +24,7 @@ from node.registry import Registry
 from node.sandbox import worker_user
 from node.work import Work
 from node.worker.folder import let_in
+from node.worker.harvest import Bounds
 from node.worker.pool import Walls, WorkerEvent, WorkerPool
 
 
@@ -76,7 +77,7 @@ def put_together(
         post=post,
         max_idle=policy.max_workers,
         walls=_walls(home, policy),
-        limit_bytes=policy.max_model_bytes,
+        bounds=Bounds(policy.max_model_bytes, policy.max_update_norm),
         threads=policy.worker_threads or max(1, (os.cpu_count() or 1) // policy.max_workers),
     )
     arrivals = Arrivals(mailbox, payloads, limit_bytes=policy.max_model_bytes, clock=clock, timeouts=timeouts)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import ConfigDict, Field, StringConstraints
 
 from common.audit.syslog import TARGET as SYSLOG
 from common.errors import PlanNotApprovedError, TaskRefusedError, TooFewSamplesError, WarrenError
 from common.ids import PartyId
-from common.limits import PAYLOAD_BYTES
+from common.limits import PAYLOAD_BYTES, UPDATE_NORM
 from common.messages import PlanState, TrainRequest
+from common.messages.base import Name
 from common.settings import Settings, load_toml
 from node.sandbox import Limits, ProtectionName
 
@@ -24,6 +25,8 @@ _HEADER: Final = """\
 
 _LEAST_MEMORY_BYTES: Final = 2 * 1024**3
 """With less than this, importing torch and ordinary training may fail."""
+
+RequestKind = Literal["train", "validate", "list", "search", "approval"]
 
 
 class Policy(Settings):
@@ -36,9 +39,17 @@ class Policy(Settings):
     allowed_researchers: tuple[PartyId, ...] | None = Field(default=None, examples=[["alice", "bob"]])
     """Work for these researchers only; for all of the federation if not set."""
     minimum_samples: Annotated[int, Field(ge=0, lt=2**53)] = 0
-    """Neither register nor train on a data set with fewer samples."""
+    """Neither register a data set with fewer samples, nor train on one whose training or test part has fewer."""
     max_model_bytes: Annotated[int, Field(ge=1024, le=PAYLOAD_BYTES)] = 8 * 1024**3
     """Largest model that is taken in, and largest update that goes out, in bytes."""
+    max_update_norm: Annotated[float, Field(gt=0, le=UPDATE_NORM)] = UPDATE_NORM
+    """Largest Euclidean norm of what one update changes in the model; a larger one does not leave."""
+    allowed_requests: tuple[RequestKind, ...] = get_args(RequestKind)
+    """What researchers may ask for at all."""
+    allowed_metrics: tuple[Name, ...] | None = Field(default=None, examples=[["loss", "ACCURACY"]])
+    """Metrics that validations may report; all that the plan's source names if not set."""
+    losses_per_s: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """Losses of one task that leave each second while it runs; beyond a burst of 1000, the others are dropped."""
     max_workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Tasks that run side by side."""
     worker_threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(default=None, examples=[4])
@@ -98,6 +109,10 @@ class Policy(Settings):
         """Return whether this node works for a researcher."""
         return self.allowed_researchers is None or researcher in self.allowed_researchers
 
+    def serves(self, researcher: PartyId, kind: RequestKind) -> bool:
+        """Return whether this node answers requests of a kind for a researcher."""
+        return self.admits(researcher) and kind in self.allowed_requests
+
     def refusal(
         self, request: TrainRequest, *, node: PartyId, samples: int, plan: PlanState
     ) -> WarrenError | None:
@@ -113,6 +128,9 @@ class Policy(Settings):
         """
         if not self.admits(request.sender):
             return TaskRefusedError(node=node, reason=f"it does not work for {request.sender}")
+        kind: RequestKind = "train" if request.train else "validate"
+        if kind not in self.allowed_requests:
+            return TaskRefusedError(node=node, reason=f"it does not {kind}")
         if plan is PlanState.REJECTED or (self.plan_approval and plan is not PlanState.APPROVED):
             return PlanNotApprovedError(plan_hash=request.plan_hash, status=plan, node=node)
         model_bytes = max(request.model.size_bytes, request.model.decoded_bytes or 0)
@@ -121,6 +139,12 @@ class Policy(Settings):
                 node=node,
                 reason=f"a model of {model_bytes} bytes exceeds its limit of {self.max_model_bytes}",
             )
-        if samples < self.minimum_samples:
-            return TooFewSamplesError(samples=samples, minimum=self.minimum_samples)
+        held_back = round(request.training_args.test_ratio * samples)
+        parts = [
+            samples,
+            *([samples - held_back] if request.train else []),
+            *([held_back] if held_back else []),
+        ]
+        if min(parts) < self.minimum_samples:
+            return TooFewSamplesError(samples=min(parts), minimum=self.minimum_samples)
         return None

@@ -26,6 +26,8 @@ class AgentStatus(Settings):
     """Why not, or where to."""
     changed_at: UnixTime
     """When `connected` last changed."""
+    notice: str | None = None
+    """What its people should do something about; none if nothing."""
     paused: str | None = None
     """Why it does nothing for now; none if it works."""
 

@@ -44,6 +44,7 @@ from node.admission import STALE_AFTER_S, Admission
 from node.arrivals import Arrivals
 from node.audit import run_entry, task_entry, update_entry
 from node.journal import Journal
+from node.leaving import LossPace, refusal, told
 from node.outbox import Outbox, ReplyPublished
 from node.policy import Policy
 from node.registry import Dataset
@@ -106,6 +107,9 @@ class _Running:
     started_at: float
     silent_at: float
     """When the worker counts as hung, on the monotonic clock."""
+    samples: int
+    """Rows of its data set."""
+    pace: LossPace
 
 
 class Work:
@@ -217,10 +221,10 @@ class Work:
         if not here:
             self._arrivals.expect(request.model, request.sender)
         admitted = self._admission.admit(request)
-        refusal = admitted if isinstance(admitted, Failure) else None
-        self._record(task_entry(request, task.task_id, Action.TASK_ASKED, by=request.sender, failure=refusal))
+        failure = admitted if isinstance(admitted, Failure) else None
+        self._record(task_entry(request, task.task_id, Action.TASK_ASKED, by=request.sender, failure=failure))
         self._admitted = {task.task_id: admitted}
-        self._handle(TaskReceived(task, here, refusal))
+        self._handle(TaskReceived(task, here, failure))
         self._admitted = {}
 
     def chunk(self, mail: Mail, chunk: Chunk) -> None:
@@ -278,7 +282,8 @@ class Work:
                         "detail": report.detail,
                     },
                 )
-                self._handle(TaskBroke(report.task_id, Failure(report.code, report.text, report.plan_line)))
+                if report.task_id in self._running:
+                    self._handle(TaskBroke(report.task_id, told(report, self._tasks[report.task_id][1])))
 
     def reply_published(self, event: ReplyPublished) -> None:
         """Take note that the broker has a reply, or did not take it."""
@@ -353,8 +358,13 @@ class Work:
             self._handle(TaskBroke(task_id, Failure.of(error)))
             return
         now = self._clock.monotonic()
-        self._running[task_id] = _Running(self._clock.now(), now + self._timeouts.worker_start_s)
         dataset = admitted
+        self._running[task_id] = _Running(
+            started_at=self._clock.now(),
+            silent_at=now + self._timeouts.worker_start_s,
+            samples=dataset.samples,
+            pace=LossPace(self._policy.losses_per_s),
+        )
         self.after_commit.append(lambda: self._give(*self._tasks[task_id], dataset))
 
     def _give(self, task: Task, request: TrainRequest, dataset: Dataset) -> None:
@@ -398,9 +408,10 @@ class Work:
         task_id = progress.task_id
         if (running := self._running.get(task_id)) is not None:
             running.silent_at = self._clock.monotonic() + self._timeouts.progress_s
-            self._mailbox.send(
-                task_progress(self._mailbox.party, self._tasks[task_id][1], task_id, progress.losses)
-            )
+            if losses := running.pace.admitted(progress.losses):
+                self._mailbox.send(
+                    task_progress(self._mailbox.party, self._tasks[task_id][1], task_id, losses)
+                )
 
     def _done(self, done: Done, made: Harvest) -> None:
         task_id = done.task_id
@@ -411,8 +422,9 @@ class Work:
         task, request = self._tasks[task_id]
         if isinstance(made.error, DiskFullError):
             raise made.error
-        if made.error is not None:
-            self._break(task_id, made.error)
+        problem = made.error or refusal(done, request, self._policy, samples=running.samples)
+        if problem is not None:
+            self._break(task_id, problem)
             return
         del self._running[task_id]
         manifest = None

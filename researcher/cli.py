@@ -179,7 +179,14 @@ def experiments(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> Non
 
 app.add_typer(audit_app(_audit_folder), name="audit")
 
-for command in (oversight.status, oversight.cancel, oversight.branch, oversight.export, oversight.replay):
+for command in (
+    oversight.status,
+    oversight.cancel,
+    oversight.branch,
+    oversight.export,
+    oversight.replay,
+    oversight.quarantine,
+):
     app.command()(reported(command))
 
 

@@ -1,7 +1,4 @@
-"""Let only sound updates near the global model.
-
-Names, shapes, dtypes and numbers are those that an update stands for, however it is encoded.
-"""
+"""Let only sound updates near the global model."""
 
 from __future__ import annotations
 
@@ -11,11 +8,11 @@ from typing import Final
 
 from common.errors import InvalidTensorsError, UpdateRefusedError
 from common.ids import Digest
+from common.limits import METRICS, UPDATE_NORM
 from common.messages import DatasetDescription, PayloadManifest, TrainReply
-from common.payload.blocks import BlockFile, Layout, blocks, finite
+from common.payload.blocks import Layout
 from common.payload.encodings.choice import Encoding
-from common.payload.encodings.decoder import DecodedFile
-from common.payload.header import TensorIndex
+from common.payload.soundness import unsound
 from common.training_args import TrainingArgs
 
 _SLACK_BYTES: Final = 64 * 1024
@@ -50,9 +47,10 @@ class Gate:
         """Check what a node tells about its update, before any of the update is looked at.
 
         Raises:
-            UpdateRefusedError: If it is not about what was asked for, or counts more samples than there can be.
+            UpdateRefusedError: If it is not about what was asked for, counts more samples than there can be, or tells what was not to be
+                validated.
         """
-        problem = self._mismatch(reply, dataset) or self._miscount(reply, dataset)
+        problem = self._mismatch(reply, dataset) or self._miscount(reply, dataset) or self._undeclared(reply)
         if problem is not None:
             raise _refusal(reply, problem)
 
@@ -60,11 +58,11 @@ class Gate:
         """Check the tensors of an update.
 
         Raises:
-            UpdateRefusedError: If names, shapes or dtypes are not those of the model, or a number is not finite.
+            UpdateRefusedError: If names, shapes or dtypes are not those of the model, a number is not finite, or the change is
+                absurdly large.
         """
         try:
-            with self._open(path) as update:
-                problem = self._misencoding(update) or self._misfit(update.index) or _not_finite(update)
+            problem = unsound(path, self.model_path, self.encoding, layout=self.model, norm_limit=UPDATE_NORM)
         except InvalidTensorsError as error:
             raise _refusal(reply, error.public_text) from error
         if problem is not None:
@@ -115,44 +113,23 @@ class Gate:
             return self.arguments.num_updates * min(batch, samples_train)
         return (self.arguments.epochs or 0) * samples_train
 
-    def _open(self, path: Path) -> BlockFile | DecodedFile:
-        if self.encoding.name == "raw":
-            return BlockFile(path, self.model)
-        return DecodedFile(path, self.model_path)
-
-    def _misencoding(self, update: BlockFile | DecodedFile) -> str | None:
-        if isinstance(update, DecodedFile) and update.encoding not in (None, self.encoding.form):
-            return f"its tensors are encoded as {update.encoding} instead of {self.encoding.form}"
+    def _undeclared(self, reply: TrainReply) -> str | None:
+        """Return which validation was not asked for, or is not of the test part, or says too much."""
+        asked = {
+            "global": self.arguments.test_on_global_updates or not self.train,
+            "local": self.arguments.test_on_local_updates and self.train,
+        }
+        if len({one.on for one in reply.validations}) < len(reply.validations):
+            return "it tells of one validation twice"
+        for one in reply.validations:
+            if not asked[one.on]:
+                return f"it tells of a validation of the {one.on} model, which nobody asked for"
+            if one.samples != reply.samples_test:
+                return f"it validated on {one.samples} samples of a test part of {reply.samples_test}"
+            if len(one.metrics) > METRICS:
+                return f"it tells {len(one.metrics)} metrics, and {METRICS} are allowed"
         return None
-
-    def _misfit(self, update: TensorIndex) -> str | None:
-        model = self.model.index
-        if update is model:
-            return None
-        missing, extra = model.keys() - update.keys(), update.keys() - model.keys()
-        if missing:
-            return f"it lacks {_some(missing)}"
-        if extra:
-            return f"the model has no {_some(extra)}"
-        for name, entry in model.items():
-            if update[name].shape != entry.shape:
-                return f"{name} has the shape {update[name].shape} instead of {entry.shape}"
-            if update[name].dtype != entry.dtype:
-                return f"{name} has the dtype {update[name].dtype} instead of {entry.dtype}"
-        return None
-
-
-def _not_finite(update: BlockFile | DecodedFile) -> str | None:
-    for name, entry in update.index.items():
-        if any(not finite(update.read(name, *block), entry.dtype) for block in blocks(entry)):
-            return f"{name} holds a number that is not finite"
-    return None
 
 
 def _refusal(reply: TrainReply, reason: str) -> UpdateRefusedError:
     return UpdateRefusedError(node=reply.sender, round=reply.round, reason=reason)
-
-
-def _some(names: set[str]) -> str:
-    shown = sorted(names)[:3]
-    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > len(shown) else "")

@@ -45,6 +45,14 @@ _NODES: Final = """
     WHERE (?1 IS NULL OR run = ?1) AND (?2 IS NULL OR round = ?2)
     ORDER BY node, attempt, outcome = 'accepted'
 """
+_SET_ASIDE: Final = """
+    SELECT task, round, node, attempt, outcome, tasks.code, coalesce(updates.reason, tasks.reason) AS reason,
+        arrived_at AS at, digest
+    FROM updates JOIN tasks ON tasks.id = task WHERE outcome IN ('refused', 'quarantined')
+    UNION ALL
+    SELECT id, round, node, attempt, state, code, reason, settled_at, '' FROM tasks WHERE state = 'failed'
+    ORDER BY round, node, attempt, at
+"""
 _ROUNDS: Final = """
     SELECT * FROM rounds WHERE (?1 IS NULL OR run = ?1) AND (?2 IS NULL OR round = ?2) ORDER BY position
 """
@@ -333,6 +341,10 @@ class Ledger:
             rounds,
         )
         return {PartyId(row["node"]) for row in rows if row["state"] in ("failed", "refused")}
+
+    def set_aside(self) -> list[Row]:
+        """Return the updates that were refused or quarantined, and the tasks that failed."""
+        return self._read(_SET_ASIDE)
 
     # Reading back
 

@@ -7,9 +7,11 @@ import threading
 from pathlib import Path
 from typing import Final
 
+from common.clock import SystemClock
 from common.errors import BrokerUnreachableError
 from common.mailbox import Mailbox
 from common.metrics import TIMEOUTS
+from common.security.expiry import Expiry
 from common.transport.amqp import AmqpTransport
 from researcher.directory import NodeStatus, read_snapshot
 from researcher.federation import Federation
@@ -36,6 +38,7 @@ def last_seen(path: Path) -> dict[str, NodeStatus]:
 
 def _enter(home: Home) -> Federation:
     kit = home.load_kit()
+    Expiry(kit.expires_at, SystemClock()).remind()
     lock = HomeLock.take(home)
 
     def leave() -> None:

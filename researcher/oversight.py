@@ -137,6 +137,24 @@ def replay(
         raise typer.Exit(1)
 
 
+def quarantine(directory: Directory, as_json: AsJson = False) -> None:
+    """Show the updates of an experiment that were refused or quarantined, and the tasks that failed, with the reasons.
+
+    Nothing is asked for again by itself: `resume` asks the nodes again in the round that it goes on with.
+    """
+    from researcher.quarantine import set_aside
+
+    found = set_aside(directory)
+    rows = [
+        (one.round, one.node, one.attempt, one.outcome, one.code, one.reason, _moment(one.at), one.file)
+        for one in found
+    ]
+    columns = ("round", "node", "attempt", "outcome", "code", "reason", "at", "file")
+    emit(
+        {"set_aside": [dataclasses.asdict(one) for one in found]}, table(*columns, rows=rows), as_json=as_json
+    )
+
+
 def _status_rows(one: Standing) -> list[tuple[object, ...]]:
     state = "running" if one.running else "not running"
     number = one.round if one.round is not None else one.finished

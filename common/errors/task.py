@@ -87,6 +87,15 @@ class WorkerFaultError(TaskError):
     public = True
 
 
+class UpdateUnsoundError(TaskError):
+    """What a task made is not fit to leave its node."""
+
+    code = "WRN-610"
+    text = "what the worker made does not leave this node: {reason}"
+    cause = "the plan diverges, or tries to let out more than a model and its metrics"
+    remedy = "read the plan; lower the learning rate if numbers are not finite"
+
+
 class ProtectionMissingError(TaskError):
     """The node's policy requires a protection that this machine does not offer."""
 

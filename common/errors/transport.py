@@ -62,3 +62,12 @@ class TransportClosedError(TransportError):
     text = "cannot {action}: the transport of {party} is closed"
     cause = "the program is shutting down"
     remedy = "nothing, or open a new connection"
+
+
+class NoSuchLetterError(TransportError):
+    """No dead letter has this id."""
+
+    code = "WRN-207"
+    text = "the federation {federation} has no dead letter {letter}"
+    cause = "the id is misspelt, or the letter was re-queued, dropped or is older than a month"
+    remedy = "list them with `warren dead list DIR`"

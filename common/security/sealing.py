@@ -208,26 +208,45 @@ class _Peers:
         return member
 
 
+def addressees(sealed: bytes | memoryview) -> tuple[str, ...]:
+    """Return the ids that a sealed message gives as its recipients; anybody can read them, and nothing says that they are true.
+
+    Raises:
+        ValueError: If it is not a sealed message.
+    """
+    try:
+        names, _ = _envelope(memoryview(sealed))
+        return tuple(str(name, "ascii") for name in names)
+    except _Refusal as refusal:
+        raise ValueError(str(refusal)) from refusal
+
+
 def _parse(sealed: memoryview, me: PartyId) -> tuple[bytes, memoryview]:
     """Return the wrapped key that is meant for `me`, and the ciphertext."""
+    wrapped, ciphertext = _envelope(sealed)
+    mine = wrapped.get(me.encode())
+    if mine is None:
+        raise _Refusal("it was sealed for others")
+    return mine, ciphertext
+
+
+def _envelope(sealed: memoryview) -> tuple[dict[bytes, bytes], memoryview]:
+    """Return the wrapped key of each recipient, and the ciphertext."""
     if len(sealed) < _HEAD or bytes(sealed[: len(MAGIC)]) != MAGIC:
         raise _Refusal("it is not a sealed message")
     count = int.from_bytes(sealed[_HEAD - 2 : _HEAD])
     if not 1 <= count <= RECIPIENTS:
         raise _Refusal(f"it cannot have {count} recipients")
-    name, mine, at = me.encode(), None, _HEAD
+    wrapped, at = {}, _HEAD
     for _ in range(count):
         if at >= len(sealed):
             raise _Refusal("it is cut off")
         end = at + 1 + sealed[at]
-        if sealed[at + 1 : end] == name:
-            mine = bytes(sealed[end : end + _WRAPPED])
+        wrapped[bytes(sealed[at + 1 : end])] = bytes(sealed[end : end + _WRAPPED])
         at = end + _WRAPPED
     if at + _TAG > len(sealed):
         raise _Refusal("it is cut off")
-    if mine is None:
-        raise _Refusal("it was sealed for others")
-    return mine, sealed[at:]
+    return wrapped, sealed[at:]
 
 
 def _signed(federation: bytes, lane: Lane, sender: PartyId, *parts: bytes | memoryview) -> bytes:

@@ -15,7 +15,7 @@ from common.metrics import MESSAGE_BYTES as RECEIVED_BYTES
 from common.metrics import MESSAGES, REFUSED_MESSAGES
 from common.transport.amqp_connection import BrokerConnection
 from common.transport.base import PREFETCH, Delivery, Receiver
-from common.transport.topology import Inbox, Lane
+from common.transport.topology import Inbox, Lane, letter_id
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -122,9 +122,9 @@ class LaneReader:
         self, inbox: Inbox, channel: Any, method: Any, properties: pika.BasicProperties, body: bytes
     ) -> None:
         if properties.user_id != inbox.sender:
-            self._refuse(inbox, channel, method, "forged", claimed=properties.user_id)
+            self._refuse(inbox, channel, method, body, "forged", claimed=properties.user_id)
         elif len(body) > MESSAGE_BYTES:
-            self._refuse(inbox, channel, method, "oversize", size_bytes=len(body))
+            self._refuse(inbox, channel, method, body, "oversize", size_bytes=len(body))
         else:
             messages, size = _RECEIVED[inbox.lane]
             messages.inc()
@@ -142,7 +142,7 @@ class LaneReader:
                 self._receiver(delivery)
             except Exception:  # noqa: BLE001  a fault in one handler must not end the connection for all
                 _LOG.exception("the receiver failed; the message is set aside", extra={"queue": inbox.queue})
-                self._refuse(inbox, channel, method, "failed")
+                self._refuse(inbox, channel, method, body, "failed")
 
     def _end(self, channel: Any, tag: int, *, accepted: bool) -> None:
         if channel.is_open:  # otherwise the broker delivers it again on the next connection
@@ -151,7 +151,10 @@ class LaneReader:
             else:
                 channel.basic_reject(tag, requeue=False)
 
-    def _refuse(self, inbox: Inbox, channel: Any, method: Any, reason: str, **facts: object) -> None:
+    def _refuse(
+        self, inbox: Inbox, channel: Any, method: Any, body: bytes, reason: str, **facts: object
+    ) -> None:
         REFUSED_MESSAGES.labels(reason).inc()
-        _LOG.warning("a message was refused", extra={"queue": inbox.queue, "reason": reason, **facts})
+        facts |= {"queue": inbox.queue, "reason": reason, "letter": letter_id(body)}
+        _LOG.warning("a message was refused", extra=facts)
         self._end(channel, method.delivery_tag, accepted=False)

@@ -7,6 +7,7 @@ can have written to it. Provisioning declares all of it; clients declare nothing
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -16,6 +17,11 @@ from common.settings import Role
 
 DEAD: Final = "dead"
 """Exchange and queue of what could not be read or believed."""
+
+
+def letter_id(body: bytes | memoryview) -> str:
+    """Return the id under which a message that was refused is found among the dead letters: 48 bits of its SHA-256."""
+    return hashlib.sha256(body).hexdigest()[:12]
 
 
 class Lane(StrEnum):
@@ -71,3 +77,16 @@ def inboxes(party: PartyId, role: Role, parties: Iterable[tuple[PartyId, Role]])
         if sender != party:
             for lane in lanes(sender_role, role):
                 yield Inbox(party, sender, lane)
+
+
+def inbox_named(queue: str) -> Inbox:
+    """Return the inbox that a queue is.
+
+    Raises:
+        ValueError: If no inbox has this name.
+    """
+    kind, *names = queue.split(".")
+    if kind != "inbox" or len(names) != len(Inbox._fields):
+        raise ValueError(f"{queue} is no inbox")
+    recipient, sender, lane = names
+    return Inbox(PartyId(recipient), PartyId(sender), Lane(lane))

@@ -152,6 +152,8 @@ def _sentences(found: HomeReport) -> list[str]:
         lines.append(
             f"  broker:    {word} since {moment(found.status.changed_at)} ({escape(found.status.detail) or 'no detail'})"
         )
+        if found.status.notice:
+            lines.append(f"  notice:    {escape(found.status.notice)}")
         if found.status.paused:
             lines.append(f"  paused:    {escape(found.status.paused)}; goes on by itself when there is space")
     lines.append(f"  tasks:     {found.running} running, {found.waiting} waiting, {found.unsent} to be sent")

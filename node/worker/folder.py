@@ -21,7 +21,6 @@ from typing import Final
 
 from common.errors import TaskRefusedError, WorkerFaultError
 from common.ids import PartyId
-from common.limits import INLINE_BYTES
 from common.sqlite import storage_errors
 from node.sandbox import WorkerUser, hand_over, remove_scratch
 
@@ -85,11 +84,8 @@ class RunFolder:
         path = self.inputs / name
         return path if path.exists() else self.place(name, content)
 
-    def take(self, name: str, node: PartyId, limit_bytes: int) -> bytes | Path:
-        """Copy a file of the worker to where the worker cannot change it, and remove the original.
-
-        Returns:
-            What it held, if that is at most `INLINE_BYTES`; otherwise the copy, a file.
+    def take(self, name: str, node: PartyId, limit_bytes: int) -> Path:
+        """Copy a file of the worker to where the worker cannot change it, and remove the original; return the copy.
 
         Raises:
             WorkerFaultError: If there is none, or it is no regular file.
@@ -108,16 +104,13 @@ class RunFolder:
             if status.st_size > limit_bytes:
                 reason = f"an update of {status.st_size} bytes exceeds its limit of {limit_bytes}"
                 raise TaskRefusedError(node=node, reason=reason)
-            taken: bytes | Path = copy
-            if status.st_size <= INLINE_BYTES:
-                taken = _read(descriptor, status.st_size)
-            else:
-                with storage_errors(copy), copy.open("wb") as target:
-                    _copy(descriptor, target.fileno(), status.st_size)
+            copy.unlink(missing_ok=True)  # and not written over: some file systems write a file to disk then
+            with storage_errors(copy), copy.open("wb") as target:
+                _copy(descriptor, target.fileno(), status.st_size)
         finally:
             os.close(descriptor)
         original.unlink(missing_ok=True)
-        return taken
+        return copy
 
     def _show(self, file: Path) -> None:
         if self.user is not None:
@@ -133,15 +126,6 @@ def let_in(folder: Path, user: WorkerUser) -> None:
     """
     os.chown(folder, -1, user.gid)
     folder.chmod(0o750)
-
-
-def _read(source: int, size: int) -> bytes:
-    """Return that many bytes, or fewer if the file has become shorter."""
-    parts: list[bytes] = []
-    while size > 0 and (part := os.read(source, size)):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
 
 
 def _copy(source: int, target: int, size: int) -> None:

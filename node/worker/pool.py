@@ -24,7 +24,7 @@ from common.errors import MalformedMessageError, WorkerDiedError
 from common.ids import RunId, TaskId
 from node.sandbox import Limits, ProtectionName, SandboxPolicy, WorkerUser, remove_scratch
 from node.worker.folder import RunFolder, let_in
-from node.worker.harvest import Harvest, harvest
+from node.worker.harvest import Bounds, Harvest, harvest
 from node.worker.output import WorkerLog
 from node.worker.pace import Bucket
 from node.worker.protocol import (
@@ -111,7 +111,7 @@ class Worker:
         output: WorkerLog,
         threads: int | None,
         post: Callable[[WorkerEvent], None],
-        limit_bytes: int,
+        bounds: Bounds,
     ) -> None:
         """Spawn the process; it shuts itself in, imports torch, and then says that it is ready."""
         self.run_id = run_id
@@ -119,7 +119,7 @@ class Worker:
         self.task: RunTask | None = None
         self.ready = False
         self._post = post
-        self._limit_bytes = limit_bytes
+        self._bounds = bounds
         self._over = threading.Event()
         ours, theirs = socket.socketpair()
         reader, writer = os.pipe()
@@ -171,7 +171,7 @@ class Worker:
         task = self.task
         if not isinstance(report, Done) or task is None or task.task_id != report.task_id:
             return None
-        return harvest(self.folder, task, self._limit_bytes)
+        return harvest(self.folder, task, report, self._bounds)
 
     def _listen(self) -> None:
         heard = Bucket(_REPORTS_BURST, _REPORTS_PER_S)
@@ -201,7 +201,7 @@ class WorkerPool:
         post: Callable[[WorkerEvent], None],
         max_idle: int,
         walls: Walls,
-        limit_bytes: int,
+        bounds: Bounds,
         threads: int | None = None,
     ) -> None:
         """Make an empty pool.
@@ -212,7 +212,7 @@ class WorkerPool:
             post: Called on other threads with what workers say.
             max_idle: Warm workers without a task that are kept.
             walls: What is put up around them.
-            limit_bytes: Largest update that is taken.
+            bounds: What an update may be.
             threads: CPU threads of one worker; torch's own choice if not given.
         """
         remove_scratch(work)
@@ -225,7 +225,7 @@ class WorkerPool:
         self._post = post
         self._max_idle = max_idle
         self._walls = walls
-        self._limit_bytes = limit_bytes
+        self._bounds = bounds
         self._threads = threads
         self._workers: dict[RunId, Worker] = {}
         self._datasets: dict[RunId, Path] = {}
@@ -255,9 +255,7 @@ class WorkerPool:
             self._make_room()
             folder = RunFolder(self.work / run_id, self._user)
             policy = self._walls.around(folder, self._datasets[run_id])
-            worker = Worker(
-                run_id, folder, policy, self._output, self._threads, self._post, self._limit_bytes
-            )
+            worker = Worker(run_id, folder, policy, self._output, self._threads, self._post, self._bounds)
             log.info("worker started", extra={"action": "worker_started", "run": run_id, "pid": worker.pid})
         self._workers[run_id] = worker  # last in order: most recently used
         worker.give(task)

@@ -16,6 +16,7 @@ from tests.benchmarks import (
     memory_per_node,
     recovery,
     round_overhead,
+    sealing,
     slow_links,
     yardstick,
 )
@@ -23,6 +24,7 @@ from tests.benchmarks import (
 BENCHMARKS = {
     "rounds": round_overhead.run,
     "models": large_models.run,
+    "sealing": sealing.run,
     "memory": memory_per_node.run,
     "nodes": many_nodes.run,
     "slow": slow_links.run,

@@ -6,6 +6,7 @@ parameter of a model of float32, block by block, so that a node costs no more me
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from common.ids import RunId
 from common.payload.blocks import BlockFile, blocks
 from node.home import NodeHome
 from node.worker.folder import RunFolder
-from node.worker.harvest import harvest
+from node.worker.harvest import Bounds, harvest
 from node.worker.pool import WorkerPool, WorkerSaid
 from node.worker.protocol import Done, RunTask
 from researcher.federation import Federation as Place
@@ -71,7 +72,7 @@ class LightPool(WorkerPool):
             validated_s=0.0,
             saved_s=0.0,
         )
-        self._post(WorkerSaid(worker, done, harvest(worker.folder, task, 2**40)))
+        self._post(WorkerSaid(worker, done, harvest(worker.folder, task, done, Bounds(2**40, math.inf))))
 
 
 def add_to(model: Path, number: float, update: Path) -> None:

@@ -72,6 +72,8 @@ ANSWERED = {
     "warren-node dataset remove": "{folder}/north heart",
     "warren-node plan list": "{folder}/north",
     "warren-node plan approve": "{folder}/north --file {folder}/plan.py",
+    "warren-node policy show": "{folder}/north",
+    "warren-node policy check": "{folder}/north",
     "warren-node audit show": "{folder}/north",
     "warren-node audit verify": "{folder}/north",
     "warren-node audit export": "{folder}/north {folder}/audit.jsonl",
@@ -87,6 +89,10 @@ ANSWERED = {
 REFUSED = {
     "warren federation announce": ("{folder}/federation", "WRN-201"),
     "warren federation sign": ("{folder}/federation {folder}/nothing.json --fingerprint X", "WRN-319"),
+    "warren dead list": ("{folder}/federation", "WRN-201"),
+    "warren dead show": ("{folder}/federation 0123456789ab", "WRN-201"),
+    "warren dead requeue": ("{folder}/federation --all", "WRN-201"),
+    "warren dead drop": ("{folder}/federation 0123456789ab", "WRN-201"),
     "warren broker start": ("{folder}/federation", "WRN-312"),
     "warren-node start": ("{folder}/nothing", "WRN-311"),
     "warren-node plan show": ("{folder}/north ffff", "WRN-505"),
@@ -98,6 +104,7 @@ REFUSED = {
     "warren-researcher export": ("{folder}/nothing {folder}/model", "WRN-707"),
     "warren-researcher branch": ("{folder}/nothing {folder}/new", "WRN-707"),
     "warren-researcher replay": ("{folder}/nothing --round 1", "WRN-707"),
+    "warren-researcher quarantine": ("{folder}/nothing", "WRN-707"),
     "warren-researcher cancel": ("{folder}/nothing --home {folder}/lab", "WRN-707"),
 }
 """What each other command is called with, and the error that it meets without a broker, a RabbitMQ or a plan."""

@@ -354,6 +354,7 @@ def test_a_request_that_comes_again_after_its_task_was_forgotten_is_not_done_aga
     trial.send(trial.request(round_=1))  # so the node forgets the round before
     trial.answer()
 
+    trial.task = first.assignments[0].task_id
     trial.send(first)
     refusal = trial.lab.take(TaskFailed, of=task).message
     trial.restart()

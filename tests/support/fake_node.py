@@ -337,6 +337,7 @@ class FakeNode:
             if answer.chunk_bytes is not None:
                 manifest = manifest.model_copy(update={"chunk_bytes": answer.chunk_bytes})
             self._manifests[digest] = (manifest, request.sender)
+        tests = request.training_args.test_on_global_updates or not request.train
         reply = TrainReply(
             **common,
             dataset_id=self._share(request).dataset_id,
@@ -345,9 +346,9 @@ class FakeNode:
             update=manifest,
             samples_seen=answer.samples_seen if request.train else 0,
             samples_train=answer.samples_train,
-            samples_test=0,
+            samples_test=5 if tests else 0,
             losses=(LossPoint(iteration=1, epoch=1, samples=answer.samples_seen, loss=answer.loss),),
-            validations=(Validation(on="global", samples=5, metrics={"ACCURACY": 0.75}),),
+            validations=(Validation(on="global", samples=5, metrics={"ACCURACY": 0.75}),) if tests else (),
             timings=TaskTimings(
                 received_at=1_700_000_000.0, waited_s=0, loaded_s=0, trained_s=0.1, validated_s=0, saved_s=0
             ),

@@ -59,9 +59,9 @@ def test_no_party_has_a_password():
     assert {""} == {user["password_hash"] for user in definitions()["users"]}
 
 
-def test_no_party_has_a_tag_and_each_has_limits():
+def test_no_party_but_the_registrar_has_a_tag_and_each_has_limits():
     for user in definitions()["users"]:
-        assert [] == user["tags"]
+        assert (["impersonator"] if user["name"] == "registrar" else []) == user["tags"]
         assert user["limits"]["max-connections"] >= 4
         assert user["limits"]["max-channels"] >= user["limits"]["max-connections"]
 

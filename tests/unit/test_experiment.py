@@ -192,7 +192,7 @@ def test_a_run_without_end_is_refused(federation):
 def test_the_history_tells_who_did_what(trial, federation):
     trial.start("north", always(shifted(1.0, samples_seen=10, samples_train=10, loss=0.25)))
     trial.start("south", always(shifted(1.0, samples_seen=30, samples_train=30, loss=0.5)))
-    experiment = make(federation, round_limit=2)
+    experiment = make(federation, round_limit=2, training_args=ARGS | {"test_on_global_updates": True})
     experiment.run()
     experiment.close()
 
@@ -418,6 +418,7 @@ def test_a_passing_failure_is_tried_again(trial, federation):
     [
         (Update(change=lambda t: {k: v * np.float32("nan") for k, v in t.items()}), "not finite"),
         (Update(change=lambda t: {k: v.reshape(-1) for k, v in t.items()}), "shape"),
+        (Update(change=lambda t: {k: v + np.float32(1e20) for k, v in t.items()}), "its change has the norm"),
         (Update(raw=b"\x00" * 40), "not valid safetensors"),
         (Update(samples_seen=10**9), "claims to have seen"),
         (Update(base="d" * 64), "started from model dddd"),

@@ -11,7 +11,7 @@ import torch
 
 from common.errors import UpdateRefusedError
 from common.ids import derived_uuid
-from common.messages import PayloadManifest, TaskTimings, TrainReply
+from common.messages import PayloadManifest, TaskTimings, TrainReply, Validation
 from common.payload.blocks import BlockFile
 from common.payload.encodings.choice import Encoding
 from common.payload.encodings.encoder import encode_update
@@ -77,6 +77,7 @@ def test_a_sound_update_passes(gate, tmp_path):
         (MODEL | {"w": torch.zeros(2, 3).double()}, "w has the dtype F64 instead of F32"),
         (MODEL | {"b": torch.tensor([1.0, math.nan])}, "b holds a number that is not finite"),
         (MODEL | {"b": torch.tensor([1.0, -math.inf])}, "b holds a number that is not finite"),
+        (MODEL | {"b": torch.tensor([1.0, 1e13])}, r"its change has the norm 1e\+13, and 1e\+12 is allowed"),
     ],
 )
 def test_an_update_that_does_not_fit_is_refused_by_name(gate, tmp_path, tensors, reason):
@@ -230,3 +231,29 @@ def test_an_update_that_would_become_larger_than_the_model_is_refused_before_it_
 
     with pytest.raises(UpdateRefusedError, match="it has 1000000000 bytes"):
         replace(gate, encoding=Encoding(zstd=True)).check_reply(reply(update=packed), DATA)
+
+
+def validation(on="global", samples=20, metrics=None):
+    return Validation(on=on, samples=samples, metrics=metrics or {"ACCURACY": 0.5})
+
+
+def test_validations_that_were_asked_for_pass(tmp_path, gate):
+    asking = make_gate(tmp_path / "base", epochs=2, test_on_global_updates=True, test_on_local_updates=True)
+
+    asking.check_reply(reply(validations=(validation("global"), validation("local"))), DATA)
+
+
+@pytest.mark.parametrize(
+    ("validations", "reason"),
+    [
+        ((validation("local"),), "a validation of the local model, which nobody asked for"),
+        ((validation(), validation()), "tells of one validation twice"),
+        ((validation(samples=21),), "validated on 21 samples of a test part of 20"),
+        ((validation(metrics={str(number): 1.0 for number in range(101)}),), "tells 101 metrics"),
+    ],
+)
+def test_metrics_that_were_not_declared_are_refused(tmp_path, gate, validations, reason):
+    asking = make_gate(tmp_path / "base", epochs=2, test_on_global_updates=True)
+
+    with pytest.raises(UpdateRefusedError, match=reason):
+        asking.check_reply(reply(validations=validations), DATA)

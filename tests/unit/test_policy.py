@@ -101,3 +101,19 @@ def test_every_line_of_the_template_is_valid_once_uncommented():
 
 def test_every_setting_says_what_it_does():
     assert all(info.description for info in Policy.model_fields.values())
+
+
+def test_only_the_allowed_kinds_of_requests_are_served():
+    policy = Policy(allowed_requests=["validate", "list"])
+
+    assert "WRN-606" == refusal(policy).code
+    assert refusal(policy, request().model_copy(update={"train": False})) is None
+    assert policy.serves(PartyId("lab"), "list")
+    assert not policy.serves(PartyId("lab"), "search")
+
+
+@pytest.mark.parametrize(("ratio", "runs"), [(0.0, True), (0.2, True), (0.1, False), (0.9, False)])
+def test_each_part_of_a_split_has_enough_samples(ratio, runs):
+    asked = request().model_copy(update={"training_args": TrainingArgs(epochs=1, test_ratio=ratio)})
+
+    assert runs is (refusal(Policy(minimum_samples=20), asked, samples=100) is None)

@@ -7,7 +7,6 @@ import pytest
 
 from common.errors import TaskRefusedError, WorkerFaultError
 from common.ids import PartyId
-from common.limits import INLINE_BYTES
 from node.worker.folder import RunFolder
 
 NORTH = PartyId("north")
@@ -62,13 +61,12 @@ def test_what_is_taken_is_whole_and_gone_from_the_scratch_folder(folder, size):
 
     taken = folder.take("update", NORTH, 3_000_000)
 
-    assert content == (taken if isinstance(taken, bytes) else taken.read_bytes())
-    assert isinstance(taken, bytes) == (size <= INLINE_BYTES)
+    assert content == taken.read_bytes()
     assert [] == list(folder.scratch.iterdir())
 
 
 def test_who_still_holds_a_file_open_cannot_change_what_was_taken(folder):
-    honest = b"honest" * INLINE_BYTES
+    honest = b"honest"
     with (folder.scratch / "update").open("wb", buffering=0) as held:
         held.write(honest)
         taken = folder.take("update", NORTH, len(honest))
@@ -83,7 +81,7 @@ def test_a_file_system_that_cannot_copy_by_itself_is_no_hindrance(folder, monkey
         raise OSError(18, "cross-device")
 
     monkeypatch.setattr(os, "copy_file_range", refuse)
-    honest = b"honest" * INLINE_BYTES
+    honest = b"honest"
     (folder.scratch / "update").write_bytes(honest)
 
     assert honest == folder.take("update", NORTH, len(honest)).read_bytes()

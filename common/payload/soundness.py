@@ -1,0 +1,106 @@
+"""Say whether an update may be believed: the tensors of its model, with finite numbers, not absurdly far from it.
+
+Both sides ask: a node before an update leaves it, a researcher before an update comes near the global model. Names, shapes,
+dtypes and numbers are those that an update stands for, however it is encoded.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from common.payload.blocks import Array, BlockFile, Layout, blocks, finite, to_doubles
+from common.payload.encodings.choice import Encoding
+from common.payload.encodings.decoder import DecodedFile
+from common.payload.header import TensorIndex
+
+Readable = BlockFile | DecodedFile
+
+_FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
+
+
+def unsound(
+    path: Path, model: Path, encoding: Encoding, *, layout: Layout | None = None, norm_limit: float
+) -> str | None:
+    """Return what is wrong with an update, in words that hold none of its numbers but its norm, or None.
+
+    Args:
+        path: The update, not compressed.
+        model: The global model that it started from, not encoded.
+        encoding: How the update is to be encoded.
+        layout: Where the tensors of the model lie, if that is known.
+        norm_limit: Largest Euclidean norm of the change of all tensors of floating point numbers together.
+
+    Raises:
+        InvalidTensorsError: If one of the files is not valid.
+    """
+    with BlockFile(model, layout) as base, _opened(path, model, base.layout, encoding) as update:
+        return (
+            _misencoding(update, encoding)
+            or _misfit(update.index, base.index)
+            or _wild(update, base, norm_limit)
+        )
+
+
+def _opened(path: Path, model: Path, layout: Layout, encoding: Encoding) -> Readable:
+    return BlockFile(path, layout) if encoding.name == "raw" else DecodedFile(path, model)
+
+
+def _misencoding(update: Readable, encoding: Encoding) -> str | None:
+    if isinstance(update, DecodedFile) and update.encoding not in (None, encoding.form):
+        return f"its tensors are encoded as {update.encoding} instead of {encoding.form}"
+    return None
+
+
+def _misfit(update: TensorIndex, model: TensorIndex) -> str | None:
+    if update is model:
+        return None
+    missing, extra = model.keys() - update.keys(), update.keys() - model.keys()
+    if missing:
+        return f"it lacks {_some(missing)}"
+    if extra:
+        return f"the model has no {_some(extra)}"
+    for name, entry in model.items():
+        if update[name].shape != entry.shape:
+            return f"{name} has the shape {update[name].shape} instead of {entry.shape}"
+        if update[name].dtype != entry.dtype:
+            return f"{name} has the dtype {update[name].dtype} instead of {entry.dtype}"
+    return None
+
+
+def _wild(update: Readable, base: BlockFile, limit: float) -> str | None:
+    """Return which tensor holds a number that is not finite, or that the change is too large."""
+    squares = 0.0
+    for name, entry in update.index.items():
+        if entry.dtype not in _FLOATS:
+            continue
+        for block in blocks(entry):
+            numbers, before = update.read(name, *block), base.read(name, *block)
+            square = _square(numbers, before, entry.dtype)
+            if not math.isfinite(square) and not finite(numbers, entry.dtype):
+                return f"{name} holds a number that is not finite"
+            squares += square
+    norm = math.sqrt(squares)
+    return None if norm <= limit else f"its change has the norm {norm:.3g}, and {limit:.3g} is allowed"
+
+
+def _square(numbers: Array, before: Array, dtype: str) -> float:
+    """Return the squared norm of a change; it is finite if all numbers are, unless it is too large to be written down.
+
+    float32 is summed as it is, three times as fast, and as float64 only if that does not suffice.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if dtype == "F32":
+            change = numbers - before
+            if math.isfinite(square := float(np.dot(change, change))):
+                return square
+        change = to_doubles(numbers, dtype) - to_doubles(before, dtype)
+        return float(np.dot(change, change))
+
+
+def _some(names: set[str]) -> str:
+    shown = sorted(names)[:3]
+    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > len(shown) else "")

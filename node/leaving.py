@@ -1,0 +1,139 @@
+"""Check what leaves this node with a task: a worker runs the code of others, and nothing that it says is believed.
+
+What can carry data are texts, so none of a worker's leaves: metrics have names that the plan's source declares, and of an
+error go out its code, its line and what both sides know already.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+from functools import lru_cache
+from typing import Final, get_args
+
+from common.errors import (
+    PlanFailedError,
+    TaskError,
+    TooFewSamplesError,
+    UpdateUnsoundError,
+    WarrenError,
+    WorkerFaultError,
+    catalogue,
+)
+from common.limits import METRICS
+from common.messages import LossPoint, TrainRequest
+from common.training_args import Metric
+from node.policy import Policy
+from node.tasks import Failure
+from node.worker.pace import Bucket
+from node.worker.protocol import LOSS_POINTS, Done, Failed
+
+_OWN_NAMES: Final = frozenset({"loss", "Custom", "Custom_", *get_args(Metric)})
+_NUMBER: Final = re.compile(r"(?<!\d)\d{1,3}(?!\d)")
+_NUMBERS: Final = 2
+"""A name may be numbered, by class or by layer."""
+_FAILED_AT: Final = re.compile(r"(\w+) at line \d+ of the plan, in ([\w.<>]+|the module itself)")
+_KNOWN_ERRORS: Final = frozenset(
+    name
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type) and issubclass(kind, BaseException)
+) | {"OutOfMemoryError", "LinAlgError"}
+
+
+def refusal(done: Done, request: TrainRequest, policy: Policy, *, samples: int) -> WarrenError | None:
+    """Return why the result of a task must not leave, or None if it may; its tensors are looked at elsewhere.
+
+    Args:
+        done: What the worker says that it did.
+        request: What was asked for.
+        policy: What the node allows.
+        samples: Rows of the data set.
+    """
+    if done.samples_train + done.samples_test > samples:
+        return _unsound(f"it counts more samples than the {samples} that there are")
+    for part in (done.samples_train if request.train else 0, done.samples_test if done.validations else 0):
+        if 0 < part < policy.minimum_samples:
+            return TooFewSamplesError(samples=part, minimum=policy.minimum_samples)
+    if len({one.on for one in done.validations}) < len(done.validations):
+        return _unsound("one validation is told twice")
+    declared = _declared(request.source)
+    for one in done.validations:
+        if one.samples != done.samples_test:
+            return _unsound("a validation is not of the test part")
+        if len(one.metrics) > METRICS:
+            return _unsound(f"there are more than {METRICS} metrics")
+        for name in one.metrics:
+            if not _is_declared(name, declared):
+                return _unsound("a metric has a name that is not in the plan")
+            if policy.allowed_metrics is not None and name not in policy.allowed_metrics:
+                return _unsound("a metric is not one of the allowed")
+    return None
+
+
+def told(report: Failed, request: TrainRequest) -> Failure:
+    """Return what the researcher is told of a failure: code and line, and words that hold nothing of the worker's own."""
+    line = report.plan_line
+    if line is not None and not 1 <= line <= 1 + request.source.count("\n"):
+        line = None
+    if report.code == PlanFailedError.code and line is not None:
+        return Failure(report.code, _failed_at(report.text, line, request.source), line)
+    kind = next((kind for kind in catalogue() if kind.code == report.code), WorkerFaultError)
+    text = (kind.__doc__ or "").strip().splitlines()[0].rstrip(".")
+    if kind is WorkerFaultError:
+        known = next((word for word in report.text.split() if word in _KNOWN_ERRORS), "an error")
+        text = kind.text.format(error_type=known)
+    return Failure(kind.code, text, line)
+
+
+class LossPace:
+    """Bounds how many losses of one task leave while it runs."""
+
+    def __init__(self, per_s: int) -> None:
+        self._bucket = Bucket(LOSS_POINTS, per_s)
+
+    def admitted(self, losses: tuple[LossPoint, ...]) -> tuple[LossPoint, ...]:
+        """Return the newest of the losses that may leave now; the others are dropped."""
+        count = len(losses)
+        while count and self._bucket.take(count):
+            count //= 2
+        return losses[len(losses) - count :]
+
+
+def _unsound(reason: str) -> TaskError:
+    return UpdateUnsoundError(reason=reason)
+
+
+@lru_cache(maxsize=16)
+def _declared(source: str) -> frozenset[str]:
+    """Return the texts that a plan's source holds, without numbers in them."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset()
+    texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return frozenset(piece for text in texts for piece in _NUMBER.split(text))
+
+
+def _is_declared(name: str, declared: frozenset[str]) -> bool:
+    pieces = _NUMBER.split(name)
+    known = all(piece == "" or piece in declared or piece in _OWN_NAMES for piece in pieces)
+    return name in _OWN_NAMES or (known and len(pieces) <= _NUMBERS + 1 and any(pieces))
+
+
+def _failed_at(text: str, line: int, source: str) -> str:
+    """Return where a plan failed; the kind of error is one that everybody has, the place one that the source names."""
+    match = _FAILED_AT.fullmatch(text)
+    kind = match[1] if match and match[1] in _KNOWN_ERRORS else "an error"
+    where = match[2] if match else ""
+    names = set(re.findall(r"\w+", source)) | {
+        "locals",
+        "lambda",
+        "listcomp",
+        "genexpr",
+        "dictcomp",
+        "setcomp",
+    }
+    if where != "the module itself" and not set(re.findall(r"\w+", where)) <= names:
+        where = "the plan"
+    return PlanFailedError.text.format(error_type=kind, line=line, where=where or "the plan")

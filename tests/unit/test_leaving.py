@@ -1,0 +1,135 @@
+"""What a worker says is not believed: what could carry data does not leave the node."""
+
+from __future__ import annotations
+
+import pytest
+
+from common.ids import TaskId, derived_uuid
+from common.messages import LossPoint, Validation
+from node.leaving import LossPace, refusal, told
+from node.policy import Policy
+from node.worker.protocol import Done, Failed
+from tests.unit.test_policy import request as train_request
+
+SOURCE = """
+class Plan:
+    def testing_step(self, data, target):
+        return {"dice": 1.0, f"class_{1}_recall": 0.5}
+"""
+TASK = TaskId(derived_uuid("task"))
+
+
+def request(source=SOURCE):
+    return train_request().model_copy(update={"source": source})
+
+
+def done(metrics=None, **changes):
+    facts = {
+        "task_id": TASK,
+        "samples_seen": 80,
+        "samples_train": 80,
+        "samples_test": 20,
+        "losses": (),
+        "validations": (Validation(on="global", samples=20, metrics=metrics or {"dice": 0.5}),),
+        "update_sha256": None,
+        "update_size": None,
+        "loaded_s": 0.0,
+        "trained_s": 0.0,
+        "validated_s": 0.0,
+        "saved_s": 0.0,
+    }
+    return Done(**(facts | changes))
+
+
+def why(done, **settings):
+    error = refusal(done, request(), Policy(**settings), samples=100)
+    return None if error is None else f"{error.code} {error}"
+
+
+@pytest.mark.parametrize(
+    "name", ["dice", "loss", "ACCURACY", "Custom", "Custom_12", "class_7_recall", "dice_3"]
+)
+def test_a_metric_that_the_plan_names_leaves(name):
+    source = SOURCE + "NAMES = ['dice_']\n"
+    assert refusal(done({name: 0.5}), request(source), Policy(), samples=100) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["4711", "patient", "dice 4711 12 13 14", "class_4711_recall", "Custom_4711"]
+)
+def test_a_metric_whose_name_could_carry_data_does_not_leave(name):
+    assert "WRN-610" in why(done({name: 0.5}))
+    assert name not in why(done({name: 0.5}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"samples_train": 81}, "more samples than the 100"),
+        ({"validations": (Validation(on="global", samples=20, metrics={}),) * 2}, "twice"),
+        ({"validations": (Validation(on="global", samples=19, metrics={}),)}, "not of the test part"),
+    ],
+)
+def test_counts_that_cannot_be_do_not_leave(changes, reason):
+    assert reason in why(done(**changes))
+
+
+def test_more_metrics_than_a_message_may_hold_do_not_leave():
+    assert "more than 100 metrics" in why(done({f"class_{number}_recall": 0.5 for number in range(101)}))
+
+
+def test_the_policy_names_the_metrics_that_may_leave():
+    assert why(done({"dice": 0.5}), allowed_metrics=["dice"]) is None
+    assert "not one of the allowed" in why(done({"dice": 0.5}), allowed_metrics=["loss"])
+
+
+def test_a_part_that_is_smaller_than_the_policy_allows_does_not_leave():
+    assert "WRN-4" in why(done(), minimum_samples=21)
+    assert why(done(), minimum_samples=20) is None
+
+
+def failure(text, *, code="WRN-504", line=3):
+    failed = Failed(task_id=TASK, code=code, text=text, plan_line=line, detail="")
+    return told(failed, request())
+
+
+def test_the_place_of_an_error_is_told():
+    text = "ValueError at line 3 of the plan, in Plan.testing_step"
+    assert (text, 3, "WRN-504") == (failure(text).text, failure(text).plan_line, failure(text).code)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "patient_4711 at line 3 of the plan, in Plan.testing_step",
+            "an error at line 3 of the plan, in Plan.testing_step",
+        ),
+        (
+            "ValueError at line 3 of the plan, in patient_4711",
+            "ValueError at line 3 of the plan, in the plan",
+        ),
+        ("patient 4711", "an error at line 3 of the plan, in the plan"),
+    ],
+)
+def test_words_of_a_worker_are_not_repeated(text, expected):
+    assert expected == failure(text).text
+
+
+@pytest.mark.parametrize("code", ["WRN-606", "WRN-506", "WRN-608", "WRN-999", "WRN-504"])
+def test_no_error_repeats_what_a_worker_wrote(code):
+    assert "4711" not in failure("patient 4711", code=code, line=None).text
+
+
+@pytest.mark.parametrize("line", [0, 6, 4711])
+def test_a_line_that_the_plan_does_not_have_is_not_told(line):
+    assert failure("ValueError", line=line).plan_line is None
+
+
+def test_losses_beyond_the_rate_are_dropped_and_the_newest_leave():
+    points = tuple(LossPoint(iteration=number, epoch=1, samples=1, loss=0.5) for number in range(900))
+    pace = LossPace(1)
+
+    assert points == pace.admitted(points)
+    assert points[-56:] == pace.admitted(points)
+    assert len(pace.admitted(points) + pace.admitted(points) + pace.admitted(points)) < 50
