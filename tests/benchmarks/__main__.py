@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -21,12 +22,14 @@ from tests.benchmarks import (
 
 BENCHMARKS = {
     "rounds": round_overhead.run,
-    "models": large_models.run,
+    "100": partial(large_models.run, 100, 4),
+    "500": partial(large_models.run, 500, 2),
+    "1024": partial(large_models.run, 1024, 4),
     "memory": memory_per_node.run,
     "nodes": many_nodes.run,
     "slow": slow_links.run,
 }
-"""Each returns its figures and a table of them."""
+"""Each returns its figures and a table of them; a number is a model of so many MiB."""
 
 
 def main() -> None:
@@ -52,7 +55,7 @@ def main() -> None:
 
 def _yardstick(machine: dict[str, float]) -> Table:
     table = Table(*(name.replace("_", " ") for name in machine), title="This machine, now")
-    table.add_row(*(f"{value:.0f}" for value in machine.values()))
+    table.add_row(*(f"{value:.{0 if value >= 10 else 2}f}" for value in machine.values()))
     return table
 
 
