@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from tests.benchmarks import (
     slow_links,
     yardstick,
 )
+
+_WIDTH = 200
+"""Columns of what goes to a file."""
 
 BENCHMARKS = {
     "rounds": round_overhead.run,
@@ -41,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.names) - BENCHMARKS.keys():
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     figures: dict[str, object] = {"python": platform.python_version(), "system": platform.platform()}
     for name in options.names or BENCHMARKS:
         machine = yardstick.measure()

@@ -136,7 +136,7 @@ def test_a_transfer_without_a_chunk_for_a_week_is_forgotten(node, tmp_path):
 
 
 def test_a_damaged_model_is_asked_for_anew_and_given_up_after_three_times(node, tmp_path):
-    data, manifest = model(2)
+    _, manifest = model(2)
     other, _ = model(2)
     node.arrivals.expect(manifest, LAB)
     for _ in range(2):
