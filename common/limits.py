@@ -23,6 +23,9 @@ PAYLOAD_BYTES: Final = 64 * 1024**3
 SEND_WINDOW_CHUNKS: Final = 8
 """Chunks that a sender leaves unconfirmed."""
 
+DAMAGED_TRIES: Final = 3
+"""How often a payload may turn out to be other bytes than announced before its receiver gives it up."""
+
 BULK_PREFETCH: Final = 4
 BULK_TOTAL: Final = 16
 """Chunks that a party takes in at once from all its peers together, as long as each gets one."""

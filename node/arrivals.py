@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,7 @@ from common import metrics
 from common.clock import Clock
 from common.errors import DigestMismatchError
 from common.ids import Digest, PartyId
+from common.limits import DAMAGED_TRIES
 from common.mailbox import Mailbox
 from common.messages import Chunk, ChunkRequest, PayloadManifest
 from common.payload.allowance import Allowance
@@ -46,6 +48,7 @@ class Arrivals:
         self._allowance = Allowance(limit_bytes)
         self._sweep_at = clock.monotonic()
         self._arriving: dict[Digest, _Arriving] = {}
+        self._damaged: Counter[Digest] = Counter()
 
     def expect(self, manifest: PayloadManifest, researcher: PartyId) -> None:
         """Ask for chunks of this model if none comes for a while."""
@@ -58,6 +61,7 @@ class Arrivals:
 
         Raises:
             MalformedMessageError: If the chunk contradicts its manifest or earlier chunks.
+            DigestMismatchError: If the model came damaged for the last of `DAMAGED_TRIES`; it is not expected any more.
             DiskFullError: If it does not fit.
         """
         digest = chunk.manifest.sha256
@@ -70,8 +74,13 @@ class Arrivals:
         except DigestMismatchError as error:
             log.warning("model damaged", extra={"action": "payload_damaged", "error": str(error)})
             whole = False
+            self._damaged[digest] += 1
+            if self._damaged[digest] == DAMAGED_TRIES:
+                self.forget(digest)
+                raise
         if whole:
             self._arriving.pop(digest, None)
+            del self._damaged[digest]
         elif digest in self._arriving:
             self.expect(chunk.manifest, self._arriving[digest].researcher)
         return whole
@@ -80,6 +89,7 @@ class Arrivals:
         """Expect a model no longer."""
         self._arriving.pop(digest, None)
         self._allowance.release(digest)
+        del self._damaged[digest]
 
     def close(self) -> None:
         """Close the files of what is arriving; they stay for the next start."""

@@ -115,6 +115,14 @@ class ModelArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelDamaged:
+    """A global model was other bytes than announced, time after time."""
+
+    model: Digest
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class TaskTrained:
     """A worker has finished; its reply is in the journal."""
 
@@ -164,6 +172,7 @@ Event = (
     | TaskRecovered
     | RunRecovered
     | ModelArrived
+    | ModelDamaged
     | TaskTrained
     | TaskBroke
     | ReplyConfirmed
@@ -282,6 +291,10 @@ class TaskMachine:
                 for entry in self._in(Phase.RECEIVED):
                     if entry.task.model == model:
                         entry.phase = Phase.WAITING
+            case ModelDamaged(model, failure):
+                for entry in self._in(Phase.RECEIVED):
+                    if entry.task.model == model:
+                        yield from self._refuse(entry, failure)
             case TaskTrained(task_id):
                 if self.phase(task_id) is Phase.RUNNING:
                     self._entries[task_id].phase = Phase.ANSWERED

@@ -59,6 +59,7 @@ from node.tasks import (
     Forget,
     KeepRun,
     ModelArrived,
+    ModelDamaged,
     Phase,
     Refuse,
     ReplyConfirmed,
@@ -230,8 +231,12 @@ class Work:
     def chunk(self, mail: Mail, chunk: Chunk) -> None:
         """Take in a piece of a global model."""
         self.after_commit.append(mail.ack)
-        if self._arrivals.accept(chunk, mail.payload):
-            self._handle(ModelArrived(chunk.manifest.sha256))
+        sha256 = chunk.manifest.sha256
+        try:
+            if self._arrivals.accept(chunk, mail.payload):
+                self._handle(ModelArrived(sha256))
+        except DigestMismatchError as error:
+            self._handle(ModelDamaged(sha256, Failure.of(error)))
 
     def receipt(self, message: PayloadReceipt) -> None:
         """Forget an update that its researcher has."""

@@ -29,7 +29,7 @@ from researcher.courier import Courier
 from researcher.directory import NodeChange
 from researcher.flow import AsyncMachine
 from researcher.history import RoundRecord
-from researcher.inbox import CancelRun, DiskFailed, Item, PayloadWhole, SendFailed
+from researcher.inbox import CancelRun, DiskFailed, Item, PayloadDamaged, PayloadWhole, SendFailed
 from researcher.intake import Intake
 from researcher.monitoring.events import NodeChanged, NodeProgress, RoundEnded, RoundOpened, TaskLost
 from researcher.order import Desk, RoundOrder
@@ -246,6 +246,8 @@ class RoundDriver:
                 return []
             case PayloadWhole(sha256):
                 return [effect for event in self._intake.payload(sha256) for effect in self._tell(event)]
+            case PayloadDamaged(sha256):
+                return [effect for event in self._intake.damaged(sha256) for effect in self._tell(event)]
             case NodeChange(node, online, at):
                 self._desk.notify(NodeChanged(node, online, at))
                 if online and node in self._machine.waiting:

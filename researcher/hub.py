@@ -37,9 +37,9 @@ from common.settings import Timeouts
 from common.sqlite import storage_errors
 from researcher.directory import SNAPSHOT, NodeChange, NodeDirectory, NodeStatus, read_snapshot
 from researcher.home import Home
-from researcher.inbox import DiskFailed, Inbox, PayloadWhole, Switchboard
+from researcher.inbox import DiskFailed, Inbox, PayloadDamaged, PayloadWhole, Switchboard
 from researcher.requests import Pending
-from researcher.transfers import Missing, Transfers
+from researcher.transfers import Hopeless, Missing, Transfers
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ class Hub:
             self._offers.pop(sha256, None)
 
     def expect(self, manifest: PayloadManifest, sender: PartyId) -> None:
-        """Receive a payload that comes in chunks; a `PayloadWhole` in the inbox tells when it is whole."""
+        """Receive a payload that comes in chunks; the inbox is told when it is whole, or given up."""
         self._steps.put(partial(self._expect, manifest, sender))
 
     def collect(self, sha256: Digest, store: PayloadStore) -> None:
@@ -346,11 +346,15 @@ class Hub:
         monotonic = self._clock.monotonic()
         with self._changed:
             self._last_chunk[chunk.sender] = monotonic
-        whole, missing = self._transfers.take(mail, chunk, monotonic)
-        if missing is not None:
-            self._ask_again(missing)
-        if whole is not None:
-            self._switchboard.tell_all(PayloadWhole(whole))
+        match self._transfers.take(mail, chunk, monotonic):
+            case Missing() as missing:
+                self._ask_again(missing)
+            case Hopeless(sha256):
+                self._switchboard.tell_all(PayloadDamaged(sha256))
+            case str() as whole:
+                self._switchboard.tell_all(PayloadWhole(whole))
+            case None:
+                pass
 
     def _ask_again(self, missing: Missing) -> None:
         request = ChunkRequest(

@@ -29,6 +29,13 @@ class PayloadWhole:
 
 
 @dataclass(frozen=True, slots=True)
+class PayloadDamaged:
+    """A payload was other bytes than announced, time after time; it is not waited for any more."""
+
+    sha256: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class SendFailed:
     """The broker did not take a request for these tasks."""
 
@@ -48,7 +55,7 @@ class CancelRun:
     """A person wants the run to stop."""
 
 
-Item = Mail | NodeChange | PayloadWhole | SendFailed | DiskFailed | CancelRun
+Item = Mail | NodeChange | PayloadWhole | PayloadDamaged | SendFailed | DiskFailed | CancelRun
 Inbox = SimpleQueue[Item]
 
 
@@ -98,7 +105,7 @@ class Switchboard:
             )
             dropped.ack()
 
-    def tell_all(self, item: NodeChange | PayloadWhole | DiskFailed) -> None:
+    def tell_all(self, item: NodeChange | PayloadWhole | PayloadDamaged | DiskFailed) -> None:
         """Tell every experiment."""
         with self._lock:
             inboxes = list(self._inboxes.values())

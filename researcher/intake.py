@@ -116,10 +116,7 @@ class Intake:
         if manifest.inline:
             digest = self._desk.store.put(mail.payload)
             if digest != manifest.sha256 or len(mail.payload) != manifest.size_bytes:
-                altered = "its bytes are not those that it announces"
-                return self._refused(
-                    mail, reply, UpdateRefusedError(node=reply.sender, round=reply.round, reason=altered)
-                )
+                return self._altered(mail, reply)
             return self._check(mail, reply, manifest)
         if not self._desk.store.has(manifest.sha256):
             self._arriving.setdefault(manifest.sha256, []).append((mail, reply))
@@ -134,6 +131,16 @@ class Intake:
             self._desk.hub.collect(sha256, self._desk.store)
             if reply.update is not None and self._machine.admits(reply.task_id):
                 events.append(self._check(mail, reply, reply.update))
+            else:
+                self._account(mail, reply, Outcome.LATE)
+        return events
+
+    def damaged(self, sha256: Digest) -> list[rounds.Event]:
+        """Refuse the updates whose tensors never came as they were announced."""
+        events: list[rounds.Event] = []
+        for mail, reply in self._arriving.pop(sha256, ()):
+            if self._machine.admits(reply.task_id):
+                events.append(self._altered(mail, reply))
             else:
                 self._account(mail, reply, Outcome.LATE)
         return events
@@ -196,6 +203,12 @@ class Intake:
         told = f"{error.code}: update refused, {reason}"
         self._settle(reply.task_id, "refused", now, reason=told, code=error.code, final=True)
         return rounds.UpdateRefused(reply.task_id, told, now)
+
+    def _altered(self, mail: Mail, reply: TrainReply) -> rounds.Event:
+        altered = "its bytes are not those that it announces"
+        return self._refused(
+            mail, reply, UpdateRefusedError(node=reply.sender, round=reply.round, reason=altered)
+        )
 
     def _settle(self, task: TaskId, state: str, at: float, **facts: Any) -> None:
         self._writes.append(partial(self._desk.ledger.settle_task, task, state, at, **facts))

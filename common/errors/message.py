@@ -63,7 +63,7 @@ class DigestMismatchError(MessageError):
     code = "WRN-106"
     text = "payload {expected} arrived as {actual}"
     cause = "the bytes were damaged or altered on the way"
-    remedy = "nothing: the payload is asked for again"
+    remedy = "nothing: the payload is asked for again, and given up if that does not help"
     public = True
 
 

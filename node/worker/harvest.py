@@ -65,7 +65,7 @@ def harvest(folder: RunFolder, task: RunTask, done: Done, bounds: Bounds) -> Har
         if update is not None:
             _check(folder, task, update, done.update_decoded_bytes, bounds)
         residual = take(task.residual_to) if task.residual_to else None
-        return Harvest(*(None if path is None else _crop(path) for path in (update, residual)))
+        return Harvest(_crop(update), _crop(residual))
     except WarrenError as error:
         return Harvest(error=error)
 
@@ -99,7 +99,9 @@ def _check(folder: RunFolder, task: RunTask, update: Path, decoded_bytes: int | 
         raise UpdateUnsoundError(reason=problem)
 
 
-def _crop(path: Path) -> Crop:
+def _crop(path: Path | None) -> Crop | None:
+    if path is None:
+        return None
     with storage_errors(path), path.open("rb") as file:
         if os.fstat(file.fileno()).st_size <= INLINE_BYTES:
             content = file.read()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -21,16 +23,21 @@ from tests.benchmarks import (
     yardstick,
 )
 
+_WIDTH = 200
+"""Columns of what goes to a file."""
+
 BENCHMARKS = {
     "rounds": round_overhead.run,
-    "models": large_models.run,
+    "100": partial(large_models.run, 100, 4),
+    "500": partial(large_models.run, 500, 2),
+    "1024": partial(large_models.run, 1024, 4),
     "sealing": sealing.run,
     "memory": memory_per_node.run,
     "nodes": many_nodes.run,
     "slow": slow_links.run,
     "recovery": recovery.run,
 }
-"""Each returns its figures and a table of them."""
+"""Each returns its figures and a table of them; a number is a model of so many MiB."""
 
 
 def main() -> None:
@@ -42,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.names) - BENCHMARKS.keys():
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     figures: dict[str, object] = {"python": platform.python_version(), "system": platform.platform()}
     for name in options.names or BENCHMARKS:
         machine = yardstick.measure()
@@ -56,7 +63,7 @@ def main() -> None:
 
 def _yardstick(machine: dict[str, float]) -> Table:
     table = Table(*(name.replace("_", " ") for name in machine), title="This machine, now")
-    table.add_row(*(f"{value:.0f}" for value in machine.values()))
+    table.add_row(*(f"{value:.{0 if value >= 10 else 2}f}" for value in machine.values()))
     return table
 
 

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Final
 
 import node.agent
+import node.parts
 from common.allocator import keep_freed_memory
 from common.ids import RunId
 from common.payload.blocks import BlockFile, blocks
@@ -127,7 +128,7 @@ def _batches(nodes: Sequence[str]) -> list[Sequence[str]]:
 
 def main() -> None:
     """Run the agents of these homes until the standard input ends."""
-    node.agent.WorkerPool = LightPool
+    node.parts.WorkerPool = LightPool
     keep_freed_memory()
     agents = [node.agent.build(NodeHome.open(Path(path))) for path in sys.argv[1:]]
     sys.stdin.readline()  # the broker is up

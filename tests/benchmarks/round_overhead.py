@@ -13,7 +13,7 @@ from rich.table import Table
 from common.training_plans.source import plan_source
 from researcher import Experiment, FedAverage
 from tests.benchmarks.add_one import AddOne
-from tests.benchmarks.processes import cpu_between, peaks, snapshot
+from tests.benchmarks.processes import Watch
 from tests.support.world import TAG, World
 
 TABLE = "x,y\n" + "".join(f"{row},{row % 2}\n" for row in range(16))
@@ -64,13 +64,13 @@ def measure(nodes: int, rounds: int, *, parameters: int = 1000) -> dict[str, Any
                 observers=(),
             )
             experiment.run(WARM_UP)
-            before, started = snapshot(), time.perf_counter()
+            watch, started = Watch(), time.perf_counter()
             experiment.run(rounds)
             wall = time.perf_counter() - started
-            after = snapshot()
+            used = watch.read()
             records = experiment.history().training
             experiment.close()
-    cpu = {kind: seconds / rounds * 1000 for kind, seconds in cpu_between(before, after).items()}
+    cpu = {kind: seconds / rounds * 1000 for kind, seconds in used.cpu_s.items()}
     times = sorted((record.duration_s or 0.0) * 1000 for record in records[WARM_UP:])
     trips = sorted(node.answered_s * 1000 for record in records[WARM_UP:] for node in record.nodes.values())
     return {
@@ -83,7 +83,7 @@ def measure(nodes: int, rounds: int, *, parameters: int = 1000) -> dict[str, Any
         },
         "task_ms": {"p50": statistics.median(trips), "p99": trips[int(0.99 * len(trips))]},
         "cpu_ms_per_round": {"all": sum(cpu.values()), **cpu},
-        "peak_rss_mb": peaks(after),
+        "peak_rss_mb": used.peak_mb,
         "steps_ms": {
             step: statistics.median(record.timings.get(step, 0.0) for record in records[WARM_UP:]) * 1000
             for step in ("broadcast_s", "collect_s", "aggregate_s", "save_s")

@@ -23,11 +23,16 @@ def measure(moved_mib: int = 100) -> dict[str, float]:
         moved_mib: How much goes through the loopback and through memory.
     """
     block = os.urandom(MIB)
+    started = time.process_time()
+    loopback_s = _seconds(lambda: _sent(block, moved_mib))
+    loopback_cpu_s = time.process_time() - started
+    moved_mb = moved_mib * MIB / 1e6
     return {
         "python_loop_ms": _cpu_ms(_loop),
         "sha256_100_mb_ms": _cpu_ms(lambda: _hashed(block)),
-        "memcpy_mb_s": moved_mib * 1.048576 / _seconds(lambda: _copied(moved_mib)),
-        "loopback_mb_s": moved_mib * 1.048576 / _seconds(lambda: _sent(block, moved_mib)),
+        "memcpy_mb_s": moved_mb / _seconds(lambda: _copied(moved_mib)),
+        "loopback_mb_s": moved_mb / loopback_s,
+        "loopback_cpu_ms_mb": loopback_cpu_s * 1000 / moved_mb,
     }
 
 

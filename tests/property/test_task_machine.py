@@ -12,6 +12,7 @@ from node.tasks import (
     Forget,
     KeepRun,
     ModelArrived,
+    ModelDamaged,
     Phase,
     Refuse,
     ReplyConfirmed,
@@ -98,6 +99,10 @@ class TaskMachineMachine(RuleBasedStateMachine):
     @rule(task=TASKS)
     def model(self, task):
         self.do(ModelArrived(task.model))
+
+    @rule(task=TASKS)
+    def damage(self, task):
+        self.do(ModelDamaged(task.model, Failure("WRN-106", "damaged", final=True)))
 
     @rule(data=st.data())
     def finish(self, data):

@@ -72,6 +72,8 @@ class Update:
     """Send in chunks of this size instead of inline."""
     lose: frozenset[int] = frozenset()
     """Chunks that do not arrive until they are asked for."""
+    damaged: bool = False
+    """Whether the chunks hold other bytes than the manifest says."""
     encoding: str | None = None
     """How the update claims to be encoded; as it was asked for if not given."""
     decoded_bytes: int | None = None
@@ -336,6 +338,8 @@ class FakeNode:
             )
             if answer.chunk_bytes is not None:
                 manifest = manifest.model_copy(update={"chunk_bytes": answer.chunk_bytes})
+            if answer.damaged:
+                self._store.path(digest).write_bytes(data[::-1])
             self._manifests[digest] = (manifest, request.sender)
         tests = request.training_args.test_on_global_updates or not request.train
         reply = TrainReply(

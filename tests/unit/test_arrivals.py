@@ -7,6 +7,7 @@ import queue
 import pytest
 
 from common.clock import ManualClock
+from common.errors import DigestMismatchError, MalformedMessageError
 from common.ids import Digest, PartyId
 from common.mailbox import Mailbox
 from common.messages import Chunk, ChunkRequest, PayloadManifest
@@ -132,3 +133,41 @@ def test_a_transfer_without_a_chunk_for_a_week_is_forgotten(node, tmp_path):
     node.tick(node.arrivals.due() - node.clock.monotonic())
 
     assert [] == list((tmp_path / "payloads").iterdir())
+
+
+def test_a_damaged_model_is_asked_for_anew_and_given_up_after_three_times(node, tmp_path):
+    _, manifest = model(2)
+    other, _ = model(2)
+    node.arrivals.expect(manifest, LAB)
+    for _ in range(2):
+        assert [False, False] == node.take(other, manifest, 0, 1)
+        node.tick(11.0)
+        assert (0, 1) == node.asked.get(timeout=DEADLINE_S)
+
+    with pytest.raises(DigestMismatchError):
+        node.take(other, manifest, 0, 1)
+
+    node.tick(1000.0)
+    assert node.asked.empty()
+    assert [] == list((tmp_path / "payloads").iterdir())
+
+
+def test_one_damaged_chunk_costs_one_more_transfer(node):
+    data, manifest = model(3)
+    node.arrivals.expect(manifest, LAB)
+    node.take(data, manifest, 2, 0)
+    node.take(data[::-1], manifest, 1)
+
+    assert [False, False, True] == node.take(data, manifest, 1, 2, 0)
+
+
+@pytest.mark.parametrize("change", [-1, 1], ids=["truncated", "oversized"])
+def test_a_chunk_of_another_length_is_refused_and_still_missing(node, change):
+    data, manifest = model(3)
+    node.arrivals.expect(manifest, LAB)
+    chunk = Chunk(sender=LAB, recipients=(NORTH,), manifest=manifest, index=1)
+
+    with pytest.raises(MalformedMessageError):
+        node.arrivals.accept(chunk, memoryview(data)[: CHUNK + change])
+
+    assert (0, 1, 2) == node.store.missing(manifest)

@@ -832,6 +832,15 @@ def test_lost_chunks_are_asked_for_again(trial, tmp_path, lost):
     assert lost == {index for request in node.of(ChunkRequest) for index in request.indices}
 
 
+def test_an_update_that_stays_damaged_is_refused_with_a_reason(trial, federation):
+    node = trial.start("north", always(shifted(1.0, chunk_bytes=1024, damaged=True)))
+    experiment = make(federation, model_args={"inputs": 3000})
+
+    with pytest.raises(RoundFailedError, match="its bytes are not those that it announces"):
+        experiment.run(1)
+    assert [tuple(range(12))] * 2 == [request.indices for request in node.of(ChunkRequest)]
+
+
 def test_a_big_update_that_is_refused_is_confirmed_too(trial, federation):
     nan = dataclasses.replace(shifted(float("nan")), chunk_bytes=1024)
     node = trial.start("north", always(nan))

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from common.errors import WorkerDiedError
+from common.errors import DigestMismatchError, WorkerDiedError
 from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId, derived_uuid
 from node.tasks import (
     Abort,
@@ -13,6 +13,7 @@ from node.tasks import (
     Forget,
     KeepRun,
     ModelArrived,
+    ModelDamaged,
     Phase,
     Refuse,
     ReplyConfirmed,
@@ -65,6 +66,19 @@ def test_a_task_waits_for_its_model(machine):
 
     assert [KeepRun(run_of(one))] == machine.handle(TaskReceived(one, model_here=False), NOW)
     assert [Begin(one.task_id)] == machine.handle(ModelArrived(one.model), NOW)
+
+
+def test_a_task_whose_model_stays_damaged_is_refused_and_others_go_on(machine):
+    one = task()
+    other = dataclasses.replace(task("other"), model=Digest("b" * 64))
+    machine.handle(TaskReceived(one, model_here=False), NOW)
+    machine.handle(TaskReceived(other, model_here=False), NOW)
+    failure = Failure.of(DigestMismatchError(expected=one.model, actual=Digest("c" * 64)))
+
+    effects = machine.handle(ModelDamaged(one.model, failure), NOW)
+
+    assert [Refuse(one.task_id, failure), Report(one.task_id)] == effects
+    assert [Begin(other.task_id)] == machine.handle(ModelArrived(other.model), NOW)
 
 
 def test_no_more_tasks_run_than_there_are_workers(machine):

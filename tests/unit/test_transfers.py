@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -12,7 +12,7 @@ from common.mailbox import Mail
 from common.messages import Chunk, PayloadManifest
 from common.payload.allowance import Allowance
 from common.payload.store import PayloadStore, chunk_length
-from researcher.transfers import Transfers
+from researcher.transfers import Hopeless, Missing, Transfers
 
 NORTH, SOUTH, LAB = PartyId("north"), PartyId("south"), PartyId("lab")
 CHUNK = 1024
@@ -46,7 +46,7 @@ def store(tmp_path):
 
 
 def take(transfers, post, data, manifest, *indices, sender=NORTH, at=0.0):
-    found = (None, None)
+    found = None
     for index in indices:
         mail = post.mail(data, manifest, index, sender)
         found = transfers.take(mail, mail.message, at)
@@ -57,9 +57,9 @@ def test_chunks_may_come_before_the_reply_that_announces_them(store):
     transfers, post, data = Transfers(store, 5.0), Post(), b"x" * 3 * CHUNK
     manifest = manifest_of(data)
 
-    assert (None, None) == take(transfers, post, data, manifest, 0, 1)
+    assert take(transfers, post, data, manifest, 0, 1) is None
     assert not transfers.expect(manifest, NORTH, 0.0)
-    assert (manifest.sha256, None) == take(transfers, post, data, manifest, 2)
+    assert manifest.sha256 == take(transfers, post, data, manifest, 2)
     assert [0, 1, 2] == post.acked
 
 
@@ -80,7 +80,7 @@ def test_late_duplicates_of_what_was_collected_leave_nothing_behind(store, tmp_p
     PayloadStore(tmp_path / "ledger").adopt(store, manifest.sha256)
     transfers.forget(manifest.sha256)
 
-    assert (None, None) == take(transfers, post, data, manifest, 1)
+    assert take(transfers, post, data, manifest, 1) is None
 
     assert [0, 1, 1] == post.acked
     assert [] == list((tmp_path / "transfers").iterdir())
@@ -93,7 +93,7 @@ def test_one_that_was_collected_may_come_again_when_it_is_announced_again(store)
 
     transfers.expect(manifest, NORTH, 0.0)
 
-    assert (manifest.sha256, None) == take(transfers, post, data, manifest, 0)
+    assert manifest.sha256 == take(transfers, post, data, manifest, 0)
 
 
 def test_what_a_node_may_send_unannounced_is_bounded_and_others_do_not_suffer(store):
@@ -135,8 +135,45 @@ def test_a_damaged_payload_is_asked_for_again_from_the_start(store):
     transfers.expect(manifest, NORTH, 0.0)
     take(transfers, post, b"y" * 2 * CHUNK, manifest, 0)
 
-    whole, missing = take(transfers, post, data, manifest, 1)
+    missing = take(transfers, post, data, manifest, 1)
 
-    assert whole is None
-    assert (0, 1) == missing.indices
-    assert (manifest.sha256, None) == take(transfers, post, data, manifest, 0, 1)
+    assert Missing(NORTH, manifest.sha256, (0, 1)) == missing
+    assert manifest.sha256 == take(transfers, post, data, manifest, 0, 1)
+
+
+def test_a_payload_that_stays_damaged_is_given_up_and_leaves_nothing_behind(store, tmp_path):
+    transfers, post, data = Transfers(store, 5.0), Post(), b"x" * 2 * CHUNK
+    manifest, other = manifest_of(data), b"y" * 2 * CHUNK
+    transfers.expect(manifest, NORTH, 0.0)
+
+    found = [take(transfers, post, other, manifest, 0, 1) for _ in range(4)]
+
+    again = Missing(NORTH, manifest.sha256, (0, 1))
+    assert [again, again, Hopeless(manifest.sha256), None] == found
+    assert [] == transfers.overdue(1000.0)
+    assert [] == list((tmp_path / "transfers").iterdir())
+    assert [0, 1] * 4 == post.acked
+
+
+@pytest.mark.parametrize("change", [-1, 1], ids=["truncated", "oversized"])
+def test_a_chunk_of_another_length_is_set_aside_and_asked_for_again(store, change):
+    transfers, post, data = Transfers(store, 5.0), Post(), b"x" * 3 * CHUNK
+    manifest = manifest_of(data)
+    transfers.expect(manifest, NORTH, 0.0)
+    take(transfers, post, data, manifest, 0)
+    good = post.mail(data, manifest, 1)
+    bad = replace(good, payload=memoryview(data)[: CHUNK + change])
+
+    assert transfers.take(bad, bad.message, 0.0) is None
+
+    assert [1] == post.rejected
+    assert Missing(NORTH, manifest.sha256, (1,)) == take(transfers, post, data, manifest, 2)
+    assert manifest.sha256 == take(transfers, post, data, manifest, 1)
+
+
+def test_what_was_lost_before_the_last_chunk_is_asked_for_at_once(store):
+    transfers, post, data = Transfers(store, 5.0), Post(), b"x" * 5 * CHUNK
+    manifest = manifest_of(data)
+    transfers.expect(manifest, NORTH, 0.0)
+
+    assert Missing(NORTH, manifest.sha256, (1, 2)) == take(transfers, post, data, manifest, 3, 0, 4)
