@@ -23,7 +23,9 @@ from node.argument_limits import check_limits
 from node.policy import Policy
 from node.registry import Dataset, Registry
 from node.replies import share
-from node.tasks import Failure
+from node.task_events import (
+    Failure,
+)
 
 log = logging.getLogger(__name__)
 

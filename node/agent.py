@@ -400,7 +400,7 @@ def build(home: NodeHome, *, transport: Transport | None = None) -> Agent:
 
     Raises:
         FederationError: If the kit cannot be used.
-        InvalidSettingsError: If `node.toml` is wrong.
+        InvalidSettingsError: If `policy.toml` is wrong.
         PortTakenError: If the port for metrics cannot be used.
         StorageError: If a database of the home cannot be used.
     """

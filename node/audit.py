@@ -10,7 +10,9 @@ from common.audit.record import Action, Entry
 from common.ids import Digest, PartyId, TaskId
 from common.messages import RunEnd, TaskCancel, TrainReply, TrainRequest
 from node.replies import share
-from node.tasks import Failure
+from node.task_events import (
+    Failure,
+)
 
 LEAVES: Final = frozenset(
     {Action.UPDATE_RELEASED, Action.TASK_FAILED, Action.DATASETS_DESCRIBED, Action.AGENT_STARTED}

@@ -188,7 +188,7 @@ def _wall(wall: Protection, *, compulsory: bool) -> Finding:
     if wall.active:
         return Finding(subject, Health.OK, wall.detail)
     setting = _SETTINGS.get(wall.name)
-    advice = f"{wall.remedy} ({setting} in node.toml)" if setting else wall.remedy
+    advice = f"{wall.remedy} ({setting} in policy.toml)" if setting else wall.remedy
     if compulsory:
         return Finding(subject, Health.WRONG, f"compulsory, but: {wall.detail}", advice)
     return Finding(subject, Health.NOTE, wall.detail, advice)

@@ -1,7 +1,7 @@
 """Keep everything of one node in one folder.
 
 kit/             certificate, key, roster and connection settings; readable by the owner only
-node.toml        what the people of the node allow; it marks the folder as a home
+policy.toml        what the people of the node allow; it marks the folder as a home
 registry.sqlite  data sets, and decisions about plans
 journal.sqlite   tasks: what was received, done and sent
 payloads/        models and updates, named by their SHA-256
@@ -89,7 +89,7 @@ class NodeHome:
         if not home.path.is_dir():
             raise HomeError(path=path, reason="there is no such folder")
         if not home.settings_path.is_file():
-            raise HomeError(path=path, reason="it has no node.toml")
+            raise HomeError(path=path, reason="it has no policy.toml")
         if not home.kit_path.is_dir():
             raise HomeError(path=path, reason="it has no kit")
         if not os.access(home.path, os.R_OK | os.W_OK | os.X_OK):
@@ -109,7 +109,7 @@ class NodeHome:
     @property
     def settings_path(self) -> Path:
         """Return the file of the policy."""
-        return self.path / "node.toml"
+        return self.path / "policy.toml"
 
     @property
     def registry_path(self) -> Path:
@@ -172,7 +172,7 @@ class NodeHome:
         """Read what the people of the node allow.
 
         Raises:
-            InvalidSettingsError: If `node.toml` is wrong; names every mistake.
+            InvalidSettingsError: If `policy.toml` is wrong; names every mistake.
         """
         return Policy.load(self.settings_path)
 

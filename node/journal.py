@@ -14,7 +14,11 @@ from pydantic import Field, TypeAdapter
 from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId
 from common.messages import TaskFailed, TrainReply, TrainRequest
 from common.sqlite import open_database, transaction
-from node.tasks import Phase, Run, Task
+from node.task_events import (
+    Phase,
+    Run,
+    Task,
+)
 
 _APPLICATION_ID: Final = 0x57524E4A  # "WRNJ"
 

@@ -25,7 +25,9 @@ from common.limits import METRICS
 from common.messages import LossPoint, TrainRequest
 from common.training_args import Metric
 from node.policy import Policy
-from node.tasks import Failure
+from node.task_events import (
+    Failure,
+)
 from node.worker.pace import Bucket
 from node.worker.protocol import LOSS_POINTS, Done, Failed
 

@@ -1,4 +1,4 @@
-"""State what a node allows: read from `node.toml`, decided by its own people."""
+"""State what a node allows: read from `policy.toml`, decided by its own people."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from common.limits import PAYLOAD_BYTES, UPDATE_NORM
 from common.messages import PlanState, TrainRequest
 from common.messages.base import Name
 from common.settings import Settings, load_toml
+from node.hours import HOURS
 from node.sandbox import Limits, ProtectionName
 
 _HEADER: Final = """\
@@ -52,6 +53,10 @@ class Policy(Settings):
     """Losses of one task that leave each second while it runs; beyond a burst of 1000, the others are dropped."""
     max_workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Tasks that run side by side."""
+    working_hours: tuple[Annotated[str, StringConstraints(pattern=HOURS)], ...] | None = Field(
+        default=None, examples=[["Mon-Fri 19:00-07:00", "Sat-Sun 00:00-24:00"]]
+    )
+    """Hours in which tasks begin, by the clock of this machine; others wait until then. Always if not set."""
     worker_threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(default=None, examples=[4])
     """CPU threads of each worker; the CPUs of the machine shared out evenly if not set."""
     compulsory_protections: tuple[ProtectionName, ...] = (ProtectionName.SYSTEM_CALLS, ProtectionName.FILES)

@@ -25,10 +25,13 @@ from common.errors import AgentStartError, FederationError, HomeInUseError, Warr
 from common.messages import PlanState
 from node.approval import Approvals
 from node.home import NodeHome
+from node.hours import WorkingHours
 from node.journal import Journal
 from node.registry import Registry
 from node.status import AgentStatus, read_status
-from node.tasks import Phase
+from node.task_events import (
+    Phase,
+)
 
 log = logging.getLogger("node.process")  # also when this file is the main program
 
@@ -55,6 +58,7 @@ class HomeReport:
         waiting: Tasks that wait for their model or for a worker.
         running: Tasks in work.
         unsent: Tasks whose reply the broker does not have yet.
+        rests_until: Unix time at which tasks begin again, outside of the node's working hours; None within.
     """
 
     party: str
@@ -68,6 +72,7 @@ class HomeReport:
     waiting: int
     running: int
     unsent: int
+    rests_until: float | None
 
 
 def run_agent(home: NodeHome, *, ready: Callable[[], None]) -> None:
@@ -167,6 +172,7 @@ def report(home: NodeHome) -> HomeReport:
     connection = home.connection()
     pid = home.holder()
     problem, days_left = _kit_state(home)
+    hours, now = WorkingHours(home.policy().working_hours), time.time()
     registry, approvals = Registry(home.registry_path), Approvals(home.registry_path)
     journal = Journal(home.journal_path)
     try:
@@ -183,6 +189,7 @@ def report(home: NodeHome) -> HomeReport:
             waiting=phases[Phase.RECEIVED] + phases[Phase.WAITING],
             running=phases[Phase.RUNNING],
             unsent=phases[Phase.ANSWERED],
+            rests_until=None if hours.open(now) else hours.changes_at(now),
         )
     finally:
         registry.close()

@@ -15,7 +15,9 @@ from common.messages import (
     TrainReply,
     TrainRequest,
 )
-from node.tasks import Failure
+from node.task_events import (
+    Failure,
+)
 from node.worker.protocol import Done
 
 

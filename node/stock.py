@@ -8,7 +8,9 @@ from common.ids import Digest, RunId
 from common.messages import PayloadManifest
 from common.payload.store import PayloadStore
 from node.journal import Journal
-from node.tasks import Task
+from node.task_events import (
+    Task,
+)
 from node.worker.harvest import Crop
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from typing import Final
 
-from common import metrics
 from common.audit.record import Action, Entry
 from common.clock import Clock
 from common.errors import (
@@ -24,9 +23,8 @@ from common.errors import (
     TaskSupersededError,
     WarrenError,
     WorkerDiedError,
-    WorkerStartError,
 )
-from common.ids import Digest, RunId, TaskId
+from common.ids import Digest, TaskId
 from common.mailbox import Mail, Mailbox
 from common.messages import (
     Chunk,
@@ -37,21 +35,23 @@ from common.messages import (
     TaskTimings,
     TrainRequest,
 )
-from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
 from common.settings import Timeouts
 from node.admission import STALE_AFTER_S, Admission
 from node.arrivals import Arrivals
 from node.audit import run_entry, task_entry, update_entry
+from node.hours import WorkingHours
 from node.journal import Journal
-from node.leaving import LossPace, refusal, told
+from node.leaving import refusal, told
+from node.orders import order
 from node.outbox import Outbox, ReplyPublished
 from node.policy import Policy
 from node.registry import Dataset
 from node.replies import failed, share, trained
 from node.replies import progress as task_progress
+from node.shift import Shift
 from node.stock import Stock
-from node.tasks import (
+from node.task_events import (
     Abort,
     Begin,
     Event,
@@ -70,16 +70,17 @@ from node.tasks import (
     RunRecovered,
     Task,
     TaskBroke,
-    TaskMachine,
     TaskReceived,
     TaskRecovered,
     TasksCancelled,
     TaskTrained,
     UpdateArrived,
+    WorkersAllowed,
 )
+from node.tasks import TaskMachine
 from node.worker.harvest import Harvest
 from node.worker.pool import Worker, WorkerEnded, WorkerEvent, WorkerPool
-from node.worker.protocol import DatasetSource, Done, Failed, Progress, Ready, RunTask, Unprotected
+from node.worker.protocol import Done, Failed, Progress, Ready, Unprotected
 
 log = logging.getLogger(__name__)
 
@@ -96,21 +97,6 @@ _STATES: Final = {
     Phase.RUNNING: TaskState.RUNNING,
     Phase.ANSWERED: TaskState.UPLOADING,
 }
-
-_UPDATE: Final = "update.safetensors"
-_RESIDUAL: Final = "residual.safetensors"
-
-
-@dataclass(slots=True)
-class _Running:
-    """A task that a worker has."""
-
-    started_at: float
-    silent_at: float
-    """When the worker counts as hung, on the monotonic clock."""
-    samples: int
-    """Rows of its data set."""
-    pace: LossPace
 
 
 class Work:
@@ -158,9 +144,11 @@ class Work:
         self._record = record
         self._clock = clock
         self._timeouts = timeouts
-        self._machine = TaskMachine(policy.max_workers)
+        self._hours = WorkingHours(policy.working_hours)
+        self._hours_change_at: float | None = None
+        self._machine = TaskMachine(0)
         self._tasks: dict[TaskId, tuple[Task, TrainRequest]] = {}
-        self._running: dict[TaskId, _Running] = {}
+        self._shift = Shift(clock, timeouts, losses_per_s=policy.losses_per_s)
         self._admitted: dict[TaskId, Dataset | Failure] = {}
         """What was found out just now about a task that is being taken in."""
         self._beat_at = clock.monotonic() + _BEAT_SHARE * timeouts.progress_s
@@ -182,6 +170,7 @@ class Work:
 
     def recover(self) -> None:
         """Take up what the journal holds from before."""
+        self._keep_hours()
         for run in self._journal.runs():
             self._handle(RunRecovered(run))
         for record in self._journal.open_tasks():
@@ -263,10 +252,8 @@ class Work:
             return
         match event.report:
             case Ready():
-                if (task := event.worker.task) is not None and task.task_id in self._running:
-                    running = self._running[task.task_id]
-                    running.started_at = self._clock.now()
-                    running.silent_at = self._clock.monotonic() + self._timeouts.progress_s
+                if event.worker.task is not None:
+                    self._shift.ready(event.worker.task.task_id)
             case Progress() as progress:
                 self._progress(progress)
             case Done() as done:
@@ -287,7 +274,7 @@ class Work:
                         "detail": report.detail,
                     },
                 )
-                if report.task_id in self._running:
+                if report.task_id in self._shift:
                     self._handle(TaskBroke(report.task_id, told(report, self._tasks[report.task_id][1])))
 
     def reply_published(self, event: ReplyPublished) -> None:
@@ -309,16 +296,28 @@ class Work:
 
     def due(self) -> float | None:
         """Return when `tick` must be called next, on the monotonic clock."""
-        return min((running.silent_at for running in self._running.values()), default=None)
+        moments = [self._shift.due()]
+        if self._hours_change_at is not None:
+            moments.append(self._clock.monotonic() + max(0.0, self._hours_change_at - self._clock.now()))
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def tick(self) -> None:
-        """Give up on workers that have been silent for too long, and on all if they leave too little space on the disk."""
-        now = self._clock.monotonic()
-        for task_id in [task_id for task_id, running in self._running.items() if running.silent_at <= now]:
-            self._give_up(task_id)
-        if self._running and self._pool.free_bytes < self._policy.disk_floor_bytes:
-            for task_id in list(self._running):
+        """Keep the working hours; give up on workers that were silent for too long, and on all if they leave too little disk."""
+        if self._hours_change_at is not None and self._clock.now() >= self._hours_change_at:
+            self._keep_hours()
+        for task_id, silence in self._shift.hung():
+            self._break(task_id, silence)
+        if self._shift and self._pool.free_bytes < self._policy.disk_floor_bytes:
+            for task_id in self._shift.tasks:
                 self._break(task_id, DiskFullError(path=self._pool.work))
+
+    def _keep_hours(self) -> None:
+        now = self._clock.now()
+        working = self._hours.open(now)
+        self._hours_change_at = self._hours.changes_at(now)
+        if self._hours_change_at is not None:
+            log.info("working hours", extra={"action": "working_hours", "working": working})
+        self._handle(WorkersAllowed(self._policy.max_workers if working else 0))
 
     def _handle(self, event: Event) -> None:
         for effect in self._machine.handle(event, self._clock.now()):
@@ -331,14 +330,14 @@ class Work:
             case Begin(task_id):
                 self._begin(task_id)
             case Abort(task_id):
-                self._running.pop(task_id, None)
+                self._shift.end(task_id)
                 run_id = self._tasks[task_id][0].run_id
                 self.after_commit.append(lambda: self._pool.retire(run_id))
             case Retire(run_id):
                 self._remove(self._stock.drop_residual(run_id))
                 self.after_commit.append(lambda: self._pool.retire(run_id))
             case Refuse(task_id, reason):
-                self._running.pop(task_id, None)
+                self._shift.end(task_id)
                 request = self._tasks[task_id][1]
                 answer = failed(self._mailbox.party, request, task_id, reason)
                 self._record(
@@ -362,65 +361,28 @@ class Work:
             error = WorkerDiedError(status=f"the agent, {ATTEMPTS} times", step="this task")
             self._handle(TaskBroke(task_id, Failure.of(error)))
             return
-        now = self._clock.monotonic()
         dataset = admitted
-        self._running[task_id] = _Running(
-            started_at=self._clock.now(),
-            silent_at=now + self._timeouts.worker_start_s,
-            samples=dataset.samples,
-            pace=LossPace(self._policy.losses_per_s),
-        )
+        warm = self._pool.is_warm(self._tasks[task_id][0].run_id)
+        self._shift.begin(task_id, dataset.samples, warm=warm)
         self.after_commit.append(lambda: self._give(*self._tasks[task_id], dataset))
 
     def _give(self, task: Task, request: TrainRequest, dataset: Dataset) -> None:
         folder = self._pool.folder(task.run_id, dataset.path)
-        plan = folder.keep(f"{request.plan_hash}.py", request.source.encode())
-        model = folder.place("model.safetensors", self._stock.content(task.model))
-        feeds_back = _feeds_back(request)
-        residual = self._stock.residual(task) if feeds_back else None
-        spec = RunTask(
-            task_id=task.task_id,
-            experiment_id=task.experiment_id,
-            run_id=task.run_id,
-            round=task.round,
-            node_id=self._mailbox.party,
-            seed=request.seed,
-            train=request.train,
-            plan_path=str(plan),
-            plan_name=request.plan_name,
-            plan_hash=request.plan_hash,
-            model_args=request.model_args,
-            training_args=request.training_args,
-            dataset=DatasetSource(
-                dataset_id=dataset.dataset_id,
-                data_type=dataset.data_type,
-                path=str(dataset.path),
-                parameters=dict(dataset.parameters),
-            ),
-            model_path=str(model),
-            model_encoding=request.model.encoding,
-            model_decoded_bytes=request.model.decoded_bytes,
-            update_path=str(folder.scratch / _UPDATE),
-            encoding=request.encoding,
-            residual_path=None if residual is None else str(folder.place(_RESIDUAL, residual)),
-            residual_to=str(folder.scratch / _RESIDUAL) if feeds_back else None,
-        )
+        spec = order(task, request, dataset, node=self._mailbox.party, folder=folder, stock=self._stock)
         if not self._pool.is_warm(task.run_id):
             self._mailbox.send(task_progress(self._mailbox.party, request, task.task_id))
         self._pool.give(task.run_id, spec)
 
     def _progress(self, progress: Progress) -> None:
         task_id = progress.task_id
-        if (running := self._running.get(task_id)) is not None:
-            running.silent_at = self._clock.monotonic() + self._timeouts.progress_s
-            if losses := running.pace.admitted(progress.losses):
-                self._mailbox.send(
-                    task_progress(self._mailbox.party, self._tasks[task_id][1], task_id, losses)
-                )
+        running = self._shift.heard(task_id)
+        if running is not None and (losses := running.pace.admitted(progress.losses)):
+            news = task_progress(self._mailbox.party, self._tasks[task_id][1], task_id, losses)
+            self._mailbox.send(news)
 
     def _done(self, done: Done, made: Harvest) -> None:
         task_id = done.task_id
-        running = self._running.get(task_id)
+        running = self._shift.get(task_id)
         if running is None:
             return
         started = self._clock.monotonic()
@@ -431,7 +393,7 @@ class Work:
         if problem is not None:
             self._break(task_id, problem)
             return
-        del self._running[task_id]
+        self._shift.end(task_id)
         manifest = None
         if made.update:
             manifest = self._stock.keep_update(made.update, request.encoding, done.update_decoded_bytes)
@@ -462,7 +424,7 @@ class Work:
 
     def _forget(self, task_id: TaskId) -> None:
         self._tasks.pop(task_id, None)
-        self._running.pop(task_id, None)
+        self._shift.end(task_id)
         self._remove(self._journal.forget(task_id, self._clock.now()))
 
     def _remove(self, payloads: Iterable[Digest]) -> None:
@@ -471,24 +433,9 @@ class Work:
             self._arrivals.forget(digest)
             self.after_commit.append(partial(self._payloads.remove, digest))
 
-    def _give_up(self, task_id: TaskId) -> None:
-        run_id: RunId = self._tasks[task_id][0].run_id
-        running = self._running[task_id]
-        started = self._pool.is_warm(run_id)
-        metrics.TIMEOUTS.labels(timeout="progress_s" if started else "worker_start_s").inc()
-        error: WarrenError
-        if started:
-            error = WorkerDiedError(
-                status=f"no progress for {self._timeouts.progress_s:g} s", step="this task"
-            )
-        else:
-            waited = self._clock.now() - running.started_at
-            error = WorkerStartError(timeout_s=round(waited), reason="it never said that it is ready")
-        self._break(task_id, error)
-
     def _break(self, task_id: TaskId, error: WarrenError) -> None:
         """End a task together with its worker."""
-        del self._running[task_id]
+        self._shift.end(task_id)
         run_id = self._tasks[task_id][0].run_id
         log.error("task stopped", extra={"action": "task_stopped", "task": task_id, "error": str(error)})
         self.after_commit.append(lambda: self._pool.retire(run_id))
@@ -503,9 +450,5 @@ class Work:
             "worker unprotected",
             extra={"action": "worker_unprotected", "error": str(error), "remedy": error.advice},
         )
-        if worker.task is not None and self._running.pop(worker.task.task_id, None) is not None:
+        if worker.task is not None and self._shift.end(worker.task.task_id):
             self._handle(TaskBroke(worker.task.task_id, Failure.of(error)))
-
-
-def _feeds_back(request: TrainRequest) -> bool:
-    return request.train and Encoding.parse(request.encoding).feeds_back

@@ -157,6 +157,8 @@ def _sentences(found: HomeReport) -> list[str]:
         if found.status.paused:
             lines.append(f"  paused:    {escape(found.status.paused)}; goes on by itself when there is space")
     lines.append(f"  tasks:     {found.running} running, {found.waiting} waiting, {found.unsent} to be sent")
+    if found.rests_until is not None:
+        lines.append(f"  hours:     no task begins before {moment(found.rests_until)}")
     lines.append(f"  data sets: {found.datasets}")
     lines.append(f"  plans:     {found.plans_pending} wait for a decision")
     kit = found.kit_problem or f"valid for {found.kit_days_left:.0f} days"

@@ -1,4 +1,4 @@
-"""Commands about what the node allows: `node.toml`."""
+"""Commands about what the node allows: `policy.toml`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rich.markup import escape
 from common.cli import AsJson, emit, new_app, reported, table
 from node.cli.options import Home
 
-app = new_app("Look at what the node allows, which node.toml in its home says.")
+app = new_app("Look at what the node allows, which policy.toml in its home says.")
 
 
 @app.command()
@@ -22,7 +22,7 @@ def show(home: Home, as_json: AsJson = False) -> None:
         (
             name,
             "not set" if value is None else value,
-            "node.toml" if name in policy.model_fields_set else "default",
+            "policy.toml" if name in policy.model_fields_set else "default",
         )
         for name, value in document.items()
     ]
@@ -32,7 +32,7 @@ def show(home: Home, as_json: AsJson = False) -> None:
 @app.command()
 @reported
 def check(home: Home, as_json: AsJson = False) -> None:
-    """Check node.toml without touching a running agent, which reads it when it starts."""
+    """Check policy.toml without touching a running agent, which reads it when it starts."""
     from node.home import NodeHome
 
     node = NodeHome.open(home)

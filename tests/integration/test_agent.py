@@ -38,6 +38,7 @@ from node.admission import STALE_AFTER_S
 from node.agent import build
 from node.approval import PENDING_PLANS, Approvals
 from node.argument_limits import parse_limits
+from node.hours import DAYS
 from tests.support.nodes import ADD_ONE
 from tests.support.trial import LAB, NORTH, Trial
 
@@ -443,3 +444,19 @@ def test_a_node_whose_audit_log_lost_its_end_does_not_work(trial):
         build(trial.home, transport=trial.broker.transport(NORTH)).run()
 
     assert before == path.read_bytes()
+
+
+def test_outside_its_working_hours_a_node_answers_and_lets_tasks_wait(tmp_path):
+    now = time.localtime()
+    elsewhere = DAYS[(now.tm_wday + 3) % 7]
+    trial = Trial(tmp_path, settings=f'working_hours = ["{elsewhere} 00:00-24:00"]\n')
+    try:
+        trial.send(trial.request())
+        info = trial.lab.ask(PingRequest(sender=LAB, recipients=(NORTH,)), PingReply).info
+        assert (0, 1) == (info.running, info.waiting)
+        trial.home.settings_path.write_text("")
+        trial.restart()
+
+        assert 0 == trial.answer().message.round
+    finally:
+        trial.close()

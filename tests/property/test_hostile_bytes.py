@@ -55,7 +55,7 @@ def little_memory(most=64 * MIB):
 
 
 TOML = {
-    "node.toml": (Policy, Policy.template().replace("\n# ", "\n").encode()),
+    "policy.toml": (Policy, Policy.template().replace("\n# ", "\n").encode()),
     "federation.toml": (
         FederationSettings,
         b'name = "t"\nvhost = "t"\nhost = "h"\nport = 1\nserver_names = ["h"]\n',

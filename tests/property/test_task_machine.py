@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId, derived_uuid
-from node.tasks import (
+from node.task_events import (
     Abort,
     Begin,
     Failure,
@@ -22,13 +22,13 @@ from node.tasks import (
     RunRecovered,
     Task,
     TaskBroke,
-    TaskMachine,
     TaskReceived,
     TaskRecovered,
     TasksCancelled,
     TaskTrained,
     UpdateArrived,
 )
+from node.tasks import TaskMachine
 
 WORKERS = 2
 PARTIES = [PartyId("alice"), PartyId("bob")]

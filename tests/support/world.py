@@ -47,7 +47,7 @@ class World:
             table: Content of the csv file that each node registers with the tag `trial`, or what makes it for a node.
             plan: Source of the plan that each node approves.
             plan_name: Its class.
-            settings: More lines of each `node.toml`.
+            settings: More lines of each `policy.toml`.
             timeouts: Those of every party.
             limits: How large the broker's queues may grow.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 
@@ -59,7 +60,7 @@ def test_an_update_of_the_model_is_taken(made):
     taken = made({name: value + 1 for name, value in MODEL.items()})
 
     assert taken.error is None
-    assert taken.update.path.exists()
+    assert hashlib.sha256(taken.update.content).hexdigest() == taken.update.digest
 
 
 @pytest.mark.parametrize(

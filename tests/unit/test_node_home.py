@@ -88,11 +88,11 @@ def test_the_kit_of_another_party_does_not_get_into_a_home(home, tmp_path, autho
 
 def test_a_home_whose_making_was_interrupted_is_completed(tmp_path, kit):
     (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "node.toml").write_text("")
+    (tmp_path / "home" / "policy.toml").write_text("")
     assert "north" == NodeHome.create(tmp_path / "home", kit).connection().party
 
 
-@pytest.mark.parametrize("missing", ["", "node.toml", "kit"])
+@pytest.mark.parametrize("missing", ["", "policy.toml", "kit"])
 def test_what_is_no_home_is_refused_with_what_it_lacks(home, missing, tmp_path):
     if not missing:
         with pytest.raises(HomeError, match="no such folder"):

@@ -79,7 +79,7 @@ def test_a_small_data_set_is_not_trained_on():
 
 
 def test_a_wrong_file_is_refused_with_every_mistake(tmp_path):
-    path = tmp_path / "node.toml"
+    path = tmp_path / "policy.toml"
     path.write_text('max_workers = 0\nplan_aproval = true\nallowed_researchers = ["Not A Slug"]\n')
     with pytest.raises(InvalidSettingsError) as caught:
         Policy.load(path)
@@ -88,7 +88,7 @@ def test_a_wrong_file_is_refused_with_every_mistake(tmp_path):
 
 
 def test_the_template_changes_nothing_until_lines_are_uncommented(tmp_path):
-    path = tmp_path / "node.toml"
+    path = tmp_path / "policy.toml"
     path.write_text(Policy.template())
     assert Policy() == Policy.load(path)
 

@@ -9,7 +9,9 @@ from common.limits import INLINE_BYTES
 from common.payload.store import PayloadStore
 from node.journal import Journal
 from node.stock import Stock
-from node.tasks import Task
+from node.task_events import (
+    Task,
+)
 from node.worker.harvest import Crop
 
 LAB, CLINIC = PartyId("lab"), PartyId("clinic")

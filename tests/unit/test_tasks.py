@@ -6,7 +6,7 @@ import pytest
 
 from common.errors import DigestMismatchError, WorkerDiedError
 from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId, derived_uuid
-from node.tasks import (
+from node.task_events import (
     Abort,
     Begin,
     Failure,
@@ -24,13 +24,13 @@ from node.tasks import (
     RunRecovered,
     Task,
     TaskBroke,
-    TaskMachine,
     TaskReceived,
     TaskRecovered,
     TasksCancelled,
     TaskTrained,
     UpdateArrived,
 )
+from node.tasks import TaskMachine
 
 ALICE, BOB = PartyId("alice"), PartyId("bob")
 EXPERIMENT = ExperimentId(derived_uuid("experiment"))
