@@ -15,6 +15,7 @@ from typing import Final
 
 from common import metrics
 from common.errors import (
+    MalformedMessageError,
     MessageError,
     RosterError,
     SenderMismatchError,
@@ -213,6 +214,9 @@ class Mailbox:
             message, payload = decode(body, sender=delivery.sender)
             if message.sender != delivery.sender:
                 raise SenderMismatchError(claimed=message.sender, actual=delivery.sender)
+            if (delivery.lane is Lane.BULK) != isinstance(message, Chunk):
+                reason = f"a {message.kind} does not travel on the {delivery.lane} lane"
+                raise MalformedMessageError(sender=delivery.sender, reason=reason)
             if isinstance(message, RosterUpdate):
                 self._apply(message)
         except (MessageError, RosterError) as error:

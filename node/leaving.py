@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final, get_args
 
@@ -25,6 +26,7 @@ from common.limits import METRICS
 from common.messages import LossPoint, TrainRequest
 from common.training_args import Metric
 from node.policy import Policy
+from node.registry import Dataset
 from node.task_events import (
     Failure,
 )
@@ -36,6 +38,8 @@ _NUMBER: Final = re.compile(r"(?<!\d)\d{1,3}(?!\d)")
 _NUMBERS: Final = 2
 """A name may be numbered, by class or by layer."""
 _FAILED_AT: Final = re.compile(r"(\w+) at line \d+ of the plan, in ([\w.<>]+|the module itself)")
+_QUOTED: Final = re.compile(r"'([^']{1,200})'")
+_MOST_NAMED: Final = 3
 _KNOWN_ERRORS: Final = frozenset(
     name
     for name, kind in vars(builtins).items()
@@ -73,8 +77,11 @@ def refusal(done: Done, request: TrainRequest, policy: Policy, *, samples: int) 
     return None
 
 
-def told(report: Failed, request: TrainRequest) -> Failure:
-    """Return what the researcher is told of a failure: code and line, and words that hold nothing of the worker's own."""
+def told(report: Failed, request: TrainRequest, dataset: Dataset) -> Failure:
+    """Return what the researcher is told of a failure: code and line, and words that hold nothing of the worker's own.
+
+    Those are the summary of the error, and which columns or words of the request's arguments it is about.
+    """
     line = report.plan_line
     if line is not None and not 1 <= line <= 1 + request.source.count("\n"):
         line = None
@@ -82,9 +89,13 @@ def told(report: Failed, request: TrainRequest) -> Failure:
         return Failure(report.code, _failed_at(report.text, line, request.source), line)
     kind = next((kind for kind in catalogue() if kind.code == report.code), WorkerFaultError)
     text = (kind.__doc__ or "").strip().splitlines()[0].rstrip(".")
+    known = {column.name for column in dataset.columns} | set(_texts(request))
+    named = [name for name in dict.fromkeys(_QUOTED.findall(report.text)) if name in known]
+    if named:
+        text = f"{text}: {', '.join(map(repr, named[:_MOST_NAMED]))}"
     if kind is WorkerFaultError:
-        known = next((word for word in report.text.split() if word in _KNOWN_ERRORS), "an error")
-        text = kind.text.format(error_type=known)
+        error = next((word for word in report.text.split() if word in _KNOWN_ERRORS), "an error")
+        text = kind.text.format(error_type=error)
     return Failure(kind.code, text, line)
 
 
@@ -121,6 +132,21 @@ def _is_declared(name: str, declared: frozenset[str]) -> bool:
     pieces = _NUMBER.split(name)
     known = all(piece == "" or piece in declared or piece in _OWN_NAMES for piece in pieces)
     return name in _OWN_NAMES or (known and len(pieces) <= _NUMBERS + 1 and any(pieces))
+
+
+def _texts(request: TrainRequest) -> Iterator[str]:
+    """Yield every text in the arguments of a request."""
+    waiting: list[object] = [request.model_args, request.training_args.model_dump(mode="json")]
+    while waiting:
+        match waiting.pop():
+            case str(text):
+                yield text
+            case dict(values):
+                waiting += values.values()
+            case list(values):
+                waiting += values
+            case _:
+                pass  # numbers and nothing
 
 
 def _failed_at(text: str, line: int, source: str) -> str:

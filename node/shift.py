@@ -10,6 +10,7 @@ from common.errors import WorkerDiedError, WorkerStartError
 from common.ids import TaskId
 from common.settings import Timeouts
 from node.leaving import LossPace
+from node.registry import Dataset
 
 
 @dataclass(slots=True)
@@ -18,14 +19,14 @@ class Running:
 
     Attributes:
         started_at: Unix time at which it got it, or was ready for it.
-        samples: Rows of the data set.
+        dataset: What it is done on.
         pace: Bounds the losses that leave meanwhile.
         silent_at: When the worker counts as hung, on the monotonic clock.
         warm: Whether the worker has said that it is ready.
     """
 
     started_at: float
-    samples: int
+    dataset: Dataset
     pace: LossPace
     silent_at: float
     warm: bool
@@ -55,11 +56,11 @@ class Shift:
         """Return what is known of a task, or None if no worker has it."""
         return self._running.get(task)
 
-    def begin(self, task: TaskId, samples: int, *, warm: bool) -> None:
+    def begin(self, task: TaskId, dataset: Dataset, *, warm: bool) -> None:
         """Note that a worker gets a task, and whether it has started already; it has the time to start in any case."""
         self._running[task] = Running(
             self._clock.now(),
-            samples,
+            dataset,
             LossPace(self._losses_per_s),
             self._clock.monotonic() + self._timeouts.worker_start_s,
             warm=warm,

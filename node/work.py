@@ -274,8 +274,9 @@ class Work:
                         "detail": report.detail,
                     },
                 )
-                if report.task_id in self._shift:
-                    self._handle(TaskBroke(report.task_id, told(report, self._tasks[report.task_id][1])))
+                if (running := self._shift.get(report.task_id)) is not None:
+                    failure = told(report, self._tasks[report.task_id][1], running.dataset)
+                    self._handle(TaskBroke(report.task_id, failure))
 
     def reply_published(self, event: ReplyPublished) -> None:
         """Take note that the broker has a reply, or did not take it."""
@@ -363,7 +364,7 @@ class Work:
             return
         dataset = admitted
         warm = self._pool.is_warm(self._tasks[task_id][0].run_id)
-        self._shift.begin(task_id, dataset.samples, warm=warm)
+        self._shift.begin(task_id, dataset, warm=warm)
         self.after_commit.append(lambda: self._give(*self._tasks[task_id], dataset))
 
     def _give(self, task: Task, request: TrainRequest, dataset: Dataset) -> None:
@@ -389,7 +390,7 @@ class Work:
         task, request = self._tasks[task_id]
         if isinstance(made.error, DiskFullError):
             raise made.error
-        problem = made.error or refusal(done, request, self._policy, samples=running.samples)
+        problem = made.error or refusal(done, request, self._policy, samples=running.dataset.samples)
         if problem is not None:
             self._break(task_id, problem)
             return

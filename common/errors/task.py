@@ -91,9 +91,10 @@ class UpdateUnsoundError(TaskError):
     """What a task made is not fit to leave its node."""
 
     code = "WRN-610"
-    text = "what the worker made does not leave this node: {reason}"
+    text = "what the task made does not leave its node: {reason}"
     cause = "the plan diverges, or tries to let out more than a model and its metrics"
     remedy = "read the plan; lower the learning rate if numbers are not finite"
+    public = True
 
 
 class ProtectionMissingError(TaskError):

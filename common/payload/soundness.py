@@ -1,7 +1,8 @@
 """Say whether an update may be believed: the tensors of its model, with finite numbers, not absurdly far from it.
 
 Both sides ask: a node before an update leaves it, a researcher before an update comes near the global model. Names, shapes,
-dtypes and numbers are those that an update stands for, however it is encoded.
+dtypes and numbers are those that an update stands for, however it is encoded. What is wrong is said in words that both sides know
+already: who made the update could put data into its names and numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
 def unsound(
     path: Path, model: Path, encoding: Encoding, *, layout: Layout | None = None, norm_limit: float
 ) -> str | None:
-    """Return what is wrong with an update, in words that hold none of its numbers but its norm, or None.
+    """Return what is wrong with an update, in words that hold nothing of its own, or None.
 
     Args:
         path: The update, not compressed.
@@ -62,12 +63,12 @@ def _misfit(update: TensorIndex, model: TensorIndex) -> str | None:
     if missing:
         return f"it lacks {_some(missing)}"
     if extra:
-        return f"the model has no {_some(extra)}"
+        return "it has tensors that the model does not have"
     for name, entry in model.items():
         if update[name].shape != entry.shape:
-            return f"{name} has the shape {update[name].shape} instead of {entry.shape}"
+            return f"{name} does not have the shape {entry.shape}"
         if update[name].dtype != entry.dtype:
-            return f"{name} has the dtype {update[name].dtype} instead of {entry.dtype}"
+            return f"{name} does not have the dtype {entry.dtype}"
     return None
 
 
@@ -84,7 +85,7 @@ def _wild(update: Readable, base: BlockFile, limit: float) -> str | None:
                 return f"{name} holds a number that is not finite"
             squares += square
     norm = math.sqrt(squares)
-    return None if norm <= limit else f"its change has the norm {norm:.3g}, and {limit:.3g} is allowed"
+    return None if norm <= limit else f"its change is larger than the norm {limit:.3g}"
 
 
 def _square(numbers: Array, before: Array, dtype: str) -> float:

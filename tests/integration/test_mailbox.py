@@ -82,6 +82,21 @@ def test_a_message_in_the_name_of_another_is_refused(federation):
     assert genuine == north.take().message
 
 
+@pytest.mark.parametrize("lane", [Lane.BULK, Lane.CONTROL])
+def test_chunks_alone_come_on_the_bulk_lane_and_on_no_other(federation, lane):
+    north, lab = federation("north"), federation("lab")
+    manifest = PayloadManifest(sha256=Digest("a" * 64), size_bytes=8, chunk_bytes=4096, inline=False)
+    chunk = Chunk(sender=LAB, recipients=(NORTH,), manifest=manifest, index=0)
+    astray = encode(ping(NORTH)) if lane is Lane.BULK else encode(chunk, bytes(8))
+
+    sealed = Sealer(federation.identities["lab"], federation.roster).seal(lane, [NORTH], astray)
+    lab.mailbox._transport.publish(lane, [NORTH], sealed).result(DEADLINE_S)
+    lab.mailbox.send(genuine := ping(NORTH)).result(DEADLINE_S)
+
+    assert genuine == north.take().message
+    assert 1 == len(federation.broker.dead)
+
+
 def test_a_body_that_is_not_sealed_is_refused(federation):
     north = federation("north")
     transport = federation.broker.transport(LAB)

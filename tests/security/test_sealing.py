@@ -69,15 +69,18 @@ def test_views_are_sealed_and_opened_like_bytes(sealers):
     assert BODY[8:] == sealers["north"].open(Lane.BULK, LAB, memoryview(b"??" + sealed)[2:])
 
 
-def test_the_layout_is_the_documented_one(identities, sealers):
+@pytest.mark.parametrize("lane", [Lane.CONTROL, Lane.BULK])
+def test_the_layout_is_the_documented_one(identities, sealers, lane):
     """Open a message with nothing but the primitives and the module's documentation."""
-    sealed = sealers["lab"].seal(Lane.BULK, (SOUTH, NORTH), BODY)
+    sealed = sealers["lab"].seal(lane, (SOUTH, NORTH), BODY)
     magic, signature, salt, nonce = sealed[:4], sealed[4:68], sealed[68:100], sealed[100:112]
     assert (b"WRS1", 2) == (magic, int.from_bytes(sealed[112:114], "big"))
     assert b"\x05south" == sealed[114:120]
     assert b"\x05north" == sealed[168:174]
-    context = b"\0\0\0\x05trial\0\0\0\x04bulk\0\0\0\x03lab"
-    signed = b"warren seal 1 signature\x00" + hashlib.sha256(context + sealed[68:]).digest()
+    name = b"\0\0\0\x04bulk" if lane is Lane.BULK else b"\0\0\0\x07control"
+    context = b"\0\0\0\x05trial" + name + b"\0\0\0\x03lab"
+    covered = sealed[68:222] + (sealed[-16:] if lane is Lane.BULK else sealed[222:])
+    signed = b"warren seal 1 signature\x00" + hashlib.sha256(context + covered).digest()
     public = identities["lab"].public
     Ed25519PublicKey.from_public_bytes(bytes.fromhex(public.signing)).verify(signature, signed)
     secret = identities["north"].sealing.exchange(

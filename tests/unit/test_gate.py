@@ -72,12 +72,12 @@ def test_a_sound_update_passes(gate, tmp_path):
     ("tensors", "reason"),
     [
         ({"w": MODEL["w"], "b": MODEL["b"]}, "it lacks n"),
-        (MODEL | {"extra": torch.zeros(1)}, "the model has no extra"),
-        (MODEL | {"w": torch.zeros(3, 2)}, r"w has the shape \(3, 2\) instead of \(2, 3\)"),
-        (MODEL | {"w": torch.zeros(2, 3).double()}, "w has the dtype F64 instead of F32"),
+        (MODEL | {"extra": torch.zeros(1)}, "it has tensors that the model does not have"),
+        (MODEL | {"w": torch.zeros(3, 2)}, r"w does not have the shape \(2, 3\)"),
+        (MODEL | {"w": torch.zeros(2, 3).double()}, "w does not have the dtype F32"),
         (MODEL | {"b": torch.tensor([1.0, math.nan])}, "b holds a number that is not finite"),
         (MODEL | {"b": torch.tensor([1.0, -math.inf])}, "b holds a number that is not finite"),
-        (MODEL | {"b": torch.tensor([1.0, 1e13])}, r"its change has the norm 1e\+13, and 1e\+12 is allowed"),
+        (MODEL | {"b": torch.tensor([1.0, 1e13])}, r"its change is larger than the norm 1e\+12"),
     ],
 )
 def test_an_update_that_does_not_fit_is_refused_by_name(gate, tmp_path, tensors, reason):
@@ -214,7 +214,7 @@ def test_an_update_that_is_encoded_otherwise_than_asked_is_refused(encoded):
         ),
         ({"w": torch.zeros(5000)}, "there encoded and not encoded"),
         ({"n": None}, "it lacks n"),
-        ({"m": torch.tensor(4)}, "the model has no m"),
+        ({"m": torch.tensor(4)}, "it has tensors that the model does not have"),
     ],
 )
 def test_an_update_that_lies_about_its_encoding_is_refused(encoded, tmp_path, parts, reason):

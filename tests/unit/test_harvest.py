@@ -67,11 +67,11 @@ def test_an_update_of_the_model_is_taken(made):
     ("tensors", "reason"),
     [
         ({"w": MODEL["w"]}, "it lacks b"),
-        (MODEL | {"patients": torch.zeros(1000)}, "no patients"),
+        (MODEL | {"patients": torch.zeros(1000)}, "tensors that the model does not have"),
         (MODEL | {"b": torch.zeros(2000)}, "the shape"),
         (MODEL | {"b": torch.zeros(2, dtype=torch.float64)}, "the dtype"),
         (MODEL | {"b": torch.tensor([1.0, math.nan])}, "not finite"),
-        (MODEL | {"b": torch.tensor([1.0, 1e20])}, "the norm 1e\\+20"),
+        (MODEL | {"b": torch.tensor([1.0, 1e20])}, "larger than the norm"),
         (b"patients" * 100, "not valid safetensors"),
     ],
 )

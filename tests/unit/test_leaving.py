@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from common.ids import TaskId, derived_uuid
-from common.messages import LossPoint, Validation
+from common.ids import DatasetId, Digest, TaskId, derived_uuid
+from common.messages import Column, LossPoint, Validation
 from node.leaving import LossPace, refusal, told
 from node.policy import Policy
+from node.registry import Dataset, Fingerprint
 from node.worker.protocol import Done, Failed
 from tests.unit.test_policy import request as train_request
 
@@ -16,6 +19,20 @@ class Plan:
     def testing_step(self, data, target):
         return {"dice": 1.0, f"class_{1}_recall": 0.5}
 """
+DATASET = Dataset(
+    dataset_id=DatasetId("d"),
+    name="heart",
+    data_type="tabular",
+    tags=("heart",),
+    description="",
+    path=Path("heart.csv"),
+    parameters={},
+    samples=100,
+    shape=(100, 2),
+    columns=(Column(name="gaps", dtype="float"), Column(name="words", dtype="string")),
+    fingerprint=Fingerprint(1, 1, Digest("a" * 64)),
+    added_at=0.0,
+)
 TASK = TaskId(derived_uuid("task"))
 
 
@@ -90,7 +107,8 @@ def test_a_part_that_is_smaller_than_the_policy_allows_does_not_leave():
 
 def failure(text, *, code="WRN-504", line=3):
     failed = Failed(task_id=TASK, code=code, text=text, plan_line=line, detail="")
-    return told(failed, request())
+    asked = request().model_copy(update={"model_args": {"layers": [{"column": "age"}]}})
+    return told(failed, asked, DATASET)
 
 
 def test_the_place_of_an_error_is_told():
@@ -133,3 +151,9 @@ def test_losses_beyond_the_rate_are_dropped_and_the_newest_leave():
     assert points == pace.admitted(points)
     assert points[-56:] == pace.admitted(points)
     assert len(pace.admitted(points) + pace.admitted(points) + pace.admitted(points)) < 50
+
+
+def test_an_error_names_the_column_that_it_is_about_and_no_other_word_of_the_worker():
+    text = "column 'gaps' or 'age', of patient '4711', has 4 missing values of 16"
+
+    assert "A column has missing values: 'gaps', 'age'" == failure(text, code="WRN-405", line=None).text
