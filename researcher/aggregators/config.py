@@ -6,9 +6,19 @@ from typing import Any
 
 from researcher.aggregators.base import Aggregator
 from researcher.aggregators.fedavg import FedAverage
+from researcher.aggregators.robust import (
+    Bulyan,
+    CoordinateMedian,
+    GeometricMedian,
+    Krum,
+    NormClipping,
+    TrimmedMean,
+)
 from researcher.registry import Registry
 
-_REGISTRY: Registry[Aggregator] = Registry("aggregator", (FedAverage,))
+_REGISTRY: Registry[Aggregator] = Registry(
+    "aggregator", (FedAverage, CoordinateMedian, TrimmedMean, Krum, Bulyan, GeometricMedian, NormClipping)
+)
 
 
 def aggregator_config(aggregator: Aggregator) -> dict[str, Any]:
