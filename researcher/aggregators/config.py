@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from common.registry import Registry
 from researcher.aggregators.base import Aggregator
 from researcher.aggregators.fedavg import FedAverage
 from researcher.aggregators.robust import (
@@ -14,7 +15,6 @@ from researcher.aggregators.robust import (
     NormClipping,
     TrimmedMean,
 )
-from researcher.registry import Registry
 
 _REGISTRY: Registry[Aggregator] = Registry(
     "aggregator", (FedAverage, CoordinateMedian, TrimmedMean, Krum, Bulyan, GeometricMedian, NormClipping)
