@@ -71,7 +71,14 @@ class Optimizer:
         }
 
     def stepped(
-        self, parameters: Any, gradient: Any, start: Any, state: MutableMapping[str, Any], step: int
+        self,
+        parameters: Any,
+        gradient: Any,
+        start: Any,
+        state: MutableMapping[str, Any],
+        step: int,
+        *,
+        lr: float | None = None,
     ) -> Any:
         """Return the parameters after one step, and bring the state up to date.
 
@@ -81,6 +88,7 @@ class Optimizer:
             start: The parameters that the round started from.
             state: Arrays of the same shape by the names in `memory`; entries are replaced.
             step: Number of this step, from 1.
+            lr: Learning rate of this step, if it is another one.
         """
         for regularizer in self.regularizers:
             gradient = gradient + regularizer.gradient(parameters, start)
@@ -88,7 +96,8 @@ class Optimizer:
             own = {name: state[f"{position}.{name}"] for name in module.memory}
             gradient = module.apply(gradient, own, step)
             state.update({f"{position}.{name}": value for name, value in own.items()})
-        return parameters - self.lr * gradient - self.decay * parameters
+        rate = self.lr if lr is None else lr
+        return parameters - rate * gradient - self.decay * parameters
 
 
 def optimizer_config(optimizer: Optimizer) -> dict[str, Any]:

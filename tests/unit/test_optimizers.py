@@ -21,6 +21,7 @@ from common.optimizers import (
     optimizer_config,
     optimizer_of,
 )
+from common.training_plans.stepping import TorchStepper
 
 STEPS = 12
 MODULES = [
@@ -199,3 +200,38 @@ def test_it_comes_back_from_its_settings(module):
 def test_a_setting_that_makes_no_sense_is_refused(make, settings):
     with pytest.raises(InvalidSettingsError):
         make(**settings)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=named)
+def test_a_plan_may_use_it_for_its_model(module):
+    optimizer = Optimizer(0.1, modules=[module], regularizers=[FedProxRegularizer(0.5)])
+    start = np.linspace(-1, 1, 9)
+    parameter = torch.nn.Parameter(torch.from_numpy(start.copy()))
+    stepper = TorchStepper([parameter], optimizer)
+    for gradient in gradients():
+        parameter.grad = torch.from_numpy(gradient)
+        stepper.step()
+
+    np.testing.assert_allclose(
+        walk(optimizer, gradients(), start)[-1], parameter.detach().numpy(), rtol=1e-12
+    )
+
+
+def test_a_schedule_changes_its_learning_rate():
+    parameter = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    stepper = TorchStepper([parameter], Optimizer(1.0))
+    schedule = torch.optim.lr_scheduler.StepLR(stepper, step_size=1, gamma=0.1)
+    for _ in range(3):
+        parameter.grad = torch.ones(1, dtype=torch.float64)
+        stepper.step()
+        schedule.step()
+
+    np.testing.assert_allclose(-1.11, parameter.item())
+
+
+def test_what_has_no_gradient_stays():
+    frozen = torch.nn.Parameter(torch.ones(2), requires_grad=False)
+    idle = torch.nn.Parameter(torch.ones(2))
+    TorchStepper([frozen, idle], Optimizer(1.0, decay=0.5)).step()
+
+    assert [1.0] * 4 == [*frozen.tolist(), *idle.tolist()]
