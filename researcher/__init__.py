@@ -9,7 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from researcher.aggregators import Aggregator, FedAverage
+    from researcher.aggregators import (
+        Aggregator,
+        Bulyan,
+        CoordinateMedian,
+        FedAverage,
+        GeometricMedian,
+        Krum,
+        NormClipping,
+        TrimmedMean,
+    )
     from researcher.experiment import Experiment
     from researcher.federation import Federation
     from researcher.history import History
@@ -30,18 +39,24 @@ _HOMES: Final = {
     "Aggregator": "researcher.aggregators",
     "AllNodes": "researcher.strategies",
     "AsyncStrategy": "researcher.strategies",
+    "Bulyan": "researcher.aggregators",
+    "CoordinateMedian": "researcher.aggregators",
     "DefaultStrategy": "researcher.strategies",
     "Experiment": "researcher.experiment",
     "FedAverage": "researcher.aggregators",
     "Federation": "researcher.federation",
+    "GeometricMedian": "researcher.aggregators",
     "History": "researcher.history",
+    "Krum": "researcher.aggregators",
     "MinimumStrategy": "researcher.strategies",
+    "NormClipping": "researcher.aggregators",
     "Observer": "researcher.monitoring",
     "OverSelectStrategy": "researcher.strategies",
     "RandomSampling": "researcher.strategies",
     "RoundRobinSampling": "researcher.strategies",
     "Strategy": "researcher.strategies",
     "TerminalView": "researcher.monitoring",
+    "TrimmedMean": "researcher.aggregators",
     "WeightedSampling": "researcher.strategies",
 }
 
@@ -49,18 +64,24 @@ __all__ = [
     "Aggregator",
     "AllNodes",
     "AsyncStrategy",
+    "Bulyan",
+    "CoordinateMedian",
     "DefaultStrategy",
     "Experiment",
     "FedAverage",
     "Federation",
+    "GeometricMedian",
     "History",
+    "Krum",
     "MinimumStrategy",
+    "NormClipping",
     "Observer",
     "OverSelectStrategy",
     "RandomSampling",
     "RoundRobinSampling",
     "Strategy",
     "TerminalView",
+    "TrimmedMean",
     "WeightedSampling",
 ]
 

@@ -44,6 +44,7 @@ from common.errors.experiment import (
     NotTrainedError,
     RoundFailedError,
     RoundNotKeptError,
+    TooFewUpdatesError,
     UpdateRefusedError,
 )
 from common.errors.federation import (
@@ -215,6 +216,7 @@ __all__ = [
     "TaskRefusedError",
     "TaskSupersededError",
     "TooFewSamplesError",
+    "TooFewUpdatesError",
     "TooManyPlansError",
     "TransportClosedError",
     "TransportError",

@@ -154,3 +154,13 @@ class NotRunningError(ExperimentError):
     cause = "it has ended, or was never begun"
     remedy = "see `warren-researcher status`"
     public = True
+
+
+class TooFewUpdatesError(ExperimentError):
+    """An aggregator needs more updates than there are."""
+
+    code = "WRN-720"
+    text = "{aggregator} needs {needed} updates and has {count}"
+    cause = "so few that it could not tell wrong ones from right ones"
+    remedy = "ask more nodes, lower `byzantine`, or choose another aggregator; the round goes on from here with `resume`"
+    public = True

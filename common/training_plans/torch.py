@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from common.errors import ModelMismatchError
+from common.optimizers import Optimizer as ModularOptimizer
 from common.payload.tensors import DTYPES, SavedTensors, open_tensors, save_tensors
 from common.training_args import TrainingArgs
 from common.training_plans.base import TrainingPlan
 from common.training_plans.seeding import derived_seed, seed_everything
+from common.training_plans.stepping import TorchStepper
 
 _MOST_NAMED = 5
 
@@ -39,8 +41,8 @@ class TorchTrainingPlan(TrainingPlan):
     def training_step(self, data: Any, target: Any) -> Tensor:
         """Return the loss of one batch, a scalar with a gradient."""
 
-    def init_optimizer(self, optimizer_args: dict[str, Any]) -> Optimizer:
-        """Return the optimizer of one round; Adam over all parameters unless the plan says otherwise."""
+    def init_optimizer(self, optimizer_args: dict[str, Any]) -> Optimizer | ModularOptimizer:
+        """Return the optimizer of one round, torch's or one of modules; Adam over all parameters unless the plan says otherwise."""
         return torch.optim.Adam(self.model().parameters(), **optimizer_args)
 
     def predict(self, data: Any) -> Tensor:
@@ -100,13 +102,13 @@ class TorchTrainingPlan(TrainingPlan):
 
         Raises:
             PlanFailedError: If `init_optimizer` raises.
-            PlanContractError: If it returns no torch optimizer.
+            PlanContractError: If it returns no optimizer.
         """
         optimizer = self.call(self.init_optimizer, optimizer_args=self.optimizer_args())
+        if isinstance(optimizer, ModularOptimizer):
+            optimizer = TorchStepper(self.model().parameters(), optimizer)
         if not isinstance(optimizer, Optimizer):
-            self.breaks_contract(
-                "init_optimizer", f"returned {type(optimizer).__name__}, not a torch optimizer"
-            )
+            self.breaks_contract("init_optimizer", f"returned {type(optimizer).__name__}, not an optimizer")
         self._optimizer = optimizer
         return optimizer
 

@@ -3,5 +3,25 @@
 from researcher.aggregators.base import Aggregator, Contribution
 from researcher.aggregators.config import aggregator_config, aggregator_of
 from researcher.aggregators.fedavg import FedAverage
+from researcher.aggregators.robust import (
+    Bulyan,
+    CoordinateMedian,
+    GeometricMedian,
+    Krum,
+    NormClipping,
+    TrimmedMean,
+)
 
-__all__ = ["Aggregator", "Contribution", "FedAverage", "aggregator_config", "aggregator_of"]
+__all__ = [
+    "Aggregator",
+    "Bulyan",
+    "Contribution",
+    "CoordinateMedian",
+    "FedAverage",
+    "GeometricMedian",
+    "Krum",
+    "NormClipping",
+    "TrimmedMean",
+    "aggregator_config",
+    "aggregator_of",
+]

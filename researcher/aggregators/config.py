@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from common.registry import Registry
 from researcher.aggregators.base import Aggregator
 from researcher.aggregators.fedavg import FedAverage
-from researcher.registry import Registry
+from researcher.aggregators.robust import (
+    Bulyan,
+    CoordinateMedian,
+    GeometricMedian,
+    Krum,
+    NormClipping,
+    TrimmedMean,
+)
 
-_REGISTRY: Registry[Aggregator] = Registry("aggregator", (FedAverage,))
+_REGISTRY: Registry[Aggregator] = Registry(
+    "aggregator", (FedAverage, CoordinateMedian, TrimmedMean, Krum, Bulyan, GeometricMedian, NormClipping)
+)
 
 
 def aggregator_config(aggregator: Aggregator) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from researcher.registry import Registry
+from common.registry import Registry
 from researcher.strategies.asynchronous import AsyncStrategy
 from researcher.strategies.base import SamplingStrategy, Strategy
 from researcher.strategies.default import DefaultStrategy
