@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from common.ids import Digest, ExperimentId, PartyId
+from common.optimizers import Optimizer
 from common.training_args import TrainingArgs
 from researcher.aggregators import Aggregator
 from researcher.dossier import Dossier
@@ -63,6 +64,10 @@ class Adjustable:
         """Return what makes the global model."""
         return self._dossier.settings.aggregator
 
+    def agg_optimizer(self) -> Optimizer | None:
+        """Return what steps the global model, or None if the aggregator's model is taken as it is."""
+        return self._dossier.settings.agg_optimizer
+
     def strategy(self) -> AnyStrategy:
         """Return what says when a round closes."""
         return self._dossier.settings.strategy
@@ -104,6 +109,10 @@ class Adjustable:
     def set_aggregator(self, aggregator: Aggregator) -> None:
         """Make the global model otherwise from the next run on."""
         self._change(aggregator=aggregator)
+
+    def set_agg_optimizer(self, agg_optimizer: Optimizer | None) -> None:
+        """Step the global model otherwise from the next run on; with other modules it begins without memory."""
+        self._change(agg_optimizer=agg_optimizer)
 
     def set_strategy(self, node_selection_strategy: AnyStrategy) -> None:
         """Close rounds otherwise from the next run on."""

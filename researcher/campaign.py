@@ -24,6 +24,7 @@ from common.messages import RunEnd
 from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
 from common.sqlite import storage_errors
+from researcher.contributions import OPTIMIZER
 from researcher.control import Control
 from researcher.driver import RoundDriver
 from researcher.federation import Federation
@@ -37,6 +38,7 @@ from researcher.order import Desk, RoundOrder
 from researcher.parcels import Parcels
 from researcher.round import RoundState
 from researcher.rows import ExperimentRow
+from researcher.server_step import Memory
 from researcher.settings import ExperimentSettings
 from researcher.step_driver import StepDriver
 from researcher.strategies import AnyStrategy, AsyncStrategy, DefaultStrategy, Sample, Strategy, strategy_of
@@ -228,7 +230,7 @@ class Campaign:
         self._driver = RoundDriver(self._desk, order, record)
         self._driver.run()
         self._driver = None
-        self._settings.retention.apply(self._ledger, self._desk.store)
+        self._retain()
 
     def _flow(self, last: int, strategy: AsyncStrategy, record: RoundRecord | None = None) -> None:
         """Run the steps of an asynchronous run until the one with the number `last` is closed."""
@@ -253,7 +255,7 @@ class Campaign:
         while True:
             self._driver = driver
             driver.run()
-            self._settings.retention.apply(self._ledger, self._desk.store)
+            self._retain()
             if self.round_current >= last:
                 break
             driver = driver.next(self._order(self.round_current + 1, "train", everyone))
@@ -316,7 +318,12 @@ class Campaign:
             datasets={node: row.training_data[node] for node in sample.nodes + sample.reserve},
             strategy=strategy,
             aggregator=settings.aggregator,
+            agg_optimizer=settings.agg_optimizer,
         )
+
+    def _retain(self) -> None:
+        memory = Memory(self._desk.folder / OPTIMIZER)
+        self._settings.retention.apply(self._ledger, self._desk.store, memory)
 
     def _interrupt(self) -> None:
         if self._driver is not None:

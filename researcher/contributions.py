@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Final
 
 from common.errors import NoNodesError, PayloadMissingError, RoundNotKeptError
 from common.ids import Digest, PartyId, RunId
+from common.optimizers import Optimizer
 from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
 from researcher.aggregators import Aggregator, Contribution
 from researcher.ledger import Ledger
 from researcher.parcels import Parcels
+from researcher.server_step import Memory, server_step
 from researcher.strategies import AnyStrategy, AsyncStrategy
+
+OPTIMIZER: Final = "optimizer"
+"""Folder of an experiment in which lies what its server optimizer remembers."""
 
 
 def aggregate(
@@ -26,6 +32,9 @@ def aggregate(
     aggregator: Aggregator,
     strategy: AnyStrategy,
     target: Path,
+    agg_optimizer: Optimizer | None = None,
+    memory: Memory | None = None,
+    remember: Path | None = None,
     without: Collection[PartyId] = (),
 ) -> tuple[PartyId, ...]:
     """Write the model that the updates counted in a round make; a pure function of what was recorded.
@@ -40,6 +49,9 @@ def aggregate(
         aggregator: Makes the model.
         strategy: Scales what is stale.
         target: Where to write.
+        agg_optimizer: Steps the model towards what the aggregator makes; none takes that as it is.
+        memory: Holds what it remembers; needed with it.
+        remember: Where to write what it remembers now; in its place in the memory if not given.
         without: Nodes to leave out.
 
     Returns:
@@ -65,7 +77,23 @@ def aggregate(
             )
             for one in counted
         ]
-        aggregator.aggregate(store.path(base), contributions, target)
+        if agg_optimizer is None or memory is None:
+            aggregator.aggregate(store.path(base), contributions, target)
+        else:
+            before = _before(memory, ledger, round_)
+            proposal = target.with_name("proposal.draft")
+            aggregator.aggregate(store.path(base), contributions, proposal)
+            state = remember or memory.after(round_)
+            server_step(agg_optimizer, store.path(base), proposal, before, target, state)
+            proposal.unlink()
     except PayloadMissingError as error:
         raise RoundNotKeptError(round=round_, reason=error.public_text) from error
     return tuple(one.node for one in counted)
+
+
+def _before(memory: Memory, ledger: Ledger, round_: int) -> Path | None:
+    """Return what the optimizer remembers from the round before, if it took part in that."""
+    known, last = memory.before(round_), ledger.closed_round(round_ - 1)
+    if known is None and last is not None and last.agg_optimizer is not None:
+        raise RoundNotKeptError(round=round_, reason="what its optimizer remembered was removed")
+    return known

@@ -25,15 +25,17 @@ from common.errors import (
 )
 from common.ids import Digest, ExperimentId, PartyId, new_uuid
 from common.messages import DatasetDescription
+from common.optimizers import optimizer_of
 from common.payload.store import PayloadStore
 from common.training_plans.source import load_plan, plan_hash, plan_source
 from researcher.aggregators import Aggregator, aggregator_of
-from researcher.contributions import aggregate
+from researcher.contributions import OPTIMIZER, aggregate
 from researcher.history import RoundRecord
 from researcher.home import Home
 from researcher.ledger import FILE, Ledger
 from researcher.parcels import Parcels
 from researcher.rows import ExperimentRow
+from researcher.server_step import Memory
 from researcher.settings import ExperimentSettings
 from researcher.strategies import AnyStrategy, strategy_of
 
@@ -236,6 +238,11 @@ class Dossier:
         draft = target / "model.draft"
         shutil.copyfile(source, draft)
         model = PayloadStore(target / "payloads").add(draft)
+        known = self._memory.after(round_)
+        if known.exists():
+            memory = Memory(target / OPTIMIZER)
+            memory.folder.mkdir(mode=0o700)
+            shutil.copyfile(known, memory.after(0))
         row = replace(
             self.row,
             id=ExperimentId(new_uuid()),
@@ -275,6 +282,9 @@ class Dossier:
                 aggregator=_as_recorded(aggregator_of, record.aggregator, self.settings.aggregator),
                 strategy=_as_recorded(strategy_of, record.strategy, self.settings.strategy),
                 target=draft,
+                agg_optimizer=optimizer_of(record.agg_optimizer),
+                memory=self._memory,
+                remember=scratch / "memory.draft",
                 without={PartyId(node) for node in without},
             )
         with draft.open("rb") as file:
@@ -312,6 +322,10 @@ class Dossier:
             return self._store().path(digest)
         except PayloadMissingError as error:
             raise RoundNotKeptError(round=round_, reason="its model was removed") from error
+
+    @property
+    def _memory(self) -> Memory:
+        return Memory(self._made / OPTIMIZER)
 
     def _store(self) -> PayloadStore:
         return PayloadStore(self._made / "payloads")

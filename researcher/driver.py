@@ -22,9 +22,10 @@ from common.errors import (
 from common.ids import Digest, TaskId
 from common.mailbox import Mail
 from common.messages import TaskFailed, TaskProgress, TrainReply
+from common.optimizers import optimizer_config
 from researcher import round as rounds
 from researcher.aggregators import aggregator_config
-from researcher.contributions import aggregate
+from researcher.contributions import OPTIMIZER, aggregate
 from researcher.courier import Courier
 from researcher.directory import NodeChange
 from researcher.flow import AsyncMachine
@@ -36,6 +37,7 @@ from researcher.order import Desk, RoundOrder
 from researcher.patience import Patience
 from researcher.round import CancelTask, CloseRound, Effect, FailRound, RoundMachine, RoundState, SendTask
 from researcher.rows import TaskRow, event_of
+from researcher.server_step import Memory
 from researcher.stopwatch import Stopwatch
 from researcher.strategies import AsyncStrategy, strategy_config
 
@@ -129,6 +131,7 @@ class RoundDriver:
             encoding=str(self._order.encoding),
             reserve=self._order.reserve,
             aggregator=aggregator_config(self._order.aggregator),
+            agg_optimizer=optimizer_config(self._order.agg_optimizer),
             strategy=strategy_config(self._order.strategy),
             deadline=self._machine.deadline,
         )
@@ -378,6 +381,8 @@ class RoundDriver:
             aggregator=order.aggregator,
             strategy=order.strategy,
             target=draft,
+            agg_optimizer=order.agg_optimizer,
+            memory=Memory(desk.folder / OPTIMIZER),
         )
         self._watch.lap("aggregate_s", desk.clock.monotonic())
         model = desk.store.add(draft)

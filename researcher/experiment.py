@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from common.errors import ExperimentBusyError, InvalidSettingsError, NotRunningError
+from common.optimizers import Optimizer
 from common.settings import Timeouts
 from common.training_args import TrainingArgs
 from researcher.aggregators import Aggregator
@@ -54,6 +55,7 @@ class Experiment(Participation):
         model_args: Mapping[str, Any] | None = None,
         round_limit: int | None = None,
         aggregator: Aggregator | None = None,
+        agg_optimizer: Optimizer | None = None,
         node_selection_strategy: AnyStrategy | None = None,
         encoding: str = "raw",
         retention: Retention | Mapping[str, int | None] | None = None,
@@ -72,6 +74,8 @@ class Experiment(Participation):
             model_args: Handed to the plan's `init_model`.
             round_limit: Number of rounds after which the experiment is finished.
             aggregator: Makes the global model out of the updates; `FedAverage()` if not given.
+            agg_optimizer: Steps the global model towards what the aggregator makes of the updates (FedOpt), an `Optimizer` of
+                `common.optimizers`; if not given, what the aggregator makes is the new model.
             node_selection_strategy: Says when a round closes; `DefaultStrategy()` if not given.
             encoding: How updates are made smaller on the wire: `raw`, `fp16`, `bf16`, `int8` or `topk:0.01`, each with or
                 without `+zstd`; see `docs/how-to/encodings.md`.
@@ -94,6 +98,7 @@ class Experiment(Participation):
             model_args=model_args,
             round_limit=round_limit,
             aggregator=aggregator,
+            agg_optimizer=agg_optimizer,
             strategy=node_selection_strategy,
             encoding=encoding,
             retention=retention,

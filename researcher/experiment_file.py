@@ -17,6 +17,10 @@ optimizer_args = { lr = 0.001 }
 [aggregator]
 name = "FedAverage"
 
+[agg_optimizer]              # optional; see docs/how-to/aggregators.md
+lr = 0.01
+modules = [{ name = "AdamModule", beta_2 = 0.999, bias_correction = false }]
+
 [strategy]                   # optional; see docs/how-to/strategies.md
 name = "MinimumStrategy"
 min_nodes = 3
@@ -42,6 +46,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, JsonValue
 
 from common.errors import PlanSourceError
+from common.optimizers import optimizer_of
 from common.settings import Settings, load_toml
 from researcher.aggregators import aggregator_of
 from researcher.experiment import Experiment
@@ -75,6 +80,7 @@ class ExperimentFile(Settings):
     encoding: str = "raw"
     retention: dict[str, int] | None = None
     aggregator: dict[str, JsonValue] = Field(default={"name": "FedAverage"})
+    agg_optimizer: dict[str, JsonValue] | None = None
     strategy: dict[str, JsonValue] = Field(default={"name": "DefaultStrategy"})
 
 
@@ -98,6 +104,7 @@ def load_experiment(
         model_args=file.model_args,
         round_limit=file.rounds,
         aggregator=aggregator_of(file.aggregator),
+        agg_optimizer=optimizer_of(file.agg_optimizer),
         node_selection_strategy=strategy_of(file.strategy),
         encoding=file.encoding,
         retention=file.retention,

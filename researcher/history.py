@@ -76,6 +76,7 @@ class RoundRecord:
         model: The global model that it made.
         reserve: Nodes that could be asked in place of others when it was opened.
         aggregator: Name and settings of what made the model.
+        agg_optimizer: Settings of what stepped towards it, or None.
         strategy: Name and settings of what closed the round.
         opened_at: Unix time in seconds.
         deadline: Unix time after which the round was to be closed or given up.
@@ -95,6 +96,7 @@ class RoundRecord:
     model: Digest | None
     reserve: tuple[PartyId, ...]
     aggregator: Mapping[str, Any]
+    agg_optimizer: Mapping[str, Any] | None
     strategy: Mapping[str, Any]
     opened_at: float
     deadline: float | None

@@ -167,16 +167,19 @@ class Ledger:
         encoding: str,
         reserve: Iterable[PartyId] = (),
         aggregator: Mapping[str, Any] | None = None,
+        agg_optimizer: Mapping[str, Any] | None = None,
         strategy: Mapping[str, Any] | None = None,
         deadline: float | None = None,
     ) -> None:
         """Begin a round: after this it is resumed if the process dies, with the model as it was sent."""
         with self.together():
             self._write(
-                "INSERT INTO rounds (run, round, kind, state, base, sent, encoding, reserve, aggregator, strategy, "
-                "opened_at, deadline) VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO rounds (run, round, kind, state, base, sent, encoding, reserve, aggregator, "
+                "agg_optimizer, strategy, opened_at, deadline) VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 *(run, round_, kind, base, sent.model_dump_json(), encoding, json.dumps(list(reserve))),
-                *(json.dumps(dict(aggregator or {})), json.dumps(dict(strategy or {})), opened_at, deadline),
+                json.dumps(dict(aggregator or {})),
+                None if agg_optimizer is None else json.dumps(dict(agg_optimizer)),
+                *(json.dumps(dict(strategy or {})), opened_at, deadline),
             )
             for task in tasks:
                 self.add_task(task)

@@ -11,6 +11,7 @@ from typing import Any
 from common.clock import Clock
 from common.ids import Digest, ExperimentId, PartyId, RunId
 from common.messages import Assignment, DatasetDescription, PayloadManifest, TrainRequest
+from common.optimizers import Optimizer
 from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
 from common.training_args import TrainingArgs
@@ -64,6 +65,7 @@ class RoundOrder:
         datasets: The data set of each of them.
         strategy: Decides when the round may close.
         aggregator: Makes the new model.
+        agg_optimizer: Steps towards it, if there is one.
     """
 
     experiment: ExperimentId
@@ -84,6 +86,7 @@ class RoundOrder:
     datasets: Mapping[PartyId, DatasetDescription]
     strategy: AnyStrategy
     aggregator: Aggregator
+    agg_optimizer: Optimizer | None
 
     def request(self, sender: PartyId, tasks: Sequence[SendTask], deadline: float | None) -> TrainRequest:
         """Return the one message that asks for all these tasks; in an asynchronous run they are of one attempt."""

@@ -9,6 +9,7 @@ from typing import Any, Self
 from common.errors import InvalidSettingsError
 from common.payload.store import PayloadStore
 from researcher.ledger import Ledger
+from researcher.server_step import Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ class Retention:
             raise InvalidSettingsError(source="retention", problems="\n".join(sorted(problems)))
         return cls(**given)
 
-    def apply(self, ledger: Ledger, store: PayloadStore) -> int:
-        """Remove what need not be kept, and return how many files that were."""
+    def apply(self, ledger: Ledger, store: PayloadStore, memory: Memory) -> int:
+        """Remove what need not be kept, and return how many updates and models that were."""
         if self.updates is None and self.models is None:
             return 0
         last = ledger.last_model()
@@ -58,4 +59,5 @@ class Retention:
         expired = ledger.expired(first_updates, first_models).intersection(store.digests())
         for digest in expired:
             store.remove(digest)
+        memory.forget(first_models, last[0])
         return len(expired)

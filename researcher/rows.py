@@ -148,6 +148,7 @@ def round_record(row: Row) -> RoundRecord:
         model=row["model"],
         reserve=tuple(json.loads(row["reserve"])),
         aggregator=json.loads(row["aggregator"]),
+        agg_optimizer=json.loads(row["agg_optimizer"] or "null"),
         strategy=json.loads(row["strategy"]),
         opened_at=row["opened_at"],
         deadline=row["deadline"],

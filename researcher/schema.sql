@@ -28,6 +28,7 @@ CREATE TABLE rounds (
     model TEXT,                 -- digest of the global model that it made
     reserve TEXT NOT NULL,      -- JSON: nodes that could be asked in place of others, in this order
     aggregator TEXT NOT NULL,   -- JSON, as in the configuration when the round was opened
+    agg_optimizer TEXT,         -- JSON, likewise; none if the aggregator made the model alone
     strategy TEXT NOT NULL,     -- JSON, likewise
     opened_at REAL NOT NULL,
     deadline REAL,

@@ -1,9 +1,15 @@
-"""Step the global model by an optimizer of the researcher: adaptive federated optimization (Reddi et al., ICLR 2021, algorithm 2)."""
+"""Step the global model by an optimizer of the researcher: adaptive federated optimization (Reddi et al., ICLR 2021, algorithm 2).
+
+What the optimizer remembers lies in a file for each round beside the ledger, so that a round can be made again, with the same bytes,
+after a crash and at any later time.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -12,11 +18,39 @@ import numpy as np
 from common.optimizers import Optimizer
 from common.payload.blocks import BlockFile, blocks, from_doubles, to_doubles
 from common.payload.encodings.writer import BlockWriter
+from common.payload.header import BUFFERS
+from common.security.files import sync_folder
+from common.sqlite import storage_errors
 
-BUFFERS: Final = "buffers"
-"""Key of a model's metadata whose value lists, as JSON, the tensors that are no parameters."""
 _STEP: Final = "step"
+_MODULES: Final = "modules"
 _FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a server optimizer remembers after each round of an experiment.
+
+    Attributes:
+        folder: Where; made when it is needed.
+    """
+
+    folder: Path
+
+    def after(self, round_: int) -> Path:
+        """Return the file of a round; 0 is what a branched experiment began with."""
+        return self.folder / f"round-{round_:06d}.safetensors"
+
+    def before(self, round_: int) -> Path | None:
+        """Return the file that a round starts from, or None if there is none."""
+        path = self.after(round_ - 1)
+        return path if path.exists() else None
+
+    def forget(self, first: int, last: int) -> None:
+        """Remove the files of rounds before `first`, but never that of the last one."""
+        for path in self.folder.glob("round-*.safetensors"):
+            if path < self.after(first) and path != self.after(last):
+                path.unlink(missing_ok=True)
 
 
 def server_step(
@@ -31,17 +65,21 @@ def server_step(
         optimizer: How to step.
         base: The global model that the round started from.
         proposal: What the aggregator made of the updates; names, shapes and dtypes are those of the base.
-        state: What was remembered after the round before; None before the first step.
+        state: What was remembered after the round before; None before the first step. That of other modules counts as none.
         target: Where to write the new model.
-        next_state: Where to write what is to be remembered; float64.
+        next_state: Where to write what is to be remembered, float64; its folder is made if need be, and it is on disk afterwards.
 
     Raises:
-        InvalidTensorsError: If the state is not that of this model and optimizer.
+        InvalidTensorsError: If the state is not that of this model.
         DiskFullError: If there is no space.
     """
+    next_state.parent.mkdir(mode=0o700, exist_ok=True)
     with ExitStack() as stack:
         model, proposed = stack.enter_context(BlockFile(base)), stack.enter_context(BlockFile(proposal))
+        modules = json.dumps([type(module).__name__ for module in optimizer.modules])
         known = None if state is None else stack.enter_context(BlockFile(state))
+        if known is not None and known.index.metadata.get(_MODULES) != modules:
+            known = None
         number = 1 + (int(known.index.metadata[_STEP]) if known else 0)
         buffers = set(json.loads(model.index.metadata.get(BUFFERS, "[]")))
         stepped = [
@@ -52,7 +90,9 @@ def server_step(
             for name in stepped
             for memory in optimizer.memory
         }
-        memories = stack.enter_context(BlockWriter(next_state, kinds, {_STEP: str(number)}))
+        memories = stack.enter_context(
+            BlockWriter(next_state, kinds, {_STEP: str(number), _MODULES: modules})
+        )
         out = stack.enter_context(target.open("wb"))
         out.write(model.layout.header)
         for name, entry in model.index.items():
@@ -72,3 +112,6 @@ def server_step(
                         memories.write(f"{memory}/{name}", first, values)
                 out.write(block.data)
         memories.finish()
+    with storage_errors(next_state), next_state.open("rb") as written:
+        os.fsync(written.fileno())
+    sync_folder(next_state.parent)

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from common.errors import InvalidSettingsError
 from common.ids import PartyId, party_id
+from common.optimizers import Optimizer, optimizer_config, optimizer_of
 from common.payload.encodings.choice import Encoding
 from common.training_args import TrainingArgs
 from researcher.aggregators import Aggregator, FedAverage, aggregator_config, aggregator_of
@@ -28,6 +29,7 @@ class ExperimentSettings:
         model_args: Handed to the plan's `init_model`.
         round_limit: Number of rounds after which the experiment is finished; none for no end.
         aggregator: Makes the global model.
+        agg_optimizer: Steps the global model towards what the aggregator makes; none takes that as it is.
         strategy: Chooses nodes and says when a round closes.
         encoding: How updates, and global models as far as they can be, are written on the wire.
         retention: Of how many rounds files are kept.
@@ -39,6 +41,7 @@ class ExperimentSettings:
     model_args: Mapping[str, Any]
     round_limit: int | None
     aggregator: Aggregator
+    agg_optimizer: Optimizer | None
     strategy: AnyStrategy
     encoding: Encoding
     retention: Retention
@@ -53,6 +56,7 @@ class ExperimentSettings:
         model_args: Mapping[str, Any] | None,
         round_limit: int | None,
         aggregator: Aggregator | None,
+        agg_optimizer: Optimizer | None,
         strategy: AnyStrategy | None,
         encoding: Encoding | str,
         retention: Retention | Mapping[str, Any] | None,
@@ -84,6 +88,9 @@ class ExperimentSettings:
         except InvalidSettingsError as error:
             chosen = Encoding()
             problems.append(f"  encoding: {str(error.facts['problems']).strip()}")
+        given: object = agg_optimizer
+        if given is not None and not isinstance(given, Optimizer):
+            problems.append("  agg_optimizer: should be an Optimizer of common.optimizers")
         if problems:
             raise InvalidSettingsError(source="the experiment", problems="\n".join(problems))
         arguments = TrainingArgs.of(
@@ -99,6 +106,7 @@ class ExperimentSettings:
             model_args=dict(model_args or {}),
             round_limit=round_limit,
             aggregator=aggregator or FedAverage(),
+            agg_optimizer=agg_optimizer,
             strategy=strategy or DefaultStrategy(),
             encoding=chosen,
             retention=Retention.of(retention),
@@ -118,6 +126,7 @@ class ExperimentSettings:
             "model_args": dict(self.model_args),
             "round_limit": self.round_limit,
             "aggregator": aggregator_config(self.aggregator),
+            "agg_optimizer": optimizer_config(self.agg_optimizer),
             "strategy": strategy_config(self.strategy),
             "encoding": str(self.encoding),
             "retention": asdict(self.retention),
@@ -139,6 +148,7 @@ class ExperimentSettings:
             model_args=config["model_args"],
             round_limit=config["round_limit"],
             aggregator=aggregator or aggregator_of(config["aggregator"]),
+            agg_optimizer=optimizer_of(config["agg_optimizer"]),
             strategy=strategy or strategy_of(config["strategy"]),
             encoding=config["encoding"],
             retention=config["retention"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -100,8 +100,10 @@ class Optimizer:
         return parameters - rate * gradient - self.decay * parameters
 
 
-def optimizer_config(optimizer: Optimizer) -> dict[str, Any]:
-    """Return an optimizer as plain settings."""
+def optimizer_config(optimizer: Optimizer | None) -> dict[str, Any] | None:
+    """Return an optimizer as plain settings; none stays none."""
+    if optimizer is None:
+        return None
     return {
         "lr": optimizer.lr,
         "decay": optimizer.decay,
@@ -110,12 +112,14 @@ def optimizer_config(optimizer: Optimizer) -> dict[str, Any]:
     }
 
 
-def optimizer_of(config: dict[str, Any]) -> Optimizer:
-    """Return the optimizer that plain settings describe.
+def optimizer_of(config: Mapping[str, Any] | None) -> Optimizer | None:
+    """Return the optimizer that plain settings describe; none stays none.
 
     Raises:
         InvalidSettingsError: If there is no such module or regularizer, or a setting is wrong.
     """
+    if config is None:
+        return None
     settings = dict(config)
     modules = [_MODULES.build(one) for one in settings.pop("modules", ())]
     regularizers = [_REGULARIZERS.build(one) for one in settings.pop("regularizers", ())]

@@ -21,6 +21,9 @@ PREFIX_BYTES: Final = 8
 JSON_BYTES: Final = 8 * 1024 * 1024
 """Largest JSON that is read, enough for some 80,000 tensors; checked before anything is allocated."""
 
+BUFFERS: Final = "buffers"
+"""Key of a model's metadata whose value lists, as JSON, the tensors that are no parameters."""
+
 ITEM_BYTES: Final[Mapping[str, int]] = {
     "F64": 8,
     "F32": 4,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 
 from common.errors import ModelMismatchError
 from common.optimizers import Optimizer as ModularOptimizer
+from common.payload.header import BUFFERS
 from common.payload.tensors import DTYPES, SavedTensors, open_tensors, save_tensors
 from common.training_args import TrainingArgs
 from common.training_plans.base import TrainingPlan
@@ -164,8 +166,10 @@ class TorchTrainingPlan(TrainingPlan):
                 value.copy_(params[name])
 
     def export_model(self, path: Path | str) -> SavedTensors:
-        """Write the model's tensors to a safetensors file, whole or not at all."""
-        return save_tensors(Path(path), self.get_model_params())
+        """Write the model's tensors to a safetensors file, whole or not at all; its metadata lists those that are buffers."""
+        params = self.get_model_params()
+        buffers = sorted(params.keys() - self.get_model_params(exclude_buffers=True).keys())
+        return save_tensors(Path(path), params, {BUFFERS: json.dumps(buffers)} if buffers else None)
 
     def import_model(self, path: Path | str) -> None:
         """Read the model's tensors from a safetensors file; nothing changes if they do not fit.

@@ -195,7 +195,7 @@ def test_it_comes_back_from_its_settings(module):
         (optimizer_of, {"config": {"lr": 1.0, "modules": [{"name": "Adamant"}]}}),
         (optimizer_of, {"config": {"lr": 1.0, "speed": 3}}),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_setting_that_makes_no_sense_is_refused(make, settings):
     with pytest.raises(InvalidSettingsError):

@@ -49,6 +49,7 @@ def record(state=RoundState.CLOSED, reason=None):
         encoding="raw",
         model="1" * 64,
         reserve=(),
+        agg_optimizer=None,
         aggregator={"name": "FedAverage"},
         strategy={"name": "DefaultStrategy"},
         opened_at=100.0,

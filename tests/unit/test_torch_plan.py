@@ -309,7 +309,7 @@ def test_arguments_that_the_default_optimizer_does_not_know_are_laid_at_init_opt
             nn.ParameterDict({"w": torch.zeros(2, dtype=torch.complex64)}),
             "'w' is not a dense tensor",
         ),
-        ("init_optimizer", None, "returned NoneType, not a torch optimizer"),
+        ("init_optimizer", None, "returned NoneType, not an optimizer"),
         ("postprocess", None, "must return tensors by name"),
         ("postprocess", {"weight": [1.0]}, "must return tensors by name"),
     ],
