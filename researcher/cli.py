@@ -101,8 +101,10 @@ def resume(
 ) -> None:
     """Go on with an experiment where it stands, also inside a round."""
     from researcher.experiment import Experiment
+    from researcher.ledger import Ledger
     from researcher.monitoring import TerminalView
 
+    Ledger.open(directory).close()  # what is wrong with it is said before a broker is looked for
     with _federation(home) as federation:
         observers = () if as_json else (TerminalView(quiet=quiet),)
         with Experiment.resume(directory, federation=federation, observers=observers) as experiment:

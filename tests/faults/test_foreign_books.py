@@ -82,6 +82,7 @@ def test_an_agent_does_not_start_on_a_journal_that_is_not_its_own(kits, tmp_path
     [
         *(("status", harm, code) for harm, code in HARM),
         ("replay", torn, "WRN-801"),
+        ("resume", torn, "WRN-801"),
         ("export", foreign, "WRN-801"),
     ],
     ids=lambda value: getattr(value, "__name__", value),

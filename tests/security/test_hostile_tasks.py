@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from common.audit.record import Action
+from common.audit.verify import read_records
 from common.ids import RunId, new_uuid
 from common.messages import PingReply, PingRequest, TaskCancel, TaskFailed, TaskProgress, TrainReply
 from node.approval import Approvals
@@ -71,7 +73,15 @@ class Ward(Trial):
 
     def outcome(self, source=ADD_ONE, **fields):
         self.order(source, **fields)
-        return self.answer((TrainReply, TaskFailed)).message
+        answer = self.answer((TrainReply, TaskFailed)).message
+        if isinstance(answer, TaskFailed):
+            assert [answer.code] == self.failures(answer.task_id)
+        return answer
+
+    def failures(self, task):
+        """Return what the audit log says about the end of a task, by its code."""
+        records = read_records(self.home.audit_path)
+        return [one.code for one in records if (one.task_id, one.action) == (task, Action.TASK_FAILED)]
 
     def attack(self, attack, *, facts=None, beside=""):
         return self.outcome(hostile(attack, facts=self.facts | (facts or {}), beside=beside))
