@@ -98,7 +98,7 @@ REFUSED = {
     "warren-node plan show": ("{folder}/north ffff", "WRN-505"),
     "warren-node plan reject": ("{folder}/north ffff", "WRN-505"),
     "warren-researcher run": ("{folder}/heart.toml --home {folder}/lab", "WRN-201"),
-    "warren-researcher resume": ("{folder}/nothing --home {folder}/lab", "WRN-201"),
+    "warren-researcher resume": ("{folder}/nothing --home {folder}/lab", "WRN-707"),
     "warren-researcher nodes": ("--home {folder}/lab", "WRN-201"),
     "warren-researcher datasets": ("--home {folder}/lab", "WRN-201"),
     "warren-researcher export": ("{folder}/nothing {folder}/model", "WRN-707"),
