@@ -27,6 +27,7 @@ _HEADER: Final = """\
 _LEAST_MEMORY_BYTES: Final = 2 * 1024**3
 """With less than this, importing torch and ordinary training may fail."""
 
+Privacy = Literal["secure_aggregation", "differential_privacy"]
 RequestKind = Literal["train", "validate", "list", "search", "approval"]
 
 
@@ -61,6 +62,8 @@ class Policy(Settings):
     """CPU threads of each worker; the CPUs of the machine shared out evenly if not set."""
     compulsory_protections: tuple[ProtectionName, ...] = (ProtectionName.SYSTEM_CALLS, ProtectionName.FILES)
     """Walls around workers without which no task runs; `warren-node doctor` lists those that stand on this machine."""
+    compulsory_privacy: tuple[Privacy, ...] = ()
+    """Protections of updates without which no task runs; no request has them in this version, so with any of them all are refused."""
     worker_user: str | None = Field(default=None, examples=["warren-worker"])
     """Account that workers run as, if the agent is root; it must be able to read the installation and the data."""
     worker_memory_bytes: Annotated[int, Field(ge=_LEAST_MEMORY_BYTES, lt=2**63)] | None = Field(
@@ -133,6 +136,9 @@ class Policy(Settings):
         """
         if not self.admits(request.sender):
             return TaskRefusedError(node=node, reason=f"it does not work for {request.sender}")
+        if self.compulsory_privacy:
+            wanted = " and ".join(self.compulsory_privacy).replace("_", " ")
+            return TaskRefusedError(node=node, reason=f"it requires {wanted}, which the request does not use")
         kind: RequestKind = "train" if request.train else "validate"
         if kind not in self.allowed_requests:
             return TaskRefusedError(node=node, reason=f"it does not {kind}")

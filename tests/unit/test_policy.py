@@ -117,3 +117,11 @@ def test_each_part_of_a_split_has_enough_samples(ratio, runs):
     asked = request().model_copy(update={"training_args": TrainingArgs(epochs=1, test_ratio=ratio)})
 
     assert runs is (refusal(Policy(minimum_samples=20), asked, samples=100) is None)
+
+
+@pytest.mark.parametrize("privacy", ["secure_aggregation", "differential_privacy"])
+def test_a_node_that_requires_protected_updates_refuses_a_request_without(privacy):
+    error = refusal(Policy(compulsory_privacy=[privacy]))
+
+    assert "WRN-606" == error.code
+    assert f"requires {privacy.replace('_', ' ')}, which the request does not use" in str(error)
