@@ -33,6 +33,25 @@ def share(request: TrainRequest, node: PartyId) -> Assignment:
     raise MalformedMessageError(sender=request.sender, reason=f"it has no share for {node}")
 
 
+def task_timings(done: Done, received_at: float, waited_s: float, taken_s: float) -> TaskTimings:
+    """Return how long the steps of a task took.
+
+    Args:
+        done: What the worker measured.
+        received_at: Unix time at which the task came.
+        waited_s: Until a worker had it, by the clock of the machine, which may have been set back.
+        taken_s: What it took to keep what the worker made; a part of saving.
+    """
+    return TaskTimings(
+        received_at=received_at,
+        waited_s=max(0.0, waited_s),
+        loaded_s=done.loaded_s,
+        trained_s=done.trained_s,
+        validated_s=done.validated_s,
+        saved_s=done.saved_s + taken_s,
+    )
+
+
 def trained(
     node: PartyId, request: TrainRequest, done: Done, update: PayloadManifest | None, timings: TaskTimings
 ) -> TrainReply:

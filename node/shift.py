@@ -1,16 +1,22 @@
-"""Keep the tasks that workers have at the moment: since when, and until when a worker may be silent."""
+"""Keep the tasks that workers have at the moment, how many may run, and until when a worker may be silent."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from math import inf
 
 from common import metrics
 from common.clock import Clock
 from common.errors import WorkerDiedError, WorkerStartError
 from common.ids import TaskId
 from common.settings import Timeouts
+from node.hours import WorkingHours
 from node.leaving import LossPace
+from node.policy import Policy
 from node.registry import Dataset
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -35,10 +41,13 @@ class Running:
 class Shift:
     """The running tasks. Used by the agent's thread only."""
 
-    def __init__(self, clock: Clock, timeouts: Timeouts, *, losses_per_s: int) -> None:
+    def __init__(self, clock: Clock, timeouts: Timeouts, policy: Policy) -> None:
         self._clock = clock
         self._timeouts = timeouts
-        self._losses_per_s = losses_per_s
+        self._policy = policy
+        self._hours = WorkingHours(policy.working_hours)
+        self._places: int | None = None
+        self._change_at = 0.0
         self._running: dict[TaskId, Running] = {}
 
     def __contains__(self, task: TaskId) -> bool:
@@ -61,7 +70,7 @@ class Shift:
         self._running[task] = Running(
             self._clock.now(),
             dataset,
-            LossPace(self._losses_per_s),
+            LossPace(self._policy.losses_per_s),
             self._clock.monotonic() + self._timeouts.worker_start_s,
             warm=warm,
         )
@@ -83,9 +92,25 @@ class Shift:
         """Forget a task, and tell whether a worker had it."""
         return self._running.pop(task, None) is not None
 
+    def places(self) -> int | None:
+        """Return how many tasks may run side by side from now on, if that has changed since the last call."""
+        now = self._clock.now()
+        if now < self._change_at:
+            return None
+        self._change_at = self._hours.changes_at(now) or inf
+        before, self._places = self._places, self._policy.max_workers if self._hours.open(now) else 0
+        if self._places == before:
+            return None
+        if self._policy.working_hours is not None:
+            log.info("working hours", extra={"action": "working_hours", "working": self._places > 0})
+        return self._places
+
     def due(self) -> float | None:
-        """Return when the next worker counts as hung, on the monotonic clock."""
-        return min((running.silent_at for running in self._running.values()), default=None)
+        """Return when the next worker counts as hung, or the working hours change, on the monotonic clock."""
+        moments = [running.silent_at for running in self._running.values()]
+        if self._change_at != inf:
+            moments.append(self._clock.monotonic() + max(0.0, self._change_at - self._clock.now()))
+        return min(moments, default=None)
 
     def hung(self) -> list[tuple[TaskId, WorkerDiedError | WorkerStartError]]:
         """Return the tasks whose workers have been silent for too long, with what that means."""

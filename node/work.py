@@ -32,7 +32,6 @@ from common.messages import (
     RunEnd,
     TaskCancel,
     TaskState,
-    TaskTimings,
     TrainRequest,
 )
 from common.payload.store import PayloadStore
@@ -40,14 +39,13 @@ from common.settings import Timeouts
 from node.admission import STALE_AFTER_S, Admission
 from node.arrivals import Arrivals
 from node.audit import run_entry, task_entry, update_entry
-from node.hours import WorkingHours
 from node.journal import Journal
 from node.leaving import refusal, told
 from node.orders import order
 from node.outbox import Outbox, ReplyPublished
 from node.policy import Policy
 from node.registry import Dataset
-from node.replies import failed, share, trained
+from node.replies import failed, share, task_timings, trained
 from node.replies import progress as task_progress
 from node.shift import Shift
 from node.stock import Stock
@@ -144,11 +142,9 @@ class Work:
         self._record = record
         self._clock = clock
         self._timeouts = timeouts
-        self._hours = WorkingHours(policy.working_hours)
-        self._hours_change_at: float | None = None
         self._machine = TaskMachine(0)
         self._tasks: dict[TaskId, tuple[Task, TrainRequest]] = {}
-        self._shift = Shift(clock, timeouts, losses_per_s=policy.losses_per_s)
+        self._shift = Shift(clock, timeouts, policy)
         self._admitted: dict[TaskId, Dataset | Failure] = {}
         """What was found out just now about a task that is being taken in."""
         self._beat_at = clock.monotonic() + _BEAT_SHARE * timeouts.progress_s
@@ -297,15 +293,11 @@ class Work:
 
     def due(self) -> float | None:
         """Return when `tick` must be called next, on the monotonic clock."""
-        moments = [self._shift.due()]
-        if self._hours_change_at is not None:
-            moments.append(self._clock.monotonic() + max(0.0, self._hours_change_at - self._clock.now()))
-        return min((moment for moment in moments if moment is not None), default=None)
+        return self._shift.due()
 
     def tick(self) -> None:
         """Keep the working hours; give up on workers that were silent for too long, and on all if they leave too little disk."""
-        if self._hours_change_at is not None and self._clock.now() >= self._hours_change_at:
-            self._keep_hours()
+        self._keep_hours()
         for task_id, silence in self._shift.hung():
             self._break(task_id, silence)
         if self._shift and self._pool.free_bytes < self._policy.disk_floor_bytes:
@@ -313,12 +305,8 @@ class Work:
                 self._break(task_id, DiskFullError(path=self._pool.work))
 
     def _keep_hours(self) -> None:
-        now = self._clock.now()
-        working = self._hours.open(now)
-        self._hours_change_at = self._hours.changes_at(now)
-        if self._hours_change_at is not None:
-            log.info("working hours", extra={"action": "working_hours", "working": working})
-        self._handle(WorkersAllowed(self._policy.max_workers if working else 0))
+        if (places := self._shift.places()) is not None:
+            self._handle(WorkersAllowed(places))
 
     def _handle(self, event: Event) -> None:
         for effect in self._machine.handle(event, self._clock.now()):
@@ -400,14 +388,8 @@ class Work:
             manifest = self._stock.keep_update(made.update, request.encoding, done.update_decoded_bytes)
         if made.residual:
             self._remove(self._stock.keep_residual(task, made.residual, self._clock.now()))
-        timings = TaskTimings(
-            received_at=task.received_at,
-            waited_s=max(0.0, running.started_at - task.received_at),
-            loaded_s=done.loaded_s,
-            trained_s=done.trained_s,
-            validated_s=done.validated_s,
-            saved_s=done.saved_s + self._clock.monotonic() - started,
-        )
+        waited_s, taken_s = running.started_at - task.received_at, self._clock.monotonic() - started
+        timings = task_timings(done, task.received_at, waited_s, taken_s)
         reply = trained(self._mailbox.party, request, done, manifest, timings)
         self._record(update_entry(request, reply))
         self._journal.answer(reply, manifest.sha256 if manifest else None, self._clock.now())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from common.ids import PartyId
 from common.messages import DatasetDescription, PlanApprovalReply, PlanStatusReply
 from researcher.adjustable import Adjustable
@@ -9,12 +11,13 @@ from researcher.federation import Federation
 from researcher.preparation import choose_data
 
 
-class Participation(Adjustable):
+class Participation(Adjustable, ABC):
     """An experiment's data at the nodes, and their approval of its plan."""
 
     @property
+    @abstractmethod
     def _federation(self) -> Federation:
-        raise NotImplementedError
+        """Return where the experiment runs."""
 
     def training_data(self) -> dict[PartyId, DatasetDescription]:
         """Return the data set of each node; searches if that was not done yet.

@@ -9,13 +9,11 @@ import pytest
 
 from common.errors import (
     AmbiguousDatasetError,
-    BrokerMissingError,
     NoDatasetError,
     PlanNotApprovedError,
     RoundFailedError,
 )
 from common.training_plans.source import plan_source
-from deploy.broker import find_server
 from node.registry import Registry
 from researcher import Experiment, MinimumStrategy
 from researcher.experiment_file import import_plan
@@ -61,10 +59,6 @@ TABLE = "x,y,gaps,words\n" + "".join(
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, moody):
-    try:
-        find_server()
-    except BrokerMissingError as error:
-        pytest.skip(str(error))
     folder, source = tmp_path_factory.mktemp("world"), plan_source(moody)
     with World(folder, ["north"], table=TABLE, plan=source, plan_name="Moody") as world:
         yield world.start()

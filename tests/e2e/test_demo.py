@@ -15,8 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from common.errors import BrokerMissingError
-from deploy.broker import SERVER_VARIABLE, find_server
+from deploy.broker import SERVER_VARIABLE
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -115,17 +114,8 @@ def assert_right(document: dict, broker: str, rounds: int) -> None:
         assert site["accuracy_found_by_node"] == pytest.approx(site["accuracy"], abs=1e-6)
 
 
-def needs_rabbitmq() -> None:
-    try:
-        find_server()
-    except BrokerMissingError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(error))
-
-
+@pytest.mark.broker
 def test_over_rabbitmq_it_lands_at_the_pooled_optimum_and_leaves_only_its_results(tmp_path):
-    needs_rabbitmq()
     with demo(tmp_path) as running:
         running.until("all nodes are online")
         ports = running.ports()
@@ -163,8 +153,8 @@ def test_without_rabbitmq_it_says_so_in_one_line_and_runs_in_memory(tmp_path):
         (signal.SIGTERM, "all nodes are online"),
     ],
 )
+@pytest.mark.broker
 def test_stopped_at_any_moment_it_leaves_nothing(number, moment, tmp_path):
-    needs_rabbitmq()
     with demo(tmp_path, "--rounds", "100000") as running:
         running.until(moment)
         ports = running.ports()
@@ -176,8 +166,8 @@ def test_stopped_at_any_moment_it_leaves_nothing(number, moment, tmp_path):
     assert_nothing_is_left(running, ports)
 
 
+@pytest.mark.broker
 def test_killed_hard_it_takes_its_agents_workers_and_broker_along(tmp_path):
-    needs_rabbitmq()
     with demo(tmp_path, "--rounds", "100000") as running:
         running.until("round 1/")
         children = running.processes()
@@ -188,8 +178,8 @@ def test_killed_hard_it_takes_its_agents_workers_and_broker_along(tmp_path):
     assert alive == []
 
 
+@pytest.mark.broker
 def test_a_node_agent_that_dies_ends_the_demo_with_a_clear_error(tmp_path):
-    needs_rabbitmq()
     with demo(tmp_path, "--rounds", "100000") as running:
         running.until("rounds 1 to")
         agents = [one for one in running.processes() if "deploy.demo.agents" in one.cmdline()]

@@ -8,8 +8,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from common.errors import BrokerMissingError
-from deploy.broker import find_server
 from tests.e2e.test_howto import HOW_TO, Newcomer, blocks
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.broker]
@@ -31,10 +29,6 @@ def until(newcomer, command, condition, deadline_s=60):
 
 @pytest.fixture
 def newcomer(tmp_path):
-    try:
-        find_server()
-    except BrokerMissingError as error:
-        pytest.skip(str(error))
     return Newcomer(tmp_path)
 
 

@@ -13,9 +13,7 @@ from pathlib import Path
 import pytest
 
 from common.data import DataManager
-from common.errors import BrokerMissingError
 from common.training_plans.source import plan_hash, plan_source
-from deploy.broker import find_server
 from deploy.demo.hospitals import hospitals, write_csv
 from deploy.ports import free_port
 from researcher.experiment_file import ExperimentFile, import_plan
@@ -154,15 +152,6 @@ def test_the_pages_can_be_followed_word_for_word(tmp_path):
 
         newcomer.types(end)
         assert "cleveland" in newcomer.types("warren federation show trial")
-
-
-@pytest.fixture(autouse=True)
-def _rabbitmq(request):
-    if request.node.get_closest_marker("broker"):
-        try:
-            find_server()
-        except BrokerMissingError as error:
-            pytest.skip(str(error))
 
 
 def test_the_plan_of_its_page_trains_on_the_data_of_the_demo(tmp_path, monkeypatch):

@@ -58,6 +58,7 @@ def small_disk(folder: Path) -> Iterator[SmallDisk]:
         text=True,
     )
     if mounted.returncode != 0:
+        # A plain user, or root in a container, may not. Nothing else shows the pause, so CI runs this as root.
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
     try:
         shutil.copytree(aside, folder, dirs_exist_ok=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import threading
-from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -41,8 +39,8 @@ from common.training_args import TrainingArgs
 from researcher import Experiment, MinimumStrategy
 from researcher.monitoring import RoundOpened, RunEnded, RunStarted, UpdateArrived
 from researcher.round import RoundState
+from tests.support.experiments import ARGS, Recorder, in_thread, joined, make
 from tests.support.fake_node import (
-    DEADLINE_S,
     Failure,
     Place,
     Silence,
@@ -55,26 +53,6 @@ from tests.support.fake_node import (
     shifted,
 )
 from tests.support.tiny_plan import TinyPlan
-
-ARGS = {"num_updates": 1, "random_seed": 7}
-
-
-class Recorder:
-    """An observer that remembers, and lets a test wait."""
-
-    def __init__(self):
-        self.events = []
-        self._new = SimpleQueue()
-
-    def on_event(self, event):
-        self.events.append(event)
-        self._new.put(event)
-
-    def until(self, kind):
-        while True:
-            event = self._new.get(timeout=DEADLINE_S)
-            if isinstance(event, kind):
-                return event
 
 
 @pytest.fixture
@@ -90,19 +68,6 @@ def federation(trial, tmp_path):
         yield federation
 
 
-def make(federation, **changes):
-    federation.settle()
-    settings = {
-        "tags": ["heart"],
-        "training_plan_class": TinyPlan,
-        "training_args": ARGS,
-        "model_args": {"inputs": 3},
-        "federation": federation,
-        "observers": (),
-    }
-    return Experiment(**(settings | changes))
-
-
 def weights(experiment, folder):
     experiment.training_plan().export_model(folder / "exported")
     return load_file(folder / "exported")
@@ -112,26 +77,6 @@ def first_weights():
     plan = TinyPlan()
     plan.prepare(model_args={"inputs": 3}, training_args=TrainingArgs.of(ARGS))
     return {name: value.numpy().copy() for name, value in plan.get_model_params().items()}
-
-
-def in_thread(experiment, *args):
-    """Run an experiment in a thread of its own; returns the thread and a list that gets its error."""
-    errors = []
-
-    def run():
-        try:
-            experiment.run(*args)
-        except Exception as error:  # noqa: BLE001 - the test looks at it
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread, errors
-
-
-def joined(thread):
-    thread.join(DEADLINE_S)
-    assert not thread.is_alive()
 
 
 # Rounds

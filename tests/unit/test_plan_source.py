@@ -28,7 +28,7 @@ class Plan(TorchTrainingPlan):
         return self.model()(data).sum()
 
     def training_data(self):
-        raise NotImplementedError
+        raise AssertionError("a plan that is written down is not run")
 """
 
 

@@ -33,7 +33,7 @@ class FilePlan(TorchTrainingPlan):
         return torch.nn.functional.mse_loss(self.model()(data), target)
 
     def training_data(self):
-        raise NotImplementedError
+        raise AssertionError("a researcher loads no data")
 """
 
 FILE = """
