@@ -94,6 +94,7 @@ def test_every_round_can_be_replayed_and_another_run_of_it_changes_nothing(feder
 
     for round_ in (3, 1, 2):
         assert Experiment.load(experiment.folder, round=round_).replay().same
+        assert not Experiment.load(experiment.folder, round=round_).replay(without=["south"]).same
     assert 3 == len(kept)
     assert before == [path.read_bytes() for path in kept]
 
