@@ -173,8 +173,7 @@ def test_copy_headers_reach_only_queues_that_the_party_may_fill_anyway(make_fede
     publish(north.channel(), "out.north", "alice.control", headers={header: [*everything, "bob.control"]})
 
     expected = {"inbox.alice.north.control", "inbox.bob.north.control"}
-    names = running.admin.names().queues
-    assert expected == {name for name in names if running.depth(name)}
+    assert expected == {name for name, depth in running.depths().items() if depth}
 
 
 def test_a_flooder_fills_its_own_lane_and_nobody_elses(make_federation, dial):
