@@ -13,7 +13,11 @@ from common.training_args import TrainingArgs
 from common.training_plans.guard import PlanCode
 
 if TYPE_CHECKING:
-    from common.data import DataManager
+    from torch import Tensor
+
+    from common.data import DataManager, Loader
+    from common.messages import LossPoint
+    from common.payload.tensors import SavedTensors
 
 T = TypeVar("T")
 
@@ -34,6 +38,54 @@ class TrainingPlan(ABC):
     @abstractmethod
     def training_data(self) -> DataManager:
         """Return the data set and how to batch it."""
+
+    @abstractmethod
+    def prepare(self, *, model_args: Mapping[str, Any], training_args: TrainingArgs) -> None:
+        """Build the model; what it is at first depends on the arguments alone, wherever it is built.
+
+        Raises:
+            PlanFailedError: If a line of the plan raises; says which.
+            PlanContractError: If a method returns the wrong thing.
+        """
+
+    @abstractmethod
+    def train(self, loader: Loader, report: Callable[[LossPoint], None]) -> int:
+        """Train as the training arguments say and return the number of samples seen, each time counted.
+
+        Args:
+            loader: The training part of the data set.
+            report: Takes points of the loss curve.
+
+        Raises:
+            PlanFailedError: If a line of the plan raises; says which.
+            PlanContractError: If a method returns the wrong thing, or there is nothing to train on.
+        """
+
+    @abstractmethod
+    def validate(self, loader: Loader) -> dict[str, float | None]:
+        """Return the metrics of the model over a whole part of a data set; a value that is not finite becomes none.
+
+        Raises:
+            PlanFailedError: If a line of the plan raises; says which.
+            PlanContractError: If a method returns the wrong thing.
+        """
+
+    @abstractmethod
+    def after_training_params(self) -> Mapping[str, Tensor]:
+        """Return the tensors to send: names, shapes and dtypes are those of `export_model`."""
+
+    @abstractmethod
+    def export_model(self, path: Path | str) -> SavedTensors:
+        """Write the model's tensors to a safetensors file, whole or not at all."""
+
+    @abstractmethod
+    def import_model(self, path: Path | str) -> None:
+        """Read the model's tensors from a safetensors file; nothing changes if they do not fit.
+
+        Raises:
+            InvalidTensorsError: If the file is not valid safetensors.
+            ModelMismatchError: If names, shapes or dtypes differ; says which.
+        """
 
     def init_dependencies(self) -> list[str]:
         """Return import lines that the plan needs beyond what its file imports."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from common.data import Loader
 from common.errors import ModelMismatchError
+from common.messages import LossPoint
 from common.optimizers import Optimizer as ModularOptimizer
 from common.payload.header import BUFFERS
 from common.payload.tensors import DTYPES, SavedTensors, open_tensors, save_tensors
@@ -20,6 +22,8 @@ from common.training_args import TrainingArgs
 from common.training_plans.base import TrainingPlan
 from common.training_plans.seeding import derived_seed, seed_everything
 from common.training_plans.stepping import TorchStepper
+from common.training_plans.training import train
+from common.training_plans.validation import validate
 
 _MOST_NAMED = 5
 
@@ -113,6 +117,14 @@ class TorchTrainingPlan(TrainingPlan):
             self.breaks_contract("init_optimizer", f"returned {type(optimizer).__name__}, not an optimizer")
         self._optimizer = optimizer
         return optimizer
+
+    def train(self, loader: Loader, report: Callable[[LossPoint], None]) -> int:
+        """Train the model for one round; see `common.training_plans.training.train`."""
+        return train(self, loader, self._training_args, report)
+
+    def validate(self, loader: Loader) -> dict[str, float | None]:
+        """Return the model's metrics; see `common.training_plans.validation.validate`."""
+        return validate(self, loader, self._training_args)
 
     def get_model_params(
         self, *, only_trainable: bool = False, exclude_buffers: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,9 @@ from common.data import Loader
 from common.messages import LossPoint
 from common.training_args import TrainingArgs
 from common.training_plans.guard import PlanCode
-from common.training_plans.torch import TorchTrainingPlan
+
+if TYPE_CHECKING:
+    from common.training_plans.torch import TorchTrainingPlan
 
 
 def train(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -16,8 +16,10 @@ from common.data import Loader
 from common.training_args import Metric, TrainingArgs
 from common.training_plans.guard import PlanCode
 from common.training_plans.metrics import compute, fits
-from common.training_plans.torch import TorchTrainingPlan
 from common.training_plans.training import pair, samples_in
+
+if TYPE_CHECKING:
+    from common.training_plans.torch import TorchTrainingPlan
 
 Metrics = dict[str, float | None]
 

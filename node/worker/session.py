@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 from common.data import DataManager, Parts
-from common.errors import PlanContractError
 from common.messages import LossPoint, Validation
+from common.training_plans.base import TrainingPlan
 from common.training_plans.guard import PlanCode
 from common.training_plans.seeding import derived_seed, seed_everything
 from common.training_plans.source import load_plan
-from common.training_plans.torch import TorchTrainingPlan
-from common.training_plans.training import train
-from common.training_plans.validation import validate
 from node.worker.exchange import SavedUpdate, received_model, save_update
 from node.worker.protocol import LOSS_POINTS, Done, Progress, RunTask
 
@@ -34,7 +31,7 @@ class Session:
     """
 
     def __init__(self) -> None:
-        self._plan: tuple[Hashable, TorchTrainingPlan] | None = None
+        self._plan: tuple[Hashable, TrainingPlan] | None = None
         self._data: tuple[Hashable, DataManager] | None = None
         self._parts: tuple[Hashable, Parts] | None = None
 
@@ -78,7 +75,7 @@ class Session:
             seed = derived_seed("round", task.seed, task.node_id)
             seed_everything(seed)
             parts.generator.manual_seed(seed)
-            seen = train(plan, parts.train, args, curve.add)
+            seen = plan.train(parts.train, curve.add)
             watch.lap("trained")
             if args.test_on_local_updates:
                 validations += _validated(plan, parts, task, on="local")
@@ -87,15 +84,11 @@ class Session:
             watch.lap("saved")
         return _done(task, parts, watch, seen=seen, losses=curve.points, validations=validations, saved=saved)
 
-    def _ready_plan(self, task: RunTask) -> TorchTrainingPlan:
+    def _ready_plan(self, task: RunTask) -> TrainingPlan:
         args = task.training_args
         key = (task.plan_hash, task.plan_name, repr(task.model_args), repr(args))
         if self._plan is None or self._plan[0] != key:
             kind = load_plan(Path(task.plan_path), task.plan_name, task.plan_hash)
-            if not issubclass(kind, TorchTrainingPlan):
-                raise PlanContractError(
-                    plan=task.plan_name, method="class", problem="is no TorchTrainingPlan"
-                )
             with PlanCode(kind, "__init__"):
                 plan = kind()
             plan.prepare(model_args=task.model_args, training_args=args)
@@ -110,7 +103,7 @@ class Session:
         )
         return plan
 
-    def _ready_parts(self, plan: TorchTrainingPlan, task: RunTask) -> Parts:
+    def _ready_parts(self, plan: TrainingPlan, task: RunTask) -> Parts:
         args, source = task.training_args, task.dataset
         # the split is the same in all rounds, and in another experiment with the same seed
         campaign = task.experiment_id if args.random_seed is None else args.random_seed
@@ -178,14 +171,14 @@ def _keep(points: list[LossPoint], point: LossPoint) -> None:
 
 
 def _validated(
-    plan: TorchTrainingPlan, parts: Parts, task: RunTask, *, on: Literal["global", "local"]
+    plan: TrainingPlan, parts: Parts, task: RunTask, *, on: Literal["global", "local"]
 ) -> list[Validation]:
     if not parts.test.samples:
         log.warning(
             "nothing to validate on", extra={"action": "validation_skipped", "task": task.task_id, "on": on}
         )
         return []
-    metrics = validate(plan, parts.test, task.training_args)
+    metrics = plan.validate(parts.test)
     return [Validation(on=on, samples=parts.test.samples, metrics=metrics)]
 
 
