@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks import (
+    bare,
     large_models,
     many_nodes,
     memory_per_node,
@@ -28,6 +29,7 @@ _WIDTH = 200
 
 BENCHMARKS = {
     "rounds": round_overhead.run,
+    "bare": bare.run,
     "100": partial(large_models.run, 100, 4),
     "500": partial(large_models.run, 500, 2),
     "1024": partial(large_models.run, 1024, 4),
