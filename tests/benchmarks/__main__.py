@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tests.benchmarks import (
     bare,
+    heart,
     large_models,
     many_nodes,
     memory_per_node,
@@ -38,6 +39,7 @@ BENCHMARKS = {
     "nodes": many_nodes.run,
     "slow": slow_links.run,
     "recovery": recovery.run,
+    "heart": heart.run,
 }
 """Each returns its figures and a table of them; a number is a model of so many MiB."""
 
