@@ -62,12 +62,10 @@ class FedCoxPH(NewtonPlan[CoxArguments]):
 
         died = group[events]
         deaths = torch.bincount(died, minlength=len(size))
-        rank = torch.arange(len(died)) - (deaths.cumsum(0) - deaths)[died]
-        share = (
-            (rank / deaths[died]).to(torch.float64)
-            if self.arguments.ties == "efron"
-            else torch.zeros(len(died), dtype=torch.float64)
-        )
+        share = torch.zeros(len(died), dtype=torch.float64)
+        if self.arguments.ties == "efron":
+            rank = torch.arange(len(died), dtype=torch.float64) - (deaths.cumsum(0) - deaths)[died]
+            share = rank / deaths[died]
 
         weighted = risks[:, None] * data
         tied_risks = torch.zeros(len(size), dtype=torch.float64).index_add(0, died, risks[events])

@@ -131,7 +131,7 @@ def summarised(
                 ratio=math.exp(min(estimate, 700.0)) if not least_squares else None,
             )
         )
-    scale = variance if variance else 1.0
+    scale = variance or 1.0
     return Summary(
         coefficients=tuple(rows),
         samples=samples,
