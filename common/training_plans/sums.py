@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -35,7 +36,7 @@ class SumPlan(TensorPlan[A]):
 
     @abstractmethod
     def first_params(self) -> dict[str, Tensor]:
-        """Return the tensors of the first model besides `sum.samples`, float64."""
+        """Return the tensors of the first model besides `sum.samples`, float64; those that hold sums begin with `sum.`."""
 
     @abstractmethod
     def statistics(self, data: Any, target: Any) -> Mapping[str, Tensor]:
@@ -85,7 +86,8 @@ class SumPlan(TensorPlan[A]):
                 "training_data", f"gives {samples} of {loader.samples} samples, and every one must count"
             )
         self._params = {**self._params, **sums}
-        report(LossPoint(iteration=1, epoch=0, samples=samples, loss=loss / samples))
+        mean = loss / samples
+        report(LossPoint(iteration=1, epoch=0, samples=samples, loss=mean if math.isfinite(mean) else None))
         return samples
 
     def pieces(self, loader: Loader) -> Iterable[tuple[Any, Any]]:
