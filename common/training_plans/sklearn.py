@@ -51,7 +51,8 @@ class _SGDPlan(EstimatorPlan[A]):
 
     def begin(self, estimator: Any) -> None:
         """Give a new estimator coefficients of zero."""
-        self.fit_part(estimator, torch.zeros(1, self.arguments.n_features), torch.zeros(1))
+        zeros = torch.zeros(1, self.arguments.n_features, dtype=torch.float64)
+        self.fit_part(estimator, zeros, torch.zeros(1))
         estimator.coef_[:], estimator.intercept_[:], estimator.t_ = 0.0, 0.0, 1.0
 
     def fit_part(self, estimator: Any, data: Tensor, target: Tensor) -> None:
@@ -82,7 +83,7 @@ class _SGDPlan(EstimatorPlan[A]):
         torch.autograd.backward(loss_of_batch + self._penalty(self._weights[0]))
         self._stepper.step()
         self.model().t_ += len(data)
-        return float(loss_of_batch)
+        return loss_of_batch.item()
 
     def training_step(self, data: Any, target: Any) -> Tensor:
         """Return the mean loss of a batch, without the penalty."""
