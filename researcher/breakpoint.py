@@ -6,14 +6,14 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, cast
 
 from common.ids import Digest, PartyId
+from common.training_plans.base import P_co
 from researcher.dossier import Dossier
 from researcher.history import History, RoundRecord
 
 if TYPE_CHECKING:
-    from common.training_plans import TorchTrainingPlan
     from researcher.experiment import Experiment
 
 
@@ -39,10 +39,12 @@ class Replay:
         return self.model == self.recorded
 
 
-class Breakpoint:
+class Breakpoint(Generic[P_co]):
     """An experiment after one of its rounds. Changes nothing in its directory."""
 
-    def __init__(self, dossier: Dossier, record: RoundRecord, resume: Callable[[Path], Experiment]) -> None:
+    def __init__(
+        self, dossier: Dossier, record: RoundRecord, resume: Callable[[Path], Experiment[P_co]]
+    ) -> None:
         """Stand after a closed round; `resume` opens an experiment that was branched from here."""
         self.round = record.round
         self._dossier = dossier
@@ -57,13 +59,13 @@ class Breakpoint:
         """Return the digest of the global model."""
         return self._dossier.model_of(self.round)[1]
 
-    def training_plan(self) -> TorchTrainingPlan:
+    def training_plan(self) -> P_co:
         """Return the plan with the global model after this round.
 
         Raises:
             RoundNotKeptError: If the model was removed by the retention of the experiment.
         """
-        return self._dossier.plan(self.round)
+        return cast("P_co", self._dossier.plan(self.round))
 
     def history(self) -> History:
         """Return what happened up to this round."""
@@ -80,7 +82,7 @@ class Breakpoint:
         """Write the global model to a file, as safetensors; raises as `training_plan`."""
         self._dossier.export(Path(path), self.round)
 
-    def branch(self, folder: Path | str, *, name: str | None = None) -> Experiment:
+    def branch(self, folder: Path | str, *, name: str | None = None) -> Experiment[P_co]:
         """Begin another experiment from this model: its own id, history and directory, the same plan and settings.
 
         Args:

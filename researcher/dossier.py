@@ -20,7 +20,6 @@ from common.errors import (
     NoSuchRoundError,
     NotTrainedError,
     PayloadMissingError,
-    PlanSourceError,
     RoundNotKeptError,
 )
 from common.ids import Digest, ExperimentId, PartyId, new_uuid
@@ -30,6 +29,7 @@ from common.payload.store import PayloadStore
 from common.training_plans.source import load_plan, plan_hash, plan_source
 from researcher.aggregators import Aggregator, aggregator_of
 from researcher.contributions import OPTIMIZER, aggregate
+from researcher.fitness import check_fitness
 from researcher.history import RoundRecord
 from researcher.home import Home
 from researcher.ledger import FILE, Ledger
@@ -40,7 +40,7 @@ from researcher.settings import ExperimentSettings
 from researcher.strategies import AnyStrategy, strategy_of
 
 if TYPE_CHECKING:
-    from common.training_plans import TorchTrainingPlan
+    from common.training_plans import TrainingPlan
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class Dossier:
         row: ExperimentRow,
         settings: ExperimentSettings,
         folder: Path | None,
-        plan_class: type[TorchTrainingPlan] | None,
+        plan_class: type[TrainingPlan] | None,
         ledger: Ledger | None = None,
     ) -> None:
         self.row = row
@@ -73,7 +73,7 @@ class Dossier:
     def draft(
         cls,
         settings: ExperimentSettings,
-        plan_class: type[TorchTrainingPlan],
+        plan_class: type[TrainingPlan],
         *,
         name: str | None,
         folder: Path | str | None,
@@ -82,8 +82,10 @@ class Dossier:
 
         Raises:
             PlanSourceError: If the plan cannot be written as text.
+            PlanSettingsError: If the settings do not suit the plan.
         """
         source = plan_source(plan_class)
+        check_fitness(plan_class, settings)
         row = ExperimentRow(
             id=ExperimentId(new_uuid()),
             name=name or plan_class.__name__,
@@ -100,7 +102,7 @@ class Dossier:
         cls,
         folder: Path,
         *,
-        plan_class: type[TorchTrainingPlan] | None = None,
+        plan_class: type[TrainingPlan] | None = None,
         aggregator: Aggregator | None = None,
         strategy: AnyStrategy | None = None,
     ) -> Self:
@@ -153,7 +155,12 @@ class Dossier:
         return self._made, self._ledger, self._store()
 
     def change(self, settings: ExperimentSettings) -> None:
-        """Replace the settings."""
+        """Replace the settings.
+
+        Raises:
+            PlanSettingsError: If they do not suit the plan.
+        """
+        check_fitness(self._plan_kind(), settings)
         self.settings = settings
         self._save(replace(self.row, config=settings.config()))
 
@@ -204,7 +211,7 @@ class Dossier:
             raise NoSuchRoundError(experiment=self.row.name, round=record.round, finished="others")
         return record.round, record.model
 
-    def plan(self, round_: int | None = None) -> TorchTrainingPlan:
+    def plan(self, round_: int | None = None) -> TrainingPlan:
         """Return the plan with the global model of a round, the last one if none is named.
 
         Raises:
@@ -330,11 +337,14 @@ class Dossier:
     def _store(self) -> PayloadStore:
         return PayloadStore(self._made / "payloads")
 
-    def _prepared_plan(self, settings: ExperimentSettings | None = None) -> TorchTrainingPlan:
-        settings = settings or self.settings
+    def _plan_kind(self) -> type[TrainingPlan]:
         if self._plan_class is None:
             self._plan_class = _loaded(self.row)
-        plan = self._plan_class()
+        return self._plan_class
+
+    def _prepared_plan(self, settings: ExperimentSettings | None = None) -> TrainingPlan:
+        settings = settings or self.settings
+        plan = self._plan_kind()()
         with _SEEDING:
             plan.prepare(model_args=settings.model_args, training_args=settings.training_args)
         return plan
@@ -350,14 +360,9 @@ def _as_recorded(build: Callable[[dict[str, Any]], T], config: Mapping[str, Any]
         return current
 
 
-def _loaded(row: ExperimentRow) -> type[TorchTrainingPlan]:
+def _loaded(row: ExperimentRow) -> type[TrainingPlan]:
     """Return the class that the source in the ledger defines."""
-    from common.training_plans import TorchTrainingPlan
-
-    plan = load_plan(row.plan_source, row.plan_name, row.plan_hash)
-    if not issubclass(plan, TorchTrainingPlan):
-        raise PlanSourceError(plan=row.plan_name, reason="it is no TorchTrainingPlan")
-    return plan
+    return load_plan(row.plan_source, row.plan_name, row.plan_hash)
 
 
 def _folder_name(row: ExperimentRow) -> str:

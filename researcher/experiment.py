@@ -9,18 +9,20 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Generic, Self, cast
 
 from common.errors import ExperimentBusyError, InvalidSettingsError, NotRunningError
 from common.optimizers import Optimizer
 from common.settings import Timeouts
 from common.training_args import TrainingArgs
+from common.training_plans.base import P_co
 from researcher.aggregators import Aggregator
 from researcher.audit import DURABLE, entry_of
 from researcher.breakpoint import Breakpoint
 from researcher.campaign import Campaign
 from researcher.dossier import Dossier
 from researcher.federation import Federation
+from researcher.fitness import default_aggregator
 from researcher.history import History
 from researcher.home import Home
 from researcher.inbox import CancelRun
@@ -31,13 +33,10 @@ from researcher.retention import Retention
 from researcher.settings import ExperimentSettings
 from researcher.strategies import AnyStrategy
 
-if TYPE_CHECKING:
-    from common.training_plans import TorchTrainingPlan
-
 log = logging.getLogger(__name__)
 
 
-class Experiment(Participation):
+class Experiment(Participation, Generic[P_co]):
     """One training campaign.
 
     It lives in a directory: what was asked, what came of it, every model and every update. `Experiment.resume` goes on from
@@ -50,7 +49,7 @@ class Experiment(Participation):
         *,
         tags: Iterable[str] | str | None = None,
         nodes: Iterable[str] | str | None = None,
-        training_plan_class: type[TorchTrainingPlan] | None = None,
+        training_plan_class: type[P_co] | None = None,
         training_args: Mapping[str, Any] | TrainingArgs | None = None,
         model_args: Mapping[str, Any] | None = None,
         round_limit: int | None = None,
@@ -73,7 +72,7 @@ class Experiment(Participation):
             training_args: How long and with what; see `docs/reference/training-args.md`.
             model_args: Handed to the plan's `init_model`.
             round_limit: Number of rounds after which the experiment is finished.
-            aggregator: Makes the global model out of the updates; `FedAverage()` if not given.
+            aggregator: Makes the global model out of the updates; if not given, what the plan needs, or `FedAverage()`.
             agg_optimizer: Steps the global model towards what the aggregator makes of the updates (FedOpt), an `Optimizer` of
                 `common.optimizers`; if not given, what the aggregator makes is the new model.
             node_selection_strategy: Says when a round closes; `DefaultStrategy()` if not given.
@@ -90,14 +89,16 @@ class Experiment(Participation):
             InvalidSettingsError: If something is missing or wrong; names all of it.
             InvalidArgumentsError: If the training arguments are wrong.
             PlanSourceError: If the plan cannot be written as text.
+            PlanSettingsError: If the aggregator, or another setting, does not suit the plan.
         """
+        needed = None if training_plan_class is None else default_aggregator(training_plan_class)
         settings = ExperimentSettings.of(
             tags=tags,
             nodes=nodes,
             training_args=training_args,
             model_args=model_args,
             round_limit=round_limit,
-            aggregator=aggregator,
+            aggregator=aggregator or needed,
             agg_optimizer=agg_optimizer,
             strategy=node_selection_strategy,
             encoding=encoding,
@@ -114,7 +115,7 @@ class Experiment(Participation):
         directory: Path | str,
         *,
         federation: Federation | None = None,
-        training_plan_class: type[TorchTrainingPlan] | None = None,
+        training_plan_class: type[P_co] | None = None,
         aggregator: Aggregator | None = None,
         node_selection_strategy: AnyStrategy | None = None,
         observers: Sequence[Observer] | None = None,
@@ -150,10 +151,10 @@ class Experiment(Participation):
         round: int | None = None,  # noqa: A002 - the word of the field
         *,
         federation: Federation | None = None,
-        training_plan_class: type[TorchTrainingPlan] | None = None,
+        training_plan_class: type[P_co] | None = None,
         aggregator: Aggregator | None = None,
         node_selection_strategy: AnyStrategy | None = None,
-    ) -> Breakpoint:
+    ) -> Breakpoint[P_co]:
         """Look at an experiment as it was after a round, without changing anything.
 
         Args:
@@ -176,7 +177,7 @@ class Experiment(Participation):
             strategy=node_selection_strategy,
         )
 
-        def resume(folder: Path) -> Experiment:
+        def resume(folder: Path) -> Experiment[P_co]:
             return cls.resume(
                 folder,
                 federation=federation,
@@ -290,7 +291,7 @@ class Experiment(Participation):
 
     # What came out of it
 
-    def training_plan(self) -> TorchTrainingPlan:
+    def training_plan(self) -> P_co:
         """Return the plan with the current global model; `export_model(path)` writes that.
 
         Seeds the global generators of `random`, `numpy` and `torch`.
@@ -298,7 +299,7 @@ class Experiment(Participation):
         Raises:
             NotTrainedError: If no round was finished.
         """
-        return self._dossier.plan()
+        return cast("P_co", self._dossier.plan())
 
     def history(self) -> History:
         """Return what happened in each round, at each node."""

@@ -14,7 +14,7 @@ epochs = 1
 loader_args = { batch_size = 4 }
 optimizer_args = { lr = 0.001 }
 
-[aggregator]
+[aggregator]                 # optional; what the plan needs, or FedAverage, if not given
 name = "FedAverage"
 
 [agg_optimizer]              # optional; see docs/how-to/aggregators.md
@@ -55,7 +55,7 @@ from researcher.monitoring import Observer
 from researcher.strategies import strategy_of
 
 if TYPE_CHECKING:
-    from common.training_plans import TorchTrainingPlan
+    from common.training_plans import TrainingPlan
 
 
 class PlanFile(Settings):
@@ -79,7 +79,7 @@ class ExperimentFile(Settings):
     model_args: dict[str, JsonValue] = Field(default={})
     encoding: str = "raw"
     retention: dict[str, int] | None = None
-    aggregator: dict[str, JsonValue] = Field(default={"name": "FedAverage"})
+    aggregator: dict[str, JsonValue] | None = None
     agg_optimizer: dict[str, JsonValue] | None = None
     strategy: dict[str, JsonValue] = Field(default={"name": "DefaultStrategy"})
 
@@ -103,7 +103,7 @@ def load_experiment(
         training_args=file.training_args,
         model_args=file.model_args,
         round_limit=file.rounds,
-        aggregator=aggregator_of(file.aggregator),
+        aggregator=None if file.aggregator is None else aggregator_of(file.aggregator),
         agg_optimizer=optimizer_of(file.agg_optimizer),
         node_selection_strategy=strategy_of(file.strategy),
         encoding=file.encoding,
@@ -115,7 +115,7 @@ def load_experiment(
     )
 
 
-def import_plan(path: Path, class_name: str) -> type[TorchTrainingPlan]:
+def import_plan(path: Path, class_name: str) -> type[TrainingPlan]:
     """Import a plan from the researcher's own file.
 
     Raises:

@@ -156,6 +156,18 @@ class NotRunningError(ExperimentError):
     public = True
 
 
+class NotSolvableError(ExperimentError):
+    """The statistics of a round determine no model."""
+
+    code = "WRN-721"
+    text = "the statistics of this round determine no model: {reason}"
+    cause = "a column is constant or follows from others, a column tells the classes apart by itself, or there are too few samples"
+    remedy = (
+        "leave such columns out, or give a penalty (`alpha`, or `C` of logistic regression) in `model_args`"
+    )
+    public = True
+
+
 class TooFewUpdatesError(ExperimentError):
     """An aggregator needs more updates than there are."""
 

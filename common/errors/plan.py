@@ -97,6 +97,16 @@ class InvalidLimitError(PlanError):
     remedy = "write for instance --limit 'epochs<=5' --limit 'optimizer_args.lr<=0.1'"
 
 
+class PlanSettingsError(PlanError):
+    """The experiment is not set up for its training plan."""
+
+    code = "WRN-511"
+    text = "{plan} needs {needed}, and the experiment has {given}"
+    cause = "statistics that add up to a model cannot be averaged, rounded, or counted late; models cannot be added up"
+    remedy = "leave the setting out, and the experiment takes what the plan needs"
+    public = True
+
+
 class TooManyPlansError(PlanError):
     """Too many plans of a researcher wait for a decision."""
 

@@ -24,6 +24,9 @@ JSON_BYTES: Final = 8 * 1024 * 1024
 BUFFERS: Final = "buffers"
 """Key of a model's metadata whose value lists, as JSON, the tensors that are no parameters."""
 
+SUMS: Final = "sum."
+"""Begins the names of the tensors of a model that are statistics, to be added up over nodes."""
+
 ITEM_BYTES: Final[Mapping[str, int]] = {
     "F64": 8,
     "F32": 4,

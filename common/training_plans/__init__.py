@@ -3,21 +3,51 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from common.training_plans.base import TrainingPlan
+    from common.training_plans.cox import FedCoxPH
+    from common.training_plans.naive_bayes import FedBernoulliNB, FedGaussianNB
+    from common.training_plans.newton import FedLinearRegression, FedLogisticRegression, FedRidge
+    from common.training_plans.sklearn import (
+        FedMLPClassifier,
+        FedPerceptron,
+        FedSGDClassifier,
+        FedSGDRegressor,
+    )
     from common.training_plans.torch import TorchTrainingPlan
 
-__all__ = ["TorchTrainingPlan", "TrainingPlan"]
+__all__ = [
+    "FedBernoulliNB",
+    "FedCoxPH",
+    "FedGaussianNB",
+    "FedLinearRegression",
+    "FedLogisticRegression",
+    "FedMLPClassifier",
+    "FedPerceptron",
+    "FedRidge",
+    "FedSGDClassifier",
+    "FedSGDRegressor",
+    "TorchTrainingPlan",
+    "TrainingPlan",
+]
 
-_HOMES = {"TrainingPlan": "common.training_plans.base", "TorchTrainingPlan": "common.training_plans.torch"}
+_HOMES: Final = {
+    "base": ("TrainingPlan",),
+    "cox": ("FedCoxPH",),
+    "naive_bayes": ("FedBernoulliNB", "FedGaussianNB"),
+    "newton": ("FedLinearRegression", "FedLogisticRegression", "FedRidge"),
+    "sklearn": ("FedMLPClassifier", "FedPerceptron", "FedSGDClassifier", "FedSGDRegressor"),
+    "torch": ("TorchTrainingPlan",),
+}
 
 
 def __getattr__(name: str) -> Any:
     # the node agent hashes plans and must not load torch for that
-    if name not in _HOMES:
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
     globals()[name] = value  # found without this function from now on
     return value

@@ -6,7 +6,9 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from typing_extensions import TypeVar
 
 from common.errors import PlanContractError
 from common.training_args import TrainingArgs
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from common.payload.tensors import SavedTensors
 
 T = TypeVar("T")
+P_co = TypeVar("P_co", bound="TrainingPlan", covariant=True, default="TrainingPlan")
+"""The plan of an experiment, for type checkers."""
 
 
 class TrainingPlan(ABC):
@@ -28,6 +32,9 @@ class TrainingPlan(ABC):
     A plan is made without arguments and prepared by whoever runs it: the researcher to get the first model, a node to train.
     Its methods may take the arguments that belong to them, or none: `init_model(self, model_args)` or `init_model(self)`.
     """
+
+    aggregator: ClassVar[str | None] = None
+    """The aggregator that alone can make this plan's model, by name; none leaves the choice to the researcher."""
 
     _model_args: Mapping[str, Any] = {}
     _training_args: TrainingArgs = TrainingArgs(num_updates=0)
@@ -47,6 +54,14 @@ class TrainingPlan(ABC):
             PlanFailedError: If a line of the plan raises; says which.
             PlanContractError: If a method returns the wrong thing.
         """
+
+    @abstractmethod
+    def training_step(self, data: Any, target: Any) -> Tensor:
+        """Return the loss of one batch."""
+
+    @abstractmethod
+    def predict(self, data: Any) -> Tensor:
+        """Return the model's output for one batch, from which metrics are computed."""
 
     @abstractmethod
     def train(self, loader: Loader, report: Callable[[LossPoint], None]) -> int:

@@ -13,19 +13,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from common.data import Loader
-from common.errors import ModelMismatchError
 from common.messages import LossPoint
 from common.optimizers import Optimizer as ModularOptimizer
 from common.payload.header import BUFFERS
 from common.payload.tensors import DTYPES, SavedTensors, open_tensors, save_tensors
 from common.training_args import TrainingArgs
 from common.training_plans.base import TrainingPlan
+from common.training_plans.kinds import check_fit, kinds
 from common.training_plans.seeding import derived_seed, seed_everything
 from common.training_plans.stepping import TorchStepper
 from common.training_plans.training import train
 from common.training_plans.validation import validate
-
-_MOST_NAMED = 5
 
 
 class TorchTrainingPlan(TrainingPlan):
@@ -124,6 +122,7 @@ class TorchTrainingPlan(TrainingPlan):
 
     def validate(self, loader: Loader) -> dict[str, float | None]:
         """Return the model's metrics; see `common.training_plans.validation.validate`."""
+        self.model().eval()
         return validate(self, loader, self._training_args)
 
     def get_model_params(
@@ -162,7 +161,7 @@ class TorchTrainingPlan(TrainingPlan):
             isinstance(value, Tensor) for value in changed.values()
         ):
             self.breaks_contract("postprocess", "must return tensors by name")
-        _check_fit(own, _kinds(changed), where="what postprocess returned")
+        check_fit(own, kinds(changed), where="what postprocess returned")
         return dict(changed)
 
     def set_model_params(self, params: Mapping[str, Tensor]) -> None:
@@ -172,7 +171,7 @@ class TorchTrainingPlan(TrainingPlan):
             ModelMismatchError: If names, shapes or dtypes differ; says which.
         """
         own = self.get_model_params()
-        _check_fit(own, _kinds(params), where="the parameters")
+        check_fit(own, kinds(params), where="the parameters")
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(params[name])
@@ -193,39 +192,7 @@ class TorchTrainingPlan(TrainingPlan):
         own = self.get_model_params()
         with open_tensors(Path(path)) as file:
             theirs = {name: (entry.dtype, entry.shape) for name, entry in file.index.items()}
-            _check_fit(own, theirs, where="the model file")
+            check_fit(own, theirs, where="the model file")
             with torch.no_grad():
                 for name, value in own.items():
                     value.copy_(file[name])
-
-
-Kinds = Mapping[str, tuple[str | None, tuple[int, ...]]]
-"""dtype and shape of tensors, by name."""
-
-
-def _kinds(tensors: Mapping[str, Tensor]) -> Kinds:
-    return {name: (DTYPES.get(value.dtype), tuple(value.shape)) for name, value in tensors.items()}
-
-
-def _check_fit(own: Mapping[str, Tensor], theirs: Kinds, *, where: str) -> None:
-    """Raise ModelMismatchError if tensors of these dtypes and shapes cannot be copied into a model."""
-    ours = _kinds(own)
-    if ours == theirs:
-        return
-    groups = {"missing": ours.keys() - theirs.keys(), "unexpected": theirs.keys() - ours.keys()}
-    problems = [f"{what} {_listed(sorted(names))}" for what, names in groups.items() if names]
-    differing = [name for name in sorted(ours.keys() & theirs.keys()) if ours[name] != theirs[name]]
-    problems += [
-        f"{name} is {_written(theirs[name])} and not {_written(ours[name])}"
-        for name in differing[:_MOST_NAMED]
-    ]
-    raise ModelMismatchError(where=where, problem="; ".join(problems))
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _written(kind: tuple[str | None, tuple[int, ...]]) -> str:
-    return f"{kind[0]} {list(kind[1])}"

@@ -16,6 +16,7 @@ from common.training_args import TrainingArgs
 from common.training_plans.guard import PlanCode
 
 if TYPE_CHECKING:
+    from common.training_plans.base import TrainingPlan
     from common.training_plans.torch import TorchTrainingPlan
 
 
@@ -35,9 +36,9 @@ def train(
     optimizer = plan.start()
     plan.model().train()
     proximal = _Proximal(plan, args.fedprox_mu) if args.fedprox_mu else None
-    curve = _Curve(args.log_interval, report)
+    curve = Curve(args.log_interval, report)
     with PlanCode(type(plan), "training_step"):
-        for epoch, batch in _batches(plan, loader, args):
+        for epoch, batch in batches(plan, loader, args):
             data, target = pair(plan, batch)
             optimizer.zero_grad()
             loss = plan.training_step(data, target)
@@ -50,7 +51,7 @@ def train(
     return curve.samples
 
 
-def pair(plan: TorchTrainingPlan, batch: Any) -> tuple[Any, Any]:
+def pair(plan: TrainingPlan, batch: Any) -> tuple[Any, Any]:
     """Return the input and the target of one batch.
 
     Raises:
@@ -70,7 +71,7 @@ def samples_in(data: Any) -> int:
     return len(data)
 
 
-def _batches(plan: TorchTrainingPlan, loader: Loader, args: TrainingArgs) -> Iterable[tuple[int, Any]]:
+def batches(plan: TrainingPlan, loader: Loader, args: TrainingArgs) -> Iterable[tuple[int, Any]]:
     """Return the batches of one round with the epoch that each belongs to."""
     epochs: Iterable[int] = range(args.epochs or 0)
     steps, steps_an_epoch = None, args.batch_maxnum
@@ -89,7 +90,7 @@ def _batches(plan: TorchTrainingPlan, loader: Loader, args: TrainingArgs) -> Ite
     return islice(stream(), steps)
 
 
-class _Curve:
+class Curve:
     """Adds up losses and reports their mean now and then."""
 
     def __init__(self, interval: int, report: Callable[[LossPoint], None]) -> None:

@@ -19,15 +19,15 @@ from common.training_plans.metrics import compute, fits
 from common.training_plans.training import pair, samples_in
 
 if TYPE_CHECKING:
-    from common.training_plans.torch import TorchTrainingPlan
+    from common.training_plans.base import TrainingPlan
 
 Metrics = dict[str, float | None]
 
 _LONGEST_NAME: Final = 200
 
 
-def validate(plan: TorchTrainingPlan, loader: Loader, args: TrainingArgs) -> Metrics:
-    """Return the metrics of a plan's model over a whole part of a data set, in evaluation mode and without gradients.
+def validate(plan: TrainingPlan, loader: Loader, args: TrainingArgs) -> Metrics:
+    """Return the metrics of a plan's model over a whole part of a data set, without gradients.
 
     With a `testing_step`: the means of what it returns, weighted by the samples of each batch; a number is called `Custom`, a list
     gives `Custom_1`, `Custom_2` and so on, a dict its own names. Without: `loss`, the mean of `training_step`, and `test_metric`
@@ -38,14 +38,13 @@ def validate(plan: TorchTrainingPlan, loader: Loader, args: TrainingArgs) -> Met
         PlanFailedError: If a line of the plan raises; says which.
         PlanContractError: If a method returns the wrong thing.
     """
-    plan.model().eval()
     step = getattr(plan, "testing_step", None)
     with torch.no_grad(), PlanCode(type(plan), "testing_step" if step else "training_step"):
         metrics = _default(plan, loader, args) if step is None else _custom(plan, step, loader)
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
-def _custom(plan: TorchTrainingPlan, step: Any, loader: Loader) -> dict[str, float]:
+def _custom(plan: TrainingPlan, step: Any, loader: Loader) -> dict[str, float]:
     sums: dict[str, float] = defaultdict(float)
     weights: dict[str, int] = defaultdict(int)
     for batch in loader:
@@ -57,7 +56,7 @@ def _custom(plan: TorchTrainingPlan, step: Any, loader: Loader) -> dict[str, flo
     return {name: total / weights[name] for name, total in sums.items()}
 
 
-def _named(plan: TorchTrainingPlan, result: Any) -> dict[str, float]:
+def _named(plan: TrainingPlan, result: Any) -> dict[str, float]:
     """Return what `testing_step` returned as numbers with names."""
     match result:
         case Mapping():
@@ -76,7 +75,7 @@ def _named(plan: TorchTrainingPlan, result: Any) -> dict[str, float]:
     return numbers
 
 
-def _default(plan: TorchTrainingPlan, loader: Loader, args: TrainingArgs) -> dict[str, float]:
+def _default(plan: TrainingPlan, loader: Loader, args: TrainingArgs) -> dict[str, float]:
     loss, samples = 0.0, 0
     outputs: list[NDArray[Any]] = []
     targets: list[NDArray[Any]] = []

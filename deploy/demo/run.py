@@ -28,6 +28,7 @@ from node.home import NodeHome
 from node.registry import Registry
 
 if TYPE_CHECKING:
+    from deploy.demo.plan import HeartPlan
     from researcher import Experiment
     from researcher.federation import Federation as Place
     from researcher.history import RoundRecord
@@ -168,7 +169,7 @@ class _Run:
             self._cleanup.callback(place.close)
         return place
 
-    def _train(self, place: Place, stage: Stage) -> Experiment:
+    def _train(self, place: Place, stage: Stage) -> Experiment[HeartPlan]:
         from deploy.demo.plan import HeartPlan
         from researcher import Experiment, FedAverage
 
@@ -192,7 +193,9 @@ class _Run:
             raise
         return experiment
 
-    def _results(self, experiment: Experiment, kind: BrokerKind, approved: str, ready_s: float) -> Results:
+    def _results(
+        self, experiment: Experiment[HeartPlan], kind: BrokerKind, approved: str, ready_s: float
+    ) -> Results:
         plan, history = experiment.training_plan(), experiment.history()
         plan.export_model(self._options.out / MODEL)
         first, last = history[0], history[-1]

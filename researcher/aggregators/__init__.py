@@ -1,7 +1,7 @@
 """Make one model out of the updates of a round."""
 
 from researcher.aggregators.base import Aggregator, Contribution
-from researcher.aggregators.config import aggregator_config, aggregator_of
+from researcher.aggregators.config import SUMMING, aggregator_config, aggregator_of
 from researcher.aggregators.fedavg import FedAverage
 from researcher.aggregators.robust import (
     Bulyan,
@@ -11,8 +11,10 @@ from researcher.aggregators.robust import (
     NormClipping,
     TrimmedMean,
 )
+from researcher.aggregators.sums import NewtonStep, SumStatistics
 
 __all__ = [
+    "SUMMING",
     "Aggregator",
     "Bulyan",
     "Contribution",
@@ -20,7 +22,9 @@ __all__ = [
     "FedAverage",
     "GeometricMedian",
     "Krum",
+    "NewtonStep",
     "NormClipping",
+    "SumStatistics",
     "TrimmedMean",
     "aggregator_config",
     "aggregator_of",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from common.registry import Registry
 from researcher.aggregators.base import Aggregator
@@ -15,10 +15,25 @@ from researcher.aggregators.robust import (
     NormClipping,
     TrimmedMean,
 )
+from researcher.aggregators.sums import NewtonStep, SumStatistics
 
 _REGISTRY: Registry[Aggregator] = Registry(
-    "aggregator", (FedAverage, CoordinateMedian, TrimmedMean, Krum, Bulyan, GeometricMedian, NormClipping)
+    "aggregator",
+    (
+        FedAverage,
+        CoordinateMedian,
+        TrimmedMean,
+        Krum,
+        Bulyan,
+        GeometricMedian,
+        NormClipping,
+        SumStatistics,
+        NewtonStep,
+    ),
 )
+
+SUMMING: Final = frozenset({SumStatistics.__name__, NewtonStep.__name__})
+"""Aggregators that take statistics of nodes, not models."""
 
 
 def aggregator_config(aggregator: Aggregator) -> dict[str, Any]:

@@ -10,8 +10,11 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from common.data import DataManager
+from common.datasets import TabularDataset
 from common.errors import MalformedMessageError
-from node.sandbox import ProtectionName, Protections, SandboxPolicy
+from common.training_plans import FedSGDClassifier
+from node.sandbox import Limits, ProtectionName, Protections, SandboxPolicy
 from node.worker.child import serve
 from node.worker.protocol import (
     REPORT_BYTES,
@@ -171,6 +174,30 @@ def test_a_process_trains_and_ends_with_its_socket(desk):
         assert child.wait(DEADLINE_S) == 0
     assert answer.samples_seen == 40
     assert ready.stands[ProtectionName.PRIVILEGES].active
+
+
+class SklearnPlan(FedSGDClassifier):
+    """Tell two classes apart with an estimator of scikit-learn."""
+
+    def training_data(self):
+        return DataManager(TabularDataset(["a", "b", "c"], "y"), batch_size=8)
+
+
+def test_a_process_behind_its_walls_trains_with_scikit_learn(tmp_path):
+    desk, arguments = Desk(tmp_path, SklearnPlan), {"n_features": 3, "n_classes": 2}
+    desk.write_model(**arguments)
+
+    with process(desk.folder, limits=Limits(threads=64, memory_bytes=2 * 1024**3)) as (connection, child):
+        ready = read_report(connection)
+        write_order(connection, desk.task(model_args=arguments))
+        while isinstance(answer := read_report(connection), Progress):
+            pass
+        connection.close()
+
+        assert child.wait(DEADLINE_S) == 0
+    assert isinstance(answer, Done), answer
+    assert answer.samples_seen == 40
+    assert ready.stands[ProtectionName.SYSTEM_CALLS].active
 
 
 def test_a_process_without_a_compulsory_protection_says_so_and_ends(desk):

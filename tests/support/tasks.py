@@ -7,10 +7,10 @@ from typing import Any
 
 from common.ids import DatasetId, ExperimentId, PartyId, RunId, TaskId, new_uuid
 from common.training_args import TrainingArgs
-from common.training_plans import TorchTrainingPlan
-from common.training_plans.source import plan_hash, plan_source
+from common.training_plans import TrainingPlan
+from common.training_plans.source import load_plan, plan_hash, plan_source
 from node.worker.protocol import DatasetSource, RunTask
-from tests.support.plans import LogisticPlan, loaded, write_table
+from tests.support.plans import LogisticPlan, write_table
 
 EXPERIMENT = ExperimentId("01900000-0000-7000-8000-000000000001")
 RUN = RunId("01900000-0000-7000-8000-000000000002")
@@ -21,7 +21,7 @@ class Desk:
     """The folder of a worker, with a plan, a model and a table in it."""
 
     def __init__(
-        self, folder: Path, plan: type[TorchTrainingPlan] | str = LogisticPlan, *, rows: int = 40
+        self, folder: Path, plan: type[TrainingPlan] | str = LogisticPlan, *, rows: int = 40
     ) -> None:
         self.folder = folder
         self.source = plan if isinstance(plan, str) else plan_source(plan)
@@ -34,8 +34,8 @@ class Desk:
 
     def write_model(self, **model_args: Any) -> None:
         """Write the first global model."""
-        made = loaded(self.source, self.name)()
-        made.prepare(model_args=model_args, training_args=TrainingArgs(num_updates=1, random_seed=3))
+        made = load_plan(self.source, self.name, plan_hash(self.source))()
+        made.prepare(model_args=model_args, training_args=TrainingArgs(epochs=1, random_seed=3))
         made.export_model(self.model)
 
     def task(self, *, args: dict[str, Any] | None = None, **changed: Any) -> RunTask:

@@ -55,7 +55,8 @@ def run(home: Path) -> History:
         )
         with experiment:
             assert_type(experiment.run(), int)
-            assert_type(experiment.training_plan(), TorchTrainingPlan)
+            assert_type(experiment.training_plan(), TypedPlan)
+            assert_type(experiment.training_plan().model(), torch.nn.Module)
             for description in experiment.training_data().values():
                 assert_type(description, DatasetDescription)
             for status in experiment.check_training_plan_status().values():
