@@ -21,6 +21,10 @@ Metric = Literal[
     "MEAN_SQUARE_ERROR",
     "MEAN_ABSOLUTE_ERROR",
     "EXPLAINED_VARIANCE",
+    "R2_SCORE",
+    "LOG_LOSS",
+    "BRIER_SCORE",
+    "ROC_AUC",
 ]
 
 

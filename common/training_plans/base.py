@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from common.data import DataManager, Loader
-    from common.messages import LossPoint
+    from common.messages import LossPoint, Statistics
     from common.payload.tensors import SavedTensors
 
 T = TypeVar("T")
@@ -34,6 +34,7 @@ class TrainingPlan(ABC):
     _node_id: str = ""
     _round: int = 0
     _dataset_path: Path | None = None
+    _statistics: Statistics | None = None
 
     @abstractmethod
     def training_data(self) -> DataManager:
@@ -69,6 +70,10 @@ class TrainingPlan(ABC):
             PlanFailedError: If a line of the plan raises; says which.
             PlanContractError: If a method returns the wrong thing.
         """
+
+    def statistics(self) -> Statistics | None:
+        """Return the counts and sums of the last validation, which add up over nodes; none if it made none."""
+        return self._statistics
 
     @abstractmethod
     def after_training_params(self) -> Mapping[str, Tensor]:

@@ -124,7 +124,8 @@ class TorchTrainingPlan(TrainingPlan):
 
     def validate(self, loader: Loader) -> dict[str, float | None]:
         """Return the model's metrics; see `common.training_plans.validation.validate`."""
-        return validate(self, loader, self._training_args)
+        metrics, self._statistics = validate(self, loader, self._training_args)
+        return metrics
 
     def get_model_params(
         self, *, only_trainable: bool = False, exclude_buffers: bool = False

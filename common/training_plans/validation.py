@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.data import Loader
+from common.messages import Statistics
 from common.training_args import Metric, TrainingArgs
 from common.training_plans.guard import PlanCode
 from common.training_plans.metrics import compute, fits
+from common.training_plans.statistics import summarise
 from common.training_plans.training import pair, samples_in
 
 if TYPE_CHECKING:
@@ -26,13 +28,15 @@ Metrics = dict[str, float | None]
 _LONGEST_NAME: Final = 200
 
 
-def validate(plan: TorchTrainingPlan, loader: Loader, args: TrainingArgs) -> Metrics:
+def validate(
+    plan: TorchTrainingPlan, loader: Loader, args: TrainingArgs
+) -> tuple[Metrics, Statistics | None]:
     """Return the metrics of a plan's model over a whole part of a data set, in evaluation mode and without gradients.
 
     With a `testing_step`: the means of what it returns, weighted by the samples of each batch; a number is called `Custom`, a list
     gives `Custom_1`, `Custom_2` and so on, a dict its own names. Without: `loss`, the mean of `training_step`, and `test_metric`
     over all samples at once, which is accuracy unless targets are not whole numbers: then the mean square error. A value that
-    is not finite becomes none.
+    is not finite becomes none. The second value is what metrics over several nodes are made of; none with a `testing_step`.
 
     Raises:
         PlanFailedError: If a line of the plan raises; says which.
@@ -41,8 +45,10 @@ def validate(plan: TorchTrainingPlan, loader: Loader, args: TrainingArgs) -> Met
     plan.model().eval()
     step = getattr(plan, "testing_step", None)
     with torch.no_grad(), PlanCode(type(plan), "testing_step" if step else "training_step"):
-        metrics = _default(plan, loader, args) if step is None else _custom(plan, step, loader)
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        metrics, statistics = (
+            _default(plan, loader, args) if step is None else (_custom(plan, step, loader), None)
+        )
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}, statistics
 
 
 def _custom(plan: TorchTrainingPlan, step: Any, loader: Loader) -> dict[str, float]:
@@ -76,7 +82,9 @@ def _named(plan: TorchTrainingPlan, result: Any) -> dict[str, float]:
     return numbers
 
 
-def _default(plan: TorchTrainingPlan, loader: Loader, args: TrainingArgs) -> dict[str, float]:
+def _default(
+    plan: TorchTrainingPlan, loader: Loader, args: TrainingArgs
+) -> tuple[dict[str, float], Statistics | None]:
     loss, samples = 0.0, 0
     outputs: list[NDArray[Any]] = []
     targets: list[NDArray[Any]] = []
@@ -98,7 +106,8 @@ def _default(plan: TorchTrainingPlan, loader: Loader, args: TrainingArgs) -> dic
     if not fits(metric, predicted, actual):
         problem = f"gives shape {list(outputs[0].shape)} for targets of shape {list(targets[0].shape)}"
         plan.breaks_contract("predict", problem)
-    return {"loss": loss / samples, metric: compute(metric, predicted, actual, args.test_metric_args)}
+    metrics = {"loss": loss / samples, metric: compute(metric, predicted, actual, args.test_metric_args)}
+    return metrics, summarise(metric, predicted, actual)
 
 
 def _is_number(value: object) -> bool:

@@ -179,7 +179,8 @@ def _validated(
         )
         return []
     metrics = plan.validate(parts.test)
-    return [Validation(on=on, samples=parts.test.samples, metrics=metrics)]
+    told = plan.statistics()
+    return [Validation(on=on, samples=parts.test.samples, metrics=metrics, statistics=told)]
 
 
 def _done(
