@@ -75,6 +75,12 @@ class TrainingArgs(BaseModel):
             raise ValueError("set epochs or num_updates")
         return self
 
+    @property
+    def average(self) -> str | None:
+        """Return how precision, recall and F1 are averaged over classes, if it was said."""
+        average = self.test_metric_args.get("average")
+        return average if isinstance(average, str) else None
+
     @classmethod
     def of(cls, arguments: dict[str, Any] | TrainingArgs) -> TrainingArgs:
         """Check arguments as a person wrote them.

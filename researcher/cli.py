@@ -215,7 +215,8 @@ def _show_result(experiment: Experiment, path: Path | None, *, as_json: bool) ->
         experiment.training_plan().export_model(path)
     document = {**experiment.info(), "history": experiment.history().rows(), "model": path}
     text = f"{experiment.round_current()} rounds; everything is in {experiment.folder}"
-    emit(document, text, as_json=as_json)
+    reason = experiment.stopped()
+    emit(document, *([reason] if reason else []), text, as_json=as_json)
 
 
 def _node_row(node: str, status: NodeStatus) -> dict[str, Any]:
