@@ -153,7 +153,7 @@ class Policy(Settings):
                 node=node,
                 reason=f"a model of {model_bytes} bytes exceeds its limit of {self.max_model_bytes}",
             )
-        held_back = round(request.training_args.test_ratio * samples)
+        held_back = request.training_args.held_back(samples)
         parts = [
             samples,
             *([samples - held_back] if request.train else []),

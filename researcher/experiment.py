@@ -21,7 +21,6 @@ from researcher.breakpoint import Breakpoint
 from researcher.campaign import Campaign
 from researcher.dossier import Dossier
 from researcher.federation import Federation
-from researcher.findings import Findings
 from researcher.home import Home
 from researcher.inbox import CancelRun
 from researcher.monitoring import Event, Observer, TerminalView
@@ -30,6 +29,7 @@ from researcher.retention import Retention
 from researcher.settings import ExperimentSettings
 from researcher.stopping import EarlyStopping
 from researcher.strategies import AnyStrategy
+from researcher.variants import Variants
 
 if TYPE_CHECKING:
     from common.training_plans import TorchTrainingPlan
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Experiment(Findings):
+class Experiment(Variants):
     """One training campaign.
 
     It lives in a directory: what was asked, what came of it, every model and every update. `Experiment.resume` goes on from
@@ -111,6 +111,12 @@ class Experiment(Findings):
             raise InvalidSettingsError(source="the experiment", problems="  training_plan_class: missing")
         dossier = Dossier.draft(settings, training_plan_class, name=name, folder=experimentation_folder)
         self._begin(dossier, federation, observers)
+        given = (
+            training_args
+            if isinstance(training_args, TrainingArgs)
+            else TrainingArgs.of(dict(training_args or {}))
+        )
+        self._seed_drawn = given.random_seed is None
 
     @classmethod
     def resume(

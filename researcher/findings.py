@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
 
+from common.errors import NotTrainedError, RoundNotKeptError
+from researcher.chart import Chart, chart_of
+from researcher.comparison import Comparison, compare
+from researcher.drift import Drift
 from researcher.history import History
 from researcher.participation import Participation
 from researcher.preparation import described
@@ -32,6 +39,14 @@ class Findings(Participation):
         with self._dossier.reading() as ledger:
             return History(ledger.rounds(), self._dossier.settings.training_args.average)
 
+    def finished(self) -> bool:
+        """Tell whether it has run all rounds that it is to run, and nothing of its last run is left to do."""
+        done = self.stopped() is not None or self.round_current() == self.round_limit()
+        if not self._dossier.begun or not done:
+            return False
+        with self._dossier.reading() as ledger:
+            return ledger.experiment().run is None and not ledger.open_rounds()
+
     def stopped(self) -> str | None:
         """Return why no further round is run, if `early_stopping` says so; other settings may let it go on."""
         rule = self._dossier.settings.early_stopping
@@ -39,6 +54,44 @@ class Findings(Participation):
             return None
         with self._dossier.reading() as ledger:
             return rule.watch(ledger.rounds(), self._dossier.settings.training_args.average).reason
+
+    def drift(self) -> list[Drift]:
+        """Return how far each node moved the model in each closed round, and how much it agreed with the others.
+
+        Rounds whose updates or models the retention of the experiment removed are left out.
+        """
+        found: list[Drift] = []
+        for record in self.history().training:
+            with TemporaryDirectory(prefix="warren-drift-") as scratch, suppress(RoundNotKeptError):
+                found += self._dossier.drift(record, Path(scratch))
+        return found
+
+    def plot_drift(self, what: Literal["norm", "cosine"] = "norm") -> Chart:
+        """Return a chart of the norms of nodes' changes, or of their cosines to the mean change; `save` writes it as SVG.
+
+        Raises:
+            NotTrainedError: If no round has updates that are kept.
+        """
+        drifts = self.drift()
+        if not drifts:
+            raise NotTrainedError(experiment=self.name)
+        rounds = sorted({one.round for one in drifts})
+        values = {(one.node, one.round): one.norm if what == "norm" else one.cosine for one in drifts}
+        titles = {"norm": "Norm of the change at each node", "cosine": "Cosine to the mean change of nodes"}
+        nodes = sorted({one.node for one in drifts})
+        lines: dict[str, list[float | None]] = {
+            node: [values.get((node, round_)) for round_ in rounds] for node in nodes
+        }
+        return chart_of(titles[what], lines, {}, rounds)
+
+    def compare(self, other: Findings) -> Comparison:
+        """Return this experiment beside another: the settings that differ, and the last value of each metric; print it."""
+        names = (self.name, other.name if other.name != self.name else f"{other.name} (2)")
+        settings = (self._dossier.settings.config(), other._dossier.settings.config())
+        plans = ({"plan_hash": self.plan_hash}, {"plan_hash": other.plan_hash})
+        return compare(
+            names, (settings[0] | plans[0], settings[1] | plans[1]), (self.history(), other.history())
+        )
 
     def round_current(self) -> int:
         """Return the number of rounds that were finished."""

@@ -154,6 +154,12 @@ class History(Sequence[RoundRecord]):
             if (score.metric, score.on) == (metric, on)
         }
 
+    def all_scores(self) -> Iterator[Score]:
+        """Yield every metric of every closed round."""
+        for record in self:
+            if record.state is RoundState.CLOSED:
+                yield from scores_of(record, self._average)
+
     def records(self) -> list[dict[str, Any]]:
         """Return one record for each metric of each closed round: at each node, as the mean of nodes, and pooled.
 
