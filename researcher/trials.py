@@ -101,8 +101,8 @@ class Trials:
         sign = -1 if (metric in HIGHER if larger is None else larger) else 1
         return min(known, key=lambda pair: sign * pair[0])[1]
 
-    def summary(self) -> dict[tuple[str, On], tuple[float, float]]:
-        """Return mean and standard deviation (ddof 1) of each metric's pooled values over the variants that have it."""
+    def summary(self) -> dict[tuple[str, On], tuple[float, float, int]]:
+        """Return mean and standard deviation (ddof 1) of each metric's pooled values over the variants that have it, and their number."""
         found: dict[tuple[str, On], list[float]] = {}
         for one in self.trials:
             for key, (_, value) in one.scores.items():
@@ -151,6 +151,24 @@ def grid_of(
         return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     places = random.Random(seed).sample(range(count), wanted)  # noqa: S311 - repeatable on purpose
     return [_point(grid, place) for place in places]
+
+
+def parsed_grid(texts: Sequence[str]) -> dict[str, list[JsonValue]]:
+    """Return a grid of texts such as `optimizer_args.lr=0.1,0.01`: values are JSON, and words need no quotes.
+
+    Raises:
+        InvalidSettingsError: If a text has another form.
+    """
+    grid: dict[str, list[JsonValue]] = {}
+    for text in texts:
+        name, sign, values = text.partition("=")
+        if not name or not sign or not values:
+            raise InvalidSettingsError(source="sweep", problems=f"  {text}: should be NAME=VALUE,VALUE")
+        try:
+            grid[name] = json.loads(f"[{values}]")
+        except json.JSONDecodeError:
+            grid[name] = list(values.split(","))
+    return grid
 
 
 def run_trials(experiment: Variants, points: Sequence[Point]) -> Trials:
@@ -221,11 +239,11 @@ def _point(grid: Mapping[str, Sequence[JsonValue]], place: int) -> Point:
     return {name: point[name] for name in grid}
 
 
-def _spread(values: Sequence[float]) -> tuple[float, float]:
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return mean, 0.0
-    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+def _spread(values: Sequence[float]) -> tuple[float, float, int]:
+    count = len(values)
+    mean = math.fsum(values) / count
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    return mean, math.sqrt(squares / max(count - 1, 1)), count
 
 
 def _cell(value: object) -> object:
