@@ -40,7 +40,7 @@ from node.admission import STALE_AFTER_S, Admission
 from node.arrivals import Arrivals
 from node.audit import run_entry, task_entry, update_entry
 from node.journal import Journal
-from node.leaving import refusal, told
+from node.leaving import refusal, screened, told
 from node.orders import order
 from node.outbox import Outbox, ReplyPublished
 from node.policy import Policy
@@ -390,7 +390,8 @@ class Work:
             self._remove(self._stock.keep_residual(task, made.residual, self._clock.now()))
         waited_s, taken_s = running.started_at - task.received_at, self._clock.monotonic() - started
         timings = task_timings(done, task.received_at, waited_s, taken_s)
-        reply = trained(self._mailbox.party, request, done, manifest, timings)
+        leaving = screened(done, self._policy)
+        reply = trained(self._mailbox.party, request, leaving, manifest, timings)
         self._record(update_entry(request, reply))
         self._journal.answer(reply, manifest.sha256 if manifest else None, self._clock.now())
         self._outbox.add(reply)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from researcher.federation import Federation
     from researcher.history import History
     from researcher.monitoring import Observer, TerminalView
+    from researcher.stopping import EarlyStopping
     from researcher.strategies import (
         AllNodes,
         AsyncStrategy,
@@ -44,6 +45,7 @@ _HOMES: Final = {
     "Bulyan": "researcher.aggregators",
     "CoordinateMedian": "researcher.aggregators",
     "DefaultStrategy": "researcher.strategies",
+    "EarlyStopping": "researcher.stopping",
     "Experiment": "researcher.experiment",
     "FedAverage": "researcher.aggregators",
     "Federation": "researcher.federation",
@@ -71,6 +73,7 @@ __all__ = [
     "Bulyan",
     "CoordinateMedian",
     "DefaultStrategy",
+    "EarlyStopping",
     "Experiment",
     "FedAverage",
     "Federation",

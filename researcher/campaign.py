@@ -33,7 +33,7 @@ from researcher.history import Kind, RoundRecord
 from researcher.inbox import CancelRun, Inbox
 from researcher.intake import account_stray
 from researcher.ledger import Ledger
-from researcher.monitoring.events import Notify, RunEnded, RunStarted
+from researcher.monitoring.events import Notify, RunEnded, RunStarted, StoppedEarly
 from researcher.order import Desk, RoundOrder
 from researcher.parcels import Parcels
 from researcher.round import RoundState
@@ -73,6 +73,8 @@ class Campaign:
         self._row = ledger.experiment()
         self._driver: RoundDriver | None = None
         self._ended = False
+        rule, average = settings.early_stopping, settings.training_args.average
+        self._stopping = None if rule is None else rule.watch(ledger.rounds(), average)
         self._desk = Desk(
             hub=federation.hub,
             inbox=self.inbox,
@@ -191,18 +193,20 @@ class Campaign:
         for record in open_rounds:
             self._go_on(record, last)
             validated = record.kind == "validate"
-        while not validated and self.round_current < last:
+        while not validated and self.round_current < last and not self._stops():
             if isinstance(self._settings.strategy, AsyncStrategy):
                 self._flow(last, self._settings.strategy)
             else:
                 round_ = self.round_current + 1
                 self._drive(self._order(round_, "train", self._sample(round_, self._settings.strategy)))
+        self._explain()
         if self._settings.training_args.test_on_global_updates and not validated:
             self._validate()
             validated = True
         limit = self._settings.round_limit
         asynchronous = isinstance(self._settings.strategy, AsyncStrategy)
-        if validated or asynchronous or (limit is not None and self.round_current >= limit):
+        finished = self._stops() or (limit is not None and self.round_current >= limit)
+        if validated or asynchronous or finished:
             # A broker that restarts just now is waited for: nobody may ever resume what is finished.
             self.end_run("finished", patience="reconnect_max_s")
 
@@ -226,10 +230,29 @@ class Campaign:
         except RoundFailedError as error:
             log.warning("last validation failed", extra={"action": "validation_failed", "error": str(error)})
 
+    def _look(self) -> None:
+        """Let early stopping see the round that was closed last."""
+        record = self._ledger.closed_round(self.round_current)
+        if self._stopping is not None and record is not None:
+            self._stopping = self._stopping.after(record)
+
+    def _stops(self) -> bool:
+        return self._stopping is not None and self._stopping.reason is not None
+
+    def _explain(self) -> None:
+        """Note and tell why no further round is run, once."""
+        record = self._ledger.closed_round(self.round_current)
+        reason = self._stopping.reason if self._stopping is not None else None
+        if record is not None and reason is not None and record.reason != reason:
+            self._ledger.explain(record.run, record.round, reason)
+            self._desk.notify(StoppedEarly(record.round, reason))
+
     def _drive(self, order: RoundOrder, record: RoundRecord | None = None) -> None:
         self._driver = RoundDriver(self._desk, order, record)
         self._driver.run()
         self._driver = None
+        if order.kind == "train":
+            self._look()
         self._retain()
 
     def _flow(self, last: int, strategy: AsyncStrategy, record: RoundRecord | None = None) -> None:
@@ -255,8 +278,9 @@ class Campaign:
         while True:
             self._driver = driver
             driver.run()
+            self._look()
             self._retain()
-            if self.round_current >= last:
+            if self.round_current >= last or self._stops():
                 break
             driver = driver.next(self._order(self.round_current + 1, "train", everyone))
         driver.finish()

@@ -29,6 +29,7 @@ from common.payload.store import PayloadStore
 from common.training_plans.source import load_plan, plan_hash, plan_source
 from researcher.aggregators import Aggregator, aggregator_of
 from researcher.contributions import OPTIMIZER, aggregate
+from researcher.drift import Drift, DriftGauge
 from researcher.fitness import check_fitness
 from researcher.history import RoundRecord
 from researcher.home import Home
@@ -160,7 +161,7 @@ class Dossier:
         Raises:
             PlanSettingsError: If they do not suit the plan.
         """
-        check_fitness(self._plan_kind(), settings)
+        check_fitness(self.plan_class, settings)
         self.settings = settings
         self._save(replace(self.row, config=settings.config()))
 
@@ -297,6 +298,34 @@ class Dossier:
         with draft.open("rb") as file:
             return draft, nodes, Digest(hashlib.file_digest(file, "sha256").hexdigest())
 
+    def drift(self, record: RoundRecord, scratch: Path) -> list[Drift]:
+        """Return how each node moved the model in a round that was closed.
+
+        Raises:
+            RoundNotKeptError: If a file is not kept any more.
+        """
+        gauge, store = DriftGauge(record.round), self._store()
+        with self.reading() as ledger:
+            aggregate(
+                ledger,
+                store,
+                Parcels(store, scratch / "parcels"),
+                record.run,
+                record.round,
+                base=record.base,
+                aggregator=gauge,
+                strategy=_as_recorded(strategy_of, record.strategy, self.settings.strategy),
+                target=scratch / "nothing",
+            )
+        return gauge.drifts
+
+    @property
+    def plan_class(self) -> type[TrainingPlan]:
+        """Return the class of the plan; if nobody gave it, the one that the source in the ledger defines."""
+        if self._plan_class is None:
+            self._plan_class = _loaded(self.row)
+        return self._plan_class
+
     def check_model(self, settings: ExperimentSettings) -> None:
         """Make sure that settings lead to a model of the same shape as the one there is, if there is one.
 
@@ -337,14 +366,9 @@ class Dossier:
     def _store(self) -> PayloadStore:
         return PayloadStore(self._made / "payloads")
 
-    def _plan_kind(self) -> type[TrainingPlan]:
-        if self._plan_class is None:
-            self._plan_class = _loaded(self.row)
-        return self._plan_class
-
     def _prepared_plan(self, settings: ExperimentSettings | None = None) -> TrainingPlan:
         settings = settings or self.settings
-        plan = self._plan_kind()()
+        plan = self.plan_class()
         with _SEEDING:
             plan.prepare(model_args=settings.model_args, training_args=settings.training_args)
         return plan

@@ -126,6 +126,8 @@ class Gate:
                 return f"it tells of a validation of the {one.on} model, which nobody asked for"
             if one.samples != reply.samples_test:
                 return f"it validated on {one.samples} samples of a test part of {reply.samples_test}"
+            if not one.samples_fit:
+                return f"its counts are not of the {one.samples} samples of its test part"
             if len(one.metrics) > METRICS:
                 return f"it tells {len(one.metrics)} metrics, and {METRICS} are allowed"
         return None

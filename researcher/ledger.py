@@ -246,6 +246,13 @@ class Ledger:
             *(deadline, run, round_),
         )
 
+    def explain(self, run: RunId, round_: int, reason: str) -> None:
+        """Note why a closed round is the last one."""
+        self._write(
+            "UPDATE rounds SET reason = ? WHERE run = ? AND round = ? AND state = 'closed'",
+            *(reason, run, round_),
+        )
+
     def task(self, task: TaskId) -> TaskRow | None:
         """Return a task, or None if the ledger does not know it."""
         rows = self._read("SELECT * FROM tasks WHERE id = ?", task)

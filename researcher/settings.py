@@ -15,6 +15,7 @@ from common.payload.encodings.choice import Encoding
 from common.training_args import TrainingArgs
 from researcher.aggregators import Aggregator, FedAverage, aggregator_config, aggregator_of
 from researcher.retention import Retention
+from researcher.stopping import EarlyStopping
 from researcher.strategies import AnyStrategy, DefaultStrategy, strategy_config, strategy_of
 
 
@@ -33,6 +34,7 @@ class ExperimentSettings:
         strategy: Chooses nodes and says when a round closes.
         encoding: How updates, and global models as far as they can be, are written on the wire.
         retention: Of how many rounds files are kept.
+        early_stopping: When no further round is worth it; none runs all.
     """
 
     tags: tuple[str, ...]
@@ -45,6 +47,7 @@ class ExperimentSettings:
     strategy: AnyStrategy
     encoding: Encoding
     retention: Retention
+    early_stopping: EarlyStopping | None = None
 
     @classmethod
     def of(
@@ -60,6 +63,7 @@ class ExperimentSettings:
         strategy: AnyStrategy | None,
         encoding: Encoding | str,
         retention: Retention | Mapping[str, Any] | None,
+        early_stopping: EarlyStopping | Mapping[str, Any] | None = None,
         seed: int | None = None,
     ) -> Self:
         """Return settings as a person wrote them; a random seed that they lack is `seed`, or drawn.
@@ -110,6 +114,7 @@ class ExperimentSettings:
             strategy=strategy or DefaultStrategy(),
             encoding=chosen,
             retention=Retention.of(retention),
+            early_stopping=EarlyStopping.of(early_stopping, arguments),
         )
 
     def changed(self, **wanted: Any) -> Self:
@@ -130,6 +135,7 @@ class ExperimentSettings:
             "strategy": strategy_config(self.strategy),
             "encoding": str(self.encoding),
             "retention": asdict(self.retention),
+            "early_stopping": None if self.early_stopping is None else asdict(self.early_stopping),
         }
 
     @classmethod
@@ -152,6 +158,7 @@ class ExperimentSettings:
             strategy=strategy or strategy_of(config["strategy"]),
             encoding=config["encoding"],
             retention=config["retention"],
+            early_stopping=config.get("early_stopping"),
         )
 
 

@@ -11,6 +11,7 @@ from common.ids import DatasetId, Digest, PartyId, TaskId
 from common.messages.base import Count, Duration, ExperimentMessage, Name, Part, TaskMessage, Text, UnixTime
 from common.messages.payload import EncodingText, PayloadManifest
 from common.messages.plan import PlanSource
+from common.messages.statistics import Statistics
 from common.training_args import TrainingArgs
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -76,6 +77,14 @@ class Validation(Part):
     """The model received, before training, or the one trained here."""
     samples: Count
     metrics: dict[Name, Finite | None]
+    statistics: Statistics | None = None
+    """Counts and sums that add up over nodes; none if the plan tests in its own way, or the node keeps them."""
+
+    @property
+    def samples_fit(self) -> bool:
+        """Tell whether the statistics can be of these samples, each of which may have several cases, as an image has pixels."""
+        cases = 0 if self.statistics is None else self.statistics.cases
+        return cases % self.samples == 0 if self.samples else cases == 0
 
 
 class TaskTimings(Part):

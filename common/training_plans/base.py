@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from common.data import DataManager, Loader
     from common.messages import LossPoint
     from common.payload.tensors import SavedTensors
+    from common.training_plans.validation import Validated
 
 T = TypeVar("T")
 P_co = TypeVar("P_co", bound="TrainingPlan", covariant=True, default="TrainingPlan")
@@ -77,7 +78,7 @@ class TrainingPlan(ABC):
         """
 
     @abstractmethod
-    def validate(self, loader: Loader) -> dict[str, float | None]:
+    def validate(self, loader: Loader) -> Validated:
         """Return the metrics of the model over a whole part of a data set; a value that is not finite becomes none.
 
         Raises:

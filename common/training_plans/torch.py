@@ -23,7 +23,7 @@ from common.training_plans.kinds import check_fit, kinds
 from common.training_plans.seeding import derived_seed, seed_everything
 from common.training_plans.stepping import TorchStepper
 from common.training_plans.training import train
-from common.training_plans.validation import validate
+from common.training_plans.validation import Validated, validate
 
 
 class TorchTrainingPlan(TrainingPlan):
@@ -120,7 +120,7 @@ class TorchTrainingPlan(TrainingPlan):
         """Train the model for one round; see `common.training_plans.training.train`."""
         return train(self, loader, self._training_args, report)
 
-    def validate(self, loader: Loader) -> dict[str, float | None]:
+    def validate(self, loader: Loader) -> Validated:
         """Return the model's metrics; see `common.training_plans.validation.validate`."""
         self.model().eval()
         return validate(self, loader, self._training_args)

@@ -117,12 +117,13 @@ class Session:
             with PlanCode(type(plan)):
                 manager.bind(Path(source.path), source.parameters)
             self._data, self._parts = (key, manager), None
-        split = (seed, args.test_ratio, args.test_batch_size)
+        split = (seed, args.test_ratio, args.fold, args.test_batch_size)
         if self._parts is None or self._parts[0] != split:
             with PlanCode(type(plan)):
                 parts = self._data[1].split(
                     test_ratio=args.test_ratio,
                     seed=seed,
+                    fold=args.fold,
                     loader_args=args.loader_args,
                     test_batch_size=args.test_batch_size,
                 )
@@ -178,8 +179,8 @@ def _validated(
             "nothing to validate on", extra={"action": "validation_skipped", "task": task.task_id, "on": on}
         )
         return []
-    metrics = plan.validate(parts.test)
-    return [Validation(on=on, samples=parts.test.samples, metrics=metrics)]
+    found = plan.validate(parts.test)
+    return [Validation(on=on, samples=parts.test.samples, metrics=found.metrics, statistics=found.statistics)]
 
 
 def _done(
