@@ -7,6 +7,8 @@ from typing import Any
 from common.registry import Registry
 from researcher.aggregators.base import Aggregator
 from researcher.aggregators.fedavg import FedAverage
+from researcher.aggregators.feddyn import FedDyn
+from researcher.aggregators.fednova import FedNova
 from researcher.aggregators.robust import (
     Bulyan,
     CoordinateMedian,
@@ -15,9 +17,14 @@ from researcher.aggregators.robust import (
     NormClipping,
     TrimmedMean,
 )
+from researcher.aggregators.scaffold import Scaffold
 
 _REGISTRY: Registry[Aggregator] = Registry(
-    "aggregator", (FedAverage, CoordinateMedian, TrimmedMean, Krum, Bulyan, GeometricMedian, NormClipping)
+    "aggregator",
+    (
+        *(FedAverage, Scaffold, FedNova, FedDyn),
+        *(CoordinateMedian, TrimmedMean, Krum, Bulyan, GeometricMedian, NormClipping),
+    ),
 )
 
 
