@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -115,10 +115,10 @@ class Study:
         """Return slopes and intercept of the global model."""
         return line(self.weights)
 
-    def run(self, rounds: int) -> np.ndarray:
+    def run(self, rounds: int) -> Self:
         for _ in range(rounds):
             self.round()
-        return self.line
+        return self
 
     def round(self, nodes: Collection[str] = (), *, memory: Path | None = None) -> None:
         """Run one round with some nodes, or all of them, and with another memory for the aggregator if one is given."""

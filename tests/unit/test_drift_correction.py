@@ -103,8 +103,8 @@ FULL = {"loader_args": {"batch_size": 12}, "num_updates": 10, "optimizer_args": 
 def test_drift_keeps_fedavg_from_the_optimum_and_is_corrected(tmp_path, aggregator):
     best = optimum(TABLES)
 
-    plain = Study(tmp_path / "plain", TABLES, FedAverage(), **FULL).run(20)
-    corrected = Study(tmp_path / "corrected", TABLES, aggregator, **FULL).run(20)
+    plain = Study(tmp_path / "plain", TABLES, FedAverage(), **FULL).run(20).line
+    corrected = Study(tmp_path / "corrected", TABLES, aggregator, **FULL).run(20).line
 
     assert np.abs(plain - best).max() > 0.1
     assert np.abs(corrected - best).max() < 0.1 * np.abs(plain - best).max()
@@ -114,8 +114,10 @@ def test_nodes_that_take_more_steps_pull_fedavg_away_and_not_fednova(tmp_path):
     updates, best = {"n0": 1, "n1": 3, "n2": 9}, optimum(TABLES)
     args = FULL | {"optimizer_args": {"lr": 0.01}}
 
-    plain = Study(tmp_path / "plain", TABLES, FedAverage("dataset_size"), updates=updates, **args).run(40)
-    normalized = Study(tmp_path / "nova", TABLES, FedNova(), updates=updates, **args).run(40)
+    plain = (
+        Study(tmp_path / "plain", TABLES, FedAverage("dataset_size"), updates=updates, **args).run(40).line
+    )
+    normalized = Study(tmp_path / "nova", TABLES, FedNova(), updates=updates, **args).run(40).line
 
     assert np.abs(plain - best).max() > 2 * np.abs(normalized - best).max()
 
@@ -157,8 +159,8 @@ def test_a_node_that_lost_its_state_starts_afresh_and_says_so(tmp_path, caplog):
 def test_what_scaffold_needs_survives_every_encoding(tmp_path, encoding):
     study = Study(tmp_path, TABLES, Scaffold(), encoding=encoding, **FULL)
 
-    plain = Study(tmp_path / "plain", TABLES, FedAverage(), **FULL).run(15)
-    far = np.abs(study.run(15) - optimum(TABLES)).max()
+    plain = Study(tmp_path / "plain", TABLES, FedAverage(), **FULL).run(15).line
+    far = np.abs(study.run(15).line - optimum(TABLES)).max()
 
     assert far < 0.3 * np.abs(plain - optimum(TABLES)).max()
 
