@@ -70,6 +70,10 @@ class TrainingArgs(BaseModel):
     """Batches between two loss reports; 0 reports only the last."""
     fedprox_mu: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Weight of the proximal term (Li et al., MLSys 2020, eq. 2)."""
+    finetune_updates: Positive | None = None
+    """Steps of training after which the received model is validated once more, as the personal model, and forgotten."""
+    ditto_lambda: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Keep a personal model at each node, pulled towards the global one with this weight (Ditto, Li et al., ICML 2021)."""
     random_seed: Whole | None = None
     """Seed of the experiment; drawn and recorded if not given."""
 
@@ -77,6 +81,8 @@ class TrainingArgs(BaseModel):
     def _has_an_end(self) -> TrainingArgs:
         if self.epochs is None and self.num_updates is None and not self.dry_run:
             raise ValueError("set epochs or num_updates")
+        if self.finetune_updates is not None and self.ditto_lambda is not None:
+            raise ValueError("set finetune_updates or ditto_lambda, not both: each makes the personal model")
         return self
 
     @model_validator(mode="after")

@@ -24,7 +24,8 @@ from common.messages import RunEnd
 from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
 from common.sqlite import storage_errors
-from researcher.contributions import OPTIMIZER
+from researcher.aggregators import StatefulAggregator
+from researcher.contributions import AGGREGATOR, OPTIMIZER, recalled
 from researcher.control import Control
 from researcher.driver import RoundDriver
 from researcher.federation import Federation
@@ -33,12 +34,12 @@ from researcher.history import Kind, RoundRecord
 from researcher.inbox import CancelRun, Inbox
 from researcher.intake import account_stray
 from researcher.ledger import Ledger
+from researcher.memory import Memory
 from researcher.monitoring.events import Notify, RunEnded, RunStarted, StoppedEarly
 from researcher.order import Desk, RoundOrder
 from researcher.parcels import Parcels
 from researcher.round import RoundState
 from researcher.rows import ExperimentRow
-from researcher.server_step import Memory
 from researcher.settings import ExperimentSettings
 from researcher.step_driver import StepDriver
 from researcher.strategies import AnyStrategy, AsyncStrategy, DefaultStrategy, Sample, Strategy, strategy_of
@@ -320,7 +321,9 @@ class Campaign:
             raise RuntimeError("the run was not prepared")
         encoding = settings.encoding if record is None else Encoding.parse(record.encoding)
         if record is None:
-            sent = self._desk.parcels.pack(base, encoding, beside=isinstance(strategy, AsyncStrategy))
+            beside = isinstance(strategy, AsyncStrategy)
+            carried = self._carried(round_) if kind == "train" else None
+            sent = self._desk.parcels.pack(base, encoding, beside=beside, carried=carried)
         else:
             sent = record.sent
         return RoundOrder(
@@ -343,11 +346,19 @@ class Campaign:
             strategy=strategy,
             aggregator=settings.aggregator,
             agg_optimizer=settings.agg_optimizer,
+            members=len(row.training_data) if record is None else record.members,
         )
 
+    def _carried(self, round_: int) -> Path | None:
+        """Return what the aggregator remembers, if nodes need that."""
+        aggregator = self._settings.aggregator
+        if not isinstance(aggregator, StatefulAggregator) or not aggregator.carries:
+            return None
+        return recalled(self._desk.folder, self._ledger, round_, aggregator)
+
     def _retain(self) -> None:
-        memory = Memory(self._desk.folder / OPTIMIZER)
-        self._settings.retention.apply(self._ledger, self._desk.store, memory)
+        memories = [Memory(self._desk.folder / name) for name in (OPTIMIZER, AGGREGATOR)]
+        self._settings.retention.apply(self._ledger, self._desk.store, memories)
 
     def _interrupt(self) -> None:
         if self._driver is not None:

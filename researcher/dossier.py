@@ -34,9 +34,9 @@ from researcher.fitness import check_fitness
 from researcher.history import RoundRecord
 from researcher.home import Home
 from researcher.ledger import FILE, Ledger
+from researcher.memory import Memory
 from researcher.parcels import Parcels
 from researcher.rows import ExperimentRow
-from researcher.server_step import Memory
 from researcher.settings import ExperimentSettings
 from researcher.strategies import AnyStrategy, strategy_of
 
@@ -246,7 +246,7 @@ class Dossier:
         draft = target / "model.draft"
         shutil.copyfile(source, draft)
         model = PayloadStore(target / "payloads").add(draft)
-        known = self._memory.after(round_)
+        known = Memory(self._made / OPTIMIZER).after(round_)
         if known.exists():
             memory = Memory(target / OPTIMIZER)
             memory.folder.mkdir(mode=0o700)
@@ -291,8 +291,9 @@ class Dossier:
                 strategy=_as_recorded(strategy_of, record.strategy, self.settings.strategy),
                 target=draft,
                 agg_optimizer=optimizer_of(record.agg_optimizer),
-                memory=self._memory,
-                remember=scratch / "memory.draft",
+                folder=self._made,
+                members=record.members,
+                remember=scratch,
                 without={PartyId(node) for node in without},
             )
         with draft.open("rb") as file:
@@ -316,6 +317,8 @@ class Dossier:
                 aggregator=gauge,
                 strategy=_as_recorded(strategy_of, record.strategy, self.settings.strategy),
                 target=scratch / "nothing",
+                folder=self._made,
+                members=record.members,
             )
         return gauge.drifts
 
@@ -358,10 +361,6 @@ class Dossier:
             return self._store().path(digest)
         except PayloadMissingError as error:
             raise RoundNotKeptError(round=round_, reason="its model was removed") from error
-
-    @property
-    def _memory(self) -> Memory:
-        return Memory(self._made / OPTIMIZER)
 
     def _store(self) -> PayloadStore:
         return PayloadStore(self._made / "payloads")

@@ -81,6 +81,7 @@ class RoundRecord:
         agg_optimizer: Settings of what stepped towards it, or None.
         strategy: Name and settings of what closed the round.
         opened_at: Unix time in seconds.
+        members: Nodes that took part in the experiment then, asked in this round or not.
         deadline: Unix time after which the round was to be closed or given up.
         closed_at: Unix time in seconds.
         timings: Seconds spent to broadcast, collect, aggregate and save.
@@ -101,6 +102,7 @@ class RoundRecord:
     agg_optimizer: Mapping[str, Any] | None
     strategy: Mapping[str, Any]
     opened_at: float
+    members: int
     deadline: float | None
     closed_at: float | None
     timings: Mapping[str, float | None] = field(default_factory=dict)

@@ -13,10 +13,16 @@ from common.ids import PartyId, party_id
 from common.optimizers import Optimizer, optimizer_config, optimizer_of
 from common.payload.encodings.choice import Encoding
 from common.training_args import TrainingArgs
-from researcher.aggregators import Aggregator, FedAverage, aggregator_config, aggregator_of
+from researcher.aggregators import (
+    Aggregator,
+    FedAverage,
+    StatefulAggregator,
+    aggregator_config,
+    aggregator_of,
+)
 from researcher.retention import Retention
 from researcher.stopping import EarlyStopping
-from researcher.strategies import AnyStrategy, DefaultStrategy, strategy_config, strategy_of
+from researcher.strategies import AnyStrategy, AsyncStrategy, DefaultStrategy, strategy_config, strategy_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,9 @@ class ExperimentSettings:
         given: object = agg_optimizer
         if given is not None and not isinstance(given, Optimizer):
             problems.append("  agg_optimizer: should be an Optimizer of common.optimizers")
+        if isinstance(aggregator, StatefulAggregator) and isinstance(strategy, AsyncStrategy):
+            name = type(aggregator).__name__
+            problems.append(f"  aggregator: {name} needs rounds, and an asynchronous strategy has none")
         if problems:
             raise InvalidSettingsError(source="the experiment", problems="\n".join(problems))
         arguments = TrainingArgs.of(

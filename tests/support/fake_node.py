@@ -65,6 +65,8 @@ class Update:
     }
     samples_seen: int = 10
     samples_train: int = 10
+    steps: int = 1
+    lr_sum: float | None = 0.1
     loss: float | None = 0.5
     raw: bytes | None = None
     """Bytes to send instead of tensors."""
@@ -355,6 +357,8 @@ class FakeNode:
             samples_seen=answer.samples_seen if request.train else 0,
             samples_train=answer.samples_train,
             samples_test=5 if tests else 0,
+            steps=answer.steps if request.train else 0,
+            lr_sum=answer.lr_sum,
             losses=(LossPoint(iteration=1, epoch=1, samples=answer.samples_seen, loss=answer.loss),),
             validations=(
                 Validation(
