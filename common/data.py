@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from common.datasets.base import Dataset, Rows
-from common.datasets.split import fold_part, test_part
+from common.datasets.split import fold_part, lasting_fold, lasting_part, test_part
 from common.errors import InvalidArgumentsError
 
 __all__ = ["DataManager", "Loader", "Parts", "Samples"]
@@ -139,14 +139,17 @@ class DataManager:
     def _rows(self, ratio: float, seed: int, fold: tuple[int, int] | None) -> tuple[Rows, Rows]:
         """Return the rows to train and those to validate on."""
         every = np.arange(len(self._dataset), dtype=np.int64)
-        marked, ids = None, every
+        marked, ids, lasting = None, every, False
         if isinstance(self._dataset, Dataset):
             marked, ids = self._dataset.test_rows(), self._dataset.sample_ids()
+            lasting = self._dataset.lasting_ids
         if fold is not None:
             every = every if marked is None else np.setdiff1d(every, marked, assume_unique=True)
-            test = every[fold_part(ids[every], fold, seed)]
+            test = every[(lasting_fold if lasting else fold_part)(ids[every], fold, seed)]
+        elif marked is not None:
+            test = marked
         else:
-            test = marked if marked is not None else test_part(ids, ratio, seed)
+            test = (lasting_part if lasting else test_part)(ids, ratio, seed)
         return np.setdiff1d(every, test, assume_unique=True), test
 
     def _loader(self, rows: Rows, arguments: Mapping[str, Any], generator: torch.Generator) -> Loader:

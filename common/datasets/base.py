@@ -46,6 +46,11 @@ class Dataset(ABC):
     def sample_ids(self) -> NDArray[np.int64]:
         """Return the id of each sample, by which it goes to the training or the test part."""
 
+    @property
+    def lasting_ids(self) -> bool:
+        """Tell whether ids stay with their samples when the file changes; several samples may then have one id."""
+        return False
+
     def test_rows(self) -> Rows | None:
         """Return the samples that the file itself marks for testing; none if it marks nothing."""
         return None
