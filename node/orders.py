@@ -43,12 +43,8 @@ def order(
         plan_hash=request.plan_hash,
         model_args=request.model_args,
         training_args=request.training_args,
-        dataset=DatasetSource(
-            dataset_id=dataset.dataset_id,
-            data_type=dataset.data_type,
-            path=str(dataset.path),
-            parameters=dict(dataset.parameters),
-        ),
+        dataset=_source(dataset),
+        test_dataset=None if dataset.test is None else _source(dataset.test),
         model_path=str(model),
         model_encoding=request.model.encoding,
         model_decoded_bytes=request.model.decoded_bytes,
@@ -56,4 +52,13 @@ def order(
         encoding=request.encoding,
         residual_path=None if residual is None else str(folder.place(_RESIDUAL, residual)),
         residual_to=str(folder.scratch / _RESIDUAL) if feeds_back else None,
+    )
+
+
+def _source(dataset: Dataset) -> DatasetSource:
+    return DatasetSource(
+        dataset_id=dataset.dataset_id,
+        data_type=dataset.data_type,
+        path=str(dataset.path),
+        parameters=dict(dataset.parameters),
     )

@@ -356,7 +356,7 @@ class Work:
         self.after_commit.append(lambda: self._give(*self._tasks[task_id], dataset))
 
     def _give(self, task: Task, request: TrainRequest, dataset: Dataset) -> None:
-        folder = self._pool.folder(task.run_id, dataset.path)
+        folder = self._pool.folder(task.run_id, *dataset.paths)
         spec = order(task, request, dataset, node=self._mailbox.party, folder=folder, stock=self._stock)
         if not self._pool.is_warm(task.run_id):
             self._mailbox.send(task_progress(self._mailbox.party, request, task.task_id))
@@ -378,7 +378,7 @@ class Work:
         task, request = self._tasks[task_id]
         if isinstance(made.error, DiskFullError):
             raise made.error
-        problem = made.error or refusal(done, request, self._policy, samples=running.dataset.samples)
+        problem = made.error or refusal(done, request, self._policy, running.dataset)
         if problem is not None:
             self._break(task_id, problem)
             return

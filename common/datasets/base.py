@@ -58,6 +58,9 @@ class Dataset(ABC):
     def fit(self, train: Rows) -> None:  # noqa: B027 - most sets have nothing to learn
         """Learn means and the like from the training part alone, anew at each call."""
 
+    def fit_as(self, other: Dataset) -> None:  # noqa: B027 - most sets have nothing to learn
+        """Take over what another set of the same plan learned, before this one is only validated on."""
+
     def arrays(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
         """Return all inputs and targets if they are in memory and no sample needs a call of its own; else none."""
         return None

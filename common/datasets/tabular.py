@@ -71,6 +71,7 @@ class TabularDataset(Dataset):
         self._split_column = split_column
         self._id_column = id_column
         self._lasting = False
+        self._scales: list[tuple[float, float]] = []
         self._dtype = np.dtype(dtype)
         self._target_dtype = np.dtype(target_dtype) if target_dtype else None
         self._frame = pl.DataFrame()
@@ -122,16 +123,28 @@ class TabularDataset(Dataset):
         Raises:
             MissingValuesError: If a column has missing values and none of these rows has a value to put in their place.
         """
-        inputs = np.empty((len(self._frame), len(self._columns)), self._dtype)
-        for position, name in enumerate(self._columns):
+        self._scales = []
+        for name in self._columns:
             column = self._frame[name].cast(pl.Float64)
             known = column.gather(train).drop_nulls().to_numpy()
             if not len(known) and column.null_count():
                 raise MissingValuesError(column=name, count=column.null_count(), rows=len(column))
             mean = known.mean() if len(known) else 0.0
-            values = column.fill_null(mean).to_numpy()
+            deviation = known.std(ddof=1) if len(known) > 1 else 0.0
+            self._scales.append((float(mean), float(deviation)))
+        self._make_inputs()
+
+    def fit_as(self, other: Dataset) -> None:
+        """Make the inputs with the means and deviations of another table of the same plan."""
+        if isinstance(other, TabularDataset):
+            self._scales = list(other._scales)  # noqa: SLF001 - of this class
+            self._make_inputs()
+
+    def _make_inputs(self) -> None:
+        inputs = np.empty((len(self._frame), len(self._columns)), self._dtype)
+        for position, (name, (mean, deviation)) in enumerate(zip(self._columns, self._scales, strict=True)):
+            values = self._frame[name].cast(pl.Float64).fill_null(mean).to_numpy()
             if self._standardize:
-                deviation = known.std(ddof=1) if len(known) > 1 else 0.0
                 values = (values - mean) / (deviation + _EPSILON)
             inputs[:, position] = values
         self._inputs = inputs

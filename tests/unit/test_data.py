@@ -220,3 +220,18 @@ def test_folds_keep_persons_together_and_take_each_once(tmp_path):
 def test_a_row_that_is_nobodys_is_refused(tmp_path):
     with pytest.raises(MissingValuesError, match="person"):
         persons(tmp_path, [("a", 1), ("", 2)])
+
+
+def test_a_test_set_of_its_own_is_taken_whole_and_standardized_like_the_training_part(tmp_path):
+    managers = []
+    for name, values in (("train", (0, 2, 4)), ("test", (2, 10))):
+        path = tmp_path / f"{name}.csv"
+        path.write_text("x,y\n" + "".join(f"{value},0\n" for value in values))
+        managers.append(DataManager(TabularDataset("x", "y", standardize=True)))
+        managers[-1].bind(path, {})
+    parts = managers[0].split(test_ratio=0.0, seed=1, test_set=managers[1])
+
+    assert (3, 2) == (parts.train.samples, parts.test.samples)
+    assert [pytest.approx(0.0), pytest.approx(4.0)] == [
+        value for data, _ in parts.test for value in data.flatten().tolist()
+    ]
