@@ -392,7 +392,8 @@ class Work:
         timings = task_timings(done, task.received_at, waited_s, taken_s)
         leaving = screened(done, self._policy)
         reply = trained(self._mailbox.party, request, leaving, manifest, timings)
-        self._record(update_entry(request, reply))
+        test_set = running.dataset.test
+        self._record(update_entry(request, reply, None if test_set is None else test_set.dataset_id))
         self._journal.answer(reply, manifest.sha256 if manifest else None, self._clock.now())
         self._outbox.add(reply)
         log.info(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from common.audit.record import Action
+from common.audit.verify import read_records
 from common.messages import TaskFailed, TrainReply
 from common.training_args import TrainingArgs
 from node.registry import Registry
@@ -37,6 +39,9 @@ def test_the_other_set_is_validated_on_and_the_whole_first_one_trained_on(trial)
 
     assert (16, 7) == (reply.samples_train, reply.samples_test)
     assert [7] == [one.samples for one in reply.validations]
+    trial.node.stop()
+    released = [one for one in read_records(trial.home.audit_path) if one.action is Action.UPDATE_RELEASED]
+    assert ["validated on data set"] == [one.note[:21] for one in released]
 
 
 @pytest.mark.parametrize("tag", ["nothing", "trial"])
