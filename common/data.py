@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from common.datasets.base import Dataset, Rows
-from common.datasets.split import fold_part, test_part
+from common.datasets.split import fold_part, lasting_fold, lasting_part, test_part
 from common.errors import InvalidArgumentsError
 
 __all__ = ["DataManager", "Loader", "Parts", "Samples"]
@@ -109,6 +109,7 @@ class DataManager:
         fold: tuple[int, int] | None = None,
         loader_args: Mapping[str, Any] | None = None,
         test_batch_size: int | None = None,
+        test_set: DataManager | None = None,
     ) -> Parts:
         """Return loaders of both parts.
 
@@ -119,6 +120,7 @@ class DataManager:
                 file marks for testing are in neither part then.
             loader_args: Win over those given to the data manager.
             test_batch_size: None or 0 takes the whole test part at once.
+            test_set: What to validate on in place of a part of these samples; standardized and filled as these are.
 
         Raises:
             InvalidArgumentsError: If a loader argument is unknown or out of range.
@@ -132,21 +134,32 @@ class DataManager:
         for_test = {**arguments, "batch_size": test_batch_size or None, "shuffle": False, "drop_last": False}
         return Parts(
             self._loader(train, arguments, generator),
-            self._loader(test, for_test, torch.Generator()),
+            self._loader(test, for_test, torch.Generator())
+            if test_set is None
+            else test_set.whole(self._dataset, for_test),
             generator,
         )
+
+    def whole(self, like: Dataset | Samples, arguments: Mapping[str, Any]) -> Loader:
+        """Return a loader of all samples, standardized and filled as those of another set are."""
+        if isinstance(self._dataset, Dataset) and isinstance(like, Dataset):
+            self._dataset.fit_as(like)
+        return self._loader(np.arange(len(self._dataset), dtype=np.int64), arguments, torch.Generator())
 
     def _rows(self, ratio: float, seed: int, fold: tuple[int, int] | None) -> tuple[Rows, Rows]:
         """Return the rows to train and those to validate on."""
         every = np.arange(len(self._dataset), dtype=np.int64)
-        marked, ids = None, every
+        marked, ids, lasting = None, every, False
         if isinstance(self._dataset, Dataset):
             marked, ids = self._dataset.test_rows(), self._dataset.sample_ids()
+            lasting = self._dataset.lasting_ids
         if fold is not None:
             every = every if marked is None else np.setdiff1d(every, marked, assume_unique=True)
-            test = every[fold_part(ids[every], fold, seed)]
+            test = every[(lasting_fold if lasting else fold_part)(ids[every], fold, seed)]
+        elif marked is not None:
+            test = marked
         else:
-            test = marked if marked is not None else test_part(ids, ratio, seed)
+            test = (lasting_part if lasting else test_part)(ids, ratio, seed)
         return np.setdiff1d(every, test, assume_unique=True), test
 
     def _loader(self, rows: Rows, arguments: Mapping[str, Any], generator: torch.Generator) -> Loader:

@@ -13,6 +13,7 @@ __all__ = ["Metric", "TrainingArgs"]
 
 Positive = Annotated[int, Field(ge=1, lt=2**53)]
 Whole = Annotated[int, Field(ge=0, lt=2**53)]
+Tag = Annotated[str, Field(min_length=1, max_length=100)]
 Metric = Literal[
     "ACCURACY",
     "F1_SCORE",
@@ -50,6 +51,8 @@ class TrainingArgs(BaseModel):
     """Handed to the plan's `init_optimizer`, `lr` for instance."""
     test_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the data set held back for validation."""
+    test_tags: Annotated[tuple[Tag, ...], Field(max_length=50)] = ()
+    """Tags of another data set of each node, to validate on; in place of `test_ratio`."""
     test_folds: Annotated[int, Field(ge=2, lt=2**31)] | None = None
     """Cross-validation: so many test parts, of which each sample is in one; in place of `test_ratio`."""
     test_fold: Whole | None = None
@@ -94,6 +97,10 @@ class TrainingArgs(BaseModel):
                 raise ValueError(f"test_fold must be below {self.test_folds}")
             if self.test_ratio or self.shuffle_testing_dataset:
                 raise ValueError("test_folds takes the place of test_ratio and shuffle_testing_dataset")
+        if self.test_tags and (self.test_ratio or self.test_folds or self.shuffle_testing_dataset):
+            raise ValueError(
+                "test_tags takes the place of test_ratio, test_folds and shuffle_testing_dataset"
+            )
         return self
 
     @property

@@ -152,7 +152,9 @@ def _flat(text: str) -> str:
 
 def _default(value: object) -> str:
     shown = {None: "none", True: "true", False: "false"}
-    return f"`{shown[value] if value is None or isinstance(value, bool) else value}`"
+    if value is None or isinstance(value, bool):
+        return f"`{shown[value]}`"
+    return f"`{list(value) if isinstance(value, tuple) else value}`"
 
 
 def _kind(annotation: Any) -> str:
@@ -163,7 +165,7 @@ def _kind(annotation: Any) -> str:
         return ", ".join(f"`{one}`" for one in get_args(annotation))
     if hasattr(annotation, "__metadata__"):
         return _kind(get_args(annotation)[0])
-    words = {int: "whole number", float: "number", bool: "true or false", dict: "table"}
+    words = {int: "whole number", float: "number", bool: "true or false", dict: "table", tuple: "list"}
     return words[get_origin(annotation) or annotation]
 
 

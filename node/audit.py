@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from common.audit.record import Action, Entry
-from common.ids import Digest, PartyId, TaskId
+from common.ids import DatasetId, Digest, PartyId, TaskId
 from common.messages import RunEnd, TaskCancel, TrainReply, TrainRequest
 from node.replies import share
 from node.task_events import (
@@ -55,8 +55,8 @@ def task_entry(
     )
 
 
-def update_entry(request: TrainRequest, reply: TrainReply) -> Entry:
-    """Return what leaves with the answer to a task: digest and size of the update, how many metrics and losses."""
+def update_entry(request: TrainRequest, reply: TrainReply, tested: DatasetId | None = None) -> Entry:
+    """Return what leaves with the answer to a task: digest and size of the update, how many metrics and losses, and of which test set."""
     told = (len(one.metrics) + (one.statistics is not None) for one in reply.validations)
     metrics = len(reply.losses) + sum(told)
     return Entry(
@@ -73,6 +73,7 @@ def update_entry(request: TrainRequest, reply: TrainReply) -> Entry:
         digest=reply.update.sha256 if reply.update else None,
         bytes=reply.update.size_bytes if reply.update else 0,
         count=metrics,
+        note=None if tested is None else f"validated on data set {tested}",
     )
 
 

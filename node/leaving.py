@@ -47,17 +47,19 @@ _KNOWN_ERRORS: Final = frozenset(
 ) | {"OutOfMemoryError", "LinAlgError"}
 
 
-def refusal(done: Done, request: TrainRequest, policy: Policy, *, samples: int) -> WarrenError | None:
+def refusal(done: Done, request: TrainRequest, policy: Policy, dataset: Dataset) -> WarrenError | None:
     """Return why the result of a task must not leave, or None if it may; its tensors are looked at elsewhere.
 
     Args:
         done: What the worker says that it did.
         request: What was asked for.
         policy: What the node allows.
-        samples: Rows of the data set.
+        dataset: What it was done on.
     """
-    if done.samples_train + done.samples_test > samples:
-        return _unsound(f"it counts more samples than the {samples} that there are")
+    apart = dataset.test
+    own = done.samples_train + (done.samples_test if apart is None else 0)
+    if own > dataset.samples or (apart is not None and done.samples_test > apart.samples):
+        return _unsound(f"it counts more samples than the {dataset.samples} that there are")
     for part in (done.samples_train if request.train else 0, done.samples_test if done.validations else 0):
         if 0 < part < policy.minimum_samples:
             return TooFewSamplesError(samples=part, minimum=policy.minimum_samples)

@@ -43,12 +43,8 @@ def order(
         plan_hash=request.plan_hash,
         model_args=request.model_args,
         training_args=request.training_args,
-        dataset=DatasetSource(
-            dataset_id=dataset.dataset_id,
-            data_type=dataset.data_type,
-            path=str(dataset.path),
-            parameters=dict(dataset.parameters),
-        ),
+        dataset=_source(dataset),
+        test_dataset=None if dataset.test is None else _source(dataset.test),
         model_path=str(model),
         model_encoding=request.model.encoding,
         model_decoded_bytes=request.model.decoded_bytes,
@@ -58,4 +54,13 @@ def order(
         state_of=base,
         state_path=None if state is None else str(folder.place(_STATE, state)),
         state_to=str(folder.scratch / _STATE),
+    )
+
+
+def _source(dataset: Dataset) -> DatasetSource:
+    return DatasetSource(
+        dataset_id=dataset.dataset_id,
+        data_type=dataset.data_type,
+        path=str(dataset.path),
+        parameters=dict(dataset.parameters),
     )

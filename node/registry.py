@@ -70,6 +70,7 @@ class Dataset:
         columns: Name, type and number of missing values of each column.
         fingerprint: What the file looked like when it was registered.
         added_at: Unix time of its registration.
+        test: Another data set to validate on, for a task that asks for one.
     """
 
     dataset_id: DatasetId
@@ -84,6 +85,12 @@ class Dataset:
     columns: tuple[Column, ...]
     fingerprint: Fingerprint = field(repr=False)
     added_at: float
+    test: Dataset | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Return all files that a task on it reads."""
+        return (self.path,) if self.test is None else (self.path, self.test.path)
 
     def describe(self) -> DatasetDescription:
         """Return what other parties may know: no path, no value, and the first columns only of a very wide table."""

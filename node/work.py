@@ -357,7 +357,7 @@ class Work:
         self.after_commit.append(lambda: self._give(*self._tasks[task_id], dataset))
 
     def _give(self, task: Task, request: TrainRequest, dataset: Dataset) -> None:
-        folder = self._pool.folder(task.run_id, dataset.path)
+        folder = self._pool.folder(task.run_id, *dataset.paths)
         spec = order(task, request, dataset, node=self._mailbox.party, folder=folder, stock=self._stock)
         if not self._pool.is_warm(task.run_id):
             self._mailbox.send(task_progress(self._mailbox.party, request, task.task_id))
@@ -379,7 +379,7 @@ class Work:
         task, request = self._tasks[task_id]
         if isinstance(made.error, DiskFullError):
             raise made.error
-        problem = made.error or refusal(done, request, self._policy, samples=running.dataset.samples)
+        problem = made.error or refusal(done, request, self._policy, running.dataset)
         if problem is not None:
             self._break(task_id, problem)
             return
@@ -393,7 +393,8 @@ class Work:
         timings = task_timings(done, task.received_at, waited_s, taken_s)
         leaving = screened(done, self._policy)
         reply = trained(self._mailbox.party, request, leaving, manifest, timings)
-        self._record(update_entry(request, reply))
+        test_set = running.dataset.test
+        self._record(update_entry(request, reply, None if test_set is None else test_set.dataset_id))
         self._journal.answer(reply, manifest.sha256 if manifest else None, self._clock.now())
         self._outbox.add(reply)
         log.info(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from common.errors import NoSuchExperimentError, StorageError
 from researcher.ledger import FILE, Ledger
+from researcher.stopping import EarlyStopping
 
 
 def experiments_of(folder: Path) -> list[dict[str, Any]]:
@@ -25,9 +27,10 @@ def _glance(folder: Path) -> dict[str, Any]:
         return {**empty, "state": str(error)}
     with contextlib.closing(ledger):
         row, model, interrupted = ledger.experiment(), ledger.last_model(), ledger.open_rounds()
+        stopped = _stopped(row.config, ledger)
     rounds, limit = model[0] if model else 0, row.config["round_limit"]
     created = datetime.datetime.fromtimestamp(row.created_at).astimezone()
-    finished = limit is not None and rounds >= limit
+    finished = stopped or (limit is not None and rounds >= limit)
     return {
         "folder": str(folder),
         "name": row.name,
@@ -36,3 +39,9 @@ def _glance(folder: Path) -> dict[str, Any]:
         "state": "in a round" if interrupted else "finished" if finished else "between rounds",
         "created": created.isoformat(sep=" ", timespec="seconds"),
     }
+
+
+def _stopped(config: Mapping[str, Any], ledger: Ledger) -> bool:
+    """Tell whether the early stopping of an experiment lets no further round run."""
+    rule, average = config.get("early_stopping"), config["training_args"]["test_metric_args"].get("average")
+    return rule is not None and EarlyStopping(**rule).watch(ledger.rounds(), average).reason is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from common.audit.cli import audit_app
 from common.cli import AsJson, emit, new_app, reported, table
@@ -282,7 +283,7 @@ def _show_result(experiment: Experiment, path: Path | None, *, as_json: bool) ->
     document = {**experiment.info(), "history": experiment.history().rows(), "model": path}
     text = f"{experiment.round_current()} rounds; everything is in {experiment.folder}"
     reason = experiment.stopped()
-    emit(document, *([reason] if reason else []), text, as_json=as_json)
+    emit(document, *([escape(reason)] if reason else []), text, as_json=as_json)
 
 
 def _node_row(node: str, status: NodeStatus) -> dict[str, Any]:

@@ -46,12 +46,20 @@ class Dataset(ABC):
     def sample_ids(self) -> NDArray[np.int64]:
         """Return the id of each sample, by which it goes to the training or the test part."""
 
+    @property
+    def lasting_ids(self) -> bool:
+        """Tell whether ids stay with their samples when the file changes; several samples may then have one id."""
+        return False
+
     def test_rows(self) -> Rows | None:
         """Return the samples that the file itself marks for testing; none if it marks nothing."""
         return None
 
     def fit(self, train: Rows) -> None:  # noqa: B027 - most sets have nothing to learn
         """Learn means and the like from the training part alone, anew at each call."""
+
+    def fit_as(self, other: Dataset) -> None:  # noqa: B027 - most sets have nothing to learn
+        """Take over what another set of the same plan learned, before this one is only validated on."""
 
     def arrays(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
         """Return all inputs and targets if they are in memory and no sample needs a call of its own; else none."""

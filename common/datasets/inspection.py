@@ -81,19 +81,20 @@ def column_names(path: Path) -> list[str]:
         return frame.collect_schema().names()
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    """Return some columns of a table, each once, with missing values as null.
+def read_columns(path: Path, columns: Sequence[str], *, texts: Sequence[str] = ()) -> pl.DataFrame:
+    """Return some columns of a table, each once, with missing values as null; those in `texts` as they are written.
 
     Raises:
         DataFileError: If the file cannot be read.
         DataFileGoneError: If there is no such file.
     """
-    frame = scan(path)
+    frame = scan(path, texts)
     with _readable(path):
-        return frame.select(list(dict.fromkeys(columns))).collect().fill_nan(None)
+        chosen = frame.select(list(dict.fromkeys(columns))).collect().fill_nan(None)
+        return chosen.with_columns(pl.col(name).cast(pl.String) for name in texts)
 
 
-def scan(path: Path) -> pl.LazyFrame:
+def scan(path: Path, texts: Sequence[str] = ()) -> pl.LazyFrame:
     """Return a table of which nothing but the header was read yet."""
     if not path.is_file():
         raise DataFileGoneError(name=path.name, what="is gone")
@@ -107,6 +108,7 @@ def scan(path: Path) -> pl.LazyFrame:
         path,
         separator=_delimiter(path),
         null_values=list(MISSING),
+        schema_overrides=dict.fromkeys(texts, pl.String),
         infer_schema_length=None,
         glob=False,
     )

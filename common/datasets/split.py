@@ -32,6 +32,26 @@ def fold_part(sample_ids: NDArray[np.int64], fold: tuple[int, int], seed: int) -
     return np.sort(_ranked(sample_ids, seed)[index * size // count : (index + 1) * size // count])
 
 
+def lasting_part(sample_ids: NDArray[np.int64], ratio: float, seed: int) -> Rows:
+    """Return the positions of about ratio * n samples, ascending, each chosen by its own id alone.
+
+    So a sample stays on its side whatever samples are added, removed or put into another order, and samples with one id stay together.
+    """
+    return np.flatnonzero(_shares(sample_ids, seed) < ratio).astype(np.int64)
+
+
+def lasting_fold(sample_ids: NDArray[np.int64], fold: tuple[int, int], seed: int) -> Rows:
+    """Return the positions of one of several test parts of about equal size, chosen as `lasting_part` does; each sample is in one."""
+    index, count = fold
+    return np.flatnonzero((_shares(sample_ids, seed) * count).astype(np.int64) == index).astype(np.int64)
+
+
+def _shares(sample_ids: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+    """Return a number from 0 to 1, less than 1, for each id."""
+    mixed = _mixed(sample_ids.astype(np.uint64) + _mixed(np.array([seed], dtype=np.uint64)))
+    return (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
+
+
 def _ranked(sample_ids: NDArray[np.int64], seed: int) -> Rows:
     ranks = _mixed(sample_ids.astype(np.uint64) + _mixed(np.array([seed], dtype=np.uint64)))
     return np.argsort(ranks, kind="stable").astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -39,6 +40,9 @@ class TabularDataset(Dataset):
             1e-9), both of this node's training part.
         split_column: A column of `train` and `test` that says which part each row belongs to; `test_ratio` is then ignored. A
             node that registered the set with such a column decides over the plan.
+        id_column: A column that says whose row it is, the patient's number for instance. Rows go to the training or the test part by it:
+            all of one patient to the same, and to the same again when rows are added or put into another order. A node that
+            registered the set with such a column decides over the plan.
         dtype: Of inputs, and of targets that are not whole numbers.
         target_dtype: Of targets, whatever they are.
     """
@@ -53,6 +57,7 @@ class TabularDataset(Dataset):
         missing: Missing = "refuse",
         standardize: bool = False,
         split_column: str | int | None = None,
+        id_column: str | int | None = None,
         dtype: str = "float32",
         target_dtype: str | None = None,
     ) -> None:
@@ -64,6 +69,9 @@ class TabularDataset(Dataset):
         self._missing = missing
         self._standardize = standardize
         self._split_column = split_column
+        self._id_column = id_column
+        self._lasting = False
+        self._scales: list[tuple[float, float]] = []
         self._dtype = np.dtype(dtype)
         self._target_dtype = np.dtype(target_dtype) if target_dtype else None
         self._frame = pl.DataFrame()
@@ -86,9 +94,8 @@ class TabularDataset(Dataset):
         known = column_names(path)
         inputs = [_resolved(column, known) for column in self._input_columns]
         targets = [_resolved(column, known) for column in self._target_columns]
-        registered = parameters.get("split_column")
-        split = registered if isinstance(registered, str) else self._split_column
-        marks = [] if split is None else [_resolved(split, known)]
+        marks = _chosen(parameters.get("split_column"), self._split_column, known)
+        persons = _chosen(parameters.get("id_column"), self._id_column, known)
         frame = read_columns(path, [*inputs, *targets, *marks])
         for column in [*inputs, *targets]:
             kind = frame.schema[column]
@@ -96,6 +103,11 @@ class TabularDataset(Dataset):
                 raise NonNumericColumnError(column=column, dtype=str(kind))
         self._refuse_missing(frame, targets if self._missing == "mean" else [*inputs, *targets])
         frame = frame.with_row_index("")
+        self._lasting = bool(persons)
+        if persons:
+            frame = frame.with_columns(
+                _hashed(read_columns(path, persons, texts=persons)[persons[0]]).alias("")
+            )
         if self._missing == "drop":
             frame = frame.drop_nulls([*inputs, *targets])
         self._frame = frame.select(list(dict.fromkeys(inputs)))
@@ -111,16 +123,28 @@ class TabularDataset(Dataset):
         Raises:
             MissingValuesError: If a column has missing values and none of these rows has a value to put in their place.
         """
-        inputs = np.empty((len(self._frame), len(self._columns)), self._dtype)
-        for position, name in enumerate(self._columns):
+        self._scales = []
+        for name in self._columns:
             column = self._frame[name].cast(pl.Float64)
             known = column.gather(train).drop_nulls().to_numpy()
             if not len(known) and column.null_count():
                 raise MissingValuesError(column=name, count=column.null_count(), rows=len(column))
             mean = known.mean() if len(known) else 0.0
-            values = column.fill_null(mean).to_numpy()
+            deviation = known.std(ddof=1) if len(known) > 1 else 0.0
+            self._scales.append((float(mean), float(deviation)))
+        self._make_inputs()
+
+    def fit_as(self, other: Dataset) -> None:
+        """Make the inputs with the means and deviations of another table of the same plan."""
+        if isinstance(other, TabularDataset):
+            self._scales = list(other._scales)  # noqa: SLF001 - of this class
+            self._make_inputs()
+
+    def _make_inputs(self) -> None:
+        inputs = np.empty((len(self._frame), len(self._columns)), self._dtype)
+        for position, (name, (mean, deviation)) in enumerate(zip(self._columns, self._scales, strict=True)):
+            values = self._frame[name].cast(pl.Float64).fill_null(mean).to_numpy()
             if self._standardize:
-                deviation = known.std(ddof=1) if len(known) > 1 else 0.0
                 values = (values - mean) / (deviation + _EPSILON)
             inputs[:, position] = values
         self._inputs = inputs
@@ -136,8 +160,13 @@ class TabularDataset(Dataset):
         )
 
     def sample_ids(self) -> NDArray[np.int64]:
-        """Return the position of each row in the file."""
+        """Return a hash of whose row each is, if there is a column that says so; else the position of each in the file."""
         return self._ids
+
+    @property
+    def lasting_ids(self) -> bool:
+        """Tell whether a column says whose row each is."""
+        return self._lasting
 
     def test_rows(self) -> Rows | None:
         """Return the rows that the split column marks for testing; none if there is no such column."""
@@ -174,6 +203,24 @@ def _resolved(column: str | int, known: list[str]) -> str:
     if isinstance(column, str) and column in known:
         return column
     raise UnknownColumnError(column=column, columns=", ".join(known))
+
+
+def _chosen(registered: JsonValue, given: str | int | None, known: list[str]) -> list[str]:
+    """Return the column that the node registered or else the plan names, if any."""
+    column = registered if isinstance(registered, str) else given
+    return [] if column is None else [_resolved(column, known)]
+
+
+def _hashed(column: pl.Series) -> pl.Series:
+    """Return 63 bits of the SHA-256 of each text, the same everywhere.
+
+    Raises:
+        MissingValuesError: If one is missing.
+    """
+    if count := column.null_count():
+        raise MissingValuesError(column=column.name, count=count, rows=len(column))
+    digests = [int.from_bytes(hashlib.sha256(text.strip().encode()).digest()[:8]) >> 1 for text in column]
+    return pl.Series(digests, dtype=pl.Int64)
 
 
 def _marked(column: pl.Series, path: Path) -> Rows:

@@ -65,12 +65,12 @@ class Walls:
     hidden: tuple[Path, ...]
     user: WorkerUser | None = None
 
-    def around(self, folder: RunFolder, dataset: Path) -> SandboxPolicy:
-        """Return what a worker with this folder and this data set may do."""
+    def around(self, folder: RunFolder, *datasets: Path) -> SandboxPolicy:
+        """Return what a worker with this folder and these data sets may do."""
         return SandboxPolicy(
             agent_pid=os.getpid(),
             scratch=folder.scratch,
-            read_only=(dataset, folder.inputs),
+            read_only=(*datasets, folder.inputs),
             hidden=self.hidden,
             limits=self.limits,
             user=self.user,
@@ -228,24 +228,24 @@ class WorkerPool:
         self._bounds = bounds
         self._threads = threads
         self._workers: dict[RunId, Worker] = {}
-        self._datasets: dict[RunId, Path] = {}
+        self._datasets: dict[RunId, tuple[Path, ...]] = {}
 
     @property
     def free_bytes(self) -> int:
         """Return the space that is left on the disk that workers write to."""
         return shutil.disk_usage(self.work).free
 
-    def folder(self, run_id: RunId, dataset: Path) -> RunFolder:
+    def folder(self, run_id: RunId, *datasets: Path) -> RunFolder:
         """Return the folder of a run, to put what its next task reads into it.
 
-        A worker of the run that was shut in with another data set is stopped: walls are never moved.
+        A worker of the run that was shut in with other data sets is stopped: walls are never moved.
         """
-        if self._datasets.get(run_id) != dataset:
+        if self._datasets.get(run_id) != datasets:
             self.retire(run_id)
         folder = RunFolder(self.work / run_id, self._user)
         if run_id not in self._workers:
             folder.make()
-            self._datasets[run_id] = dataset
+            self._datasets[run_id] = datasets
         return folder
 
     def give(self, run_id: RunId, task: RunTask) -> None:
@@ -254,7 +254,7 @@ class WorkerPool:
         if worker is None:
             self._make_room()
             folder = RunFolder(self.work / run_id, self._user)
-            policy = self._walls.around(folder, self._datasets[run_id])
+            policy = self._walls.around(folder, *self._datasets[run_id])
             worker = Worker(run_id, folder, policy, self._output, self._threads, self._post, self._bounds)
             log.info("worker started", extra={"action": "worker_started", "run": run_id, "pid": worker.pid})
         self._workers[run_id] = worker  # last in order: most recently used

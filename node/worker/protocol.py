@@ -42,7 +42,7 @@ Losses = Annotated[tuple[LossPoint, ...], Field(max_length=LOSS_POINTS)]
 
 
 class DatasetSource(Part):
-    """The one data set that a task may read."""
+    """A data set that a task may read."""
 
     dataset_id: DatasetId
     data_type: Name
@@ -69,6 +69,8 @@ class RunTask(Part):
     model_args: dict[str, JsonValue]
     training_args: TrainingArgs
     dataset: DatasetSource
+    test_dataset: DatasetSource | None = None
+    """Another one to validate on; none takes a part of the first."""
     model_path: str
     """The global model, safetensors."""
     model_encoding: EncodingText = "raw"

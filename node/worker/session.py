@@ -20,7 +20,7 @@ from node.worker.correction import corrector
 from node.worker.exchange import Received, SavedUpdate, received, save_update
 from node.worker.kept import Kept, Section, keep
 from node.worker.personal import ditto, fine_tune
-from node.worker.protocol import LOSS_POINTS, Done, Progress, RunTask, ValidatedOn
+from node.worker.protocol import LOSS_POINTS, DatasetSource, Done, Progress, RunTask, ValidatedOn
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Session:
 
     def __init__(self) -> None:
         self._plan: tuple[Hashable, TrainingPlan] | None = None
-        self._data: tuple[Hashable, DataManager] | None = None
+        self._data: tuple[Hashable, DataManager, DataManager | None] | None = None
         self._parts: tuple[Hashable, Parts] | None = None
 
     def run(self, task: RunTask, report: Callable[[Progress], None]) -> Done:
@@ -134,19 +134,15 @@ class Session:
         return plan
 
     def _ready_parts(self, plan: TrainingPlan, task: RunTask) -> Parts:
-        args, source = task.training_args, task.dataset
+        args, source, apart = task.training_args, task.dataset, task.test_dataset
         # the split is the same in all rounds, and in another experiment with the same seed
         campaign = task.experiment_id if args.random_seed is None else args.random_seed
         seed = derived_seed("split", task.seed if args.shuffle_testing_dataset else campaign, task.node_id)
-        key = repr((source, args))  # the plan sees all of them when it chooses its data
+        key = repr((source, apart, args))  # the plan sees all of them when it chooses its data
         if self._data is None or self._data[0] != key:
             seed_everything(derived_seed("data", campaign, task.node_id))
-            manager = plan.call(plan.training_data, **plan.loader_args())
-            if not isinstance(manager, DataManager):
-                plan.breaks_contract("training_data", f"returned {type(manager).__name__}, not a DataManager")
-            with PlanCode(type(plan)):
-                manager.bind(Path(source.path), source.parameters)
-            self._data, self._parts = (key, manager), None
+            test_set = None if apart is None else _bound(plan, task, apart)
+            self._data, self._parts = (key, _bound(plan, task, source), test_set), None
         split = (seed, args.test_ratio, args.fold, args.test_batch_size)
         if self._parts is None or self._parts[0] != split:
             with PlanCode(type(plan)):
@@ -156,9 +152,26 @@ class Session:
                     fold=args.fold,
                     loader_args=args.loader_args,
                     test_batch_size=args.test_batch_size,
+                    test_set=self._data[2],
                 )
             self._parts = (split, parts)
         return self._parts[1]
+
+
+def _bound(plan: TrainingPlan, task: RunTask, source: DatasetSource) -> DataManager:
+    """Return the plan's data, read from this data set."""
+    plan.enter(
+        node_id=task.node_id,
+        round_=task.round,
+        training_args=task.training_args,
+        dataset_path=Path(source.path),
+    )
+    manager = plan.call(plan.training_data, **plan.loader_args())
+    if not isinstance(manager, DataManager):
+        plan.breaks_contract("training_data", f"returned {type(manager).__name__}, not a DataManager")
+    with PlanCode(type(plan)):
+        manager.bind(Path(source.path), source.parameters)
+    return manager
 
 
 class _Stopwatch:

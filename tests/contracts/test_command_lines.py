@@ -98,6 +98,11 @@ REFUSED = {
     "warren-node plan show": ("{folder}/north ffff", "WRN-505"),
     "warren-node plan reject": ("{folder}/north ffff", "WRN-505"),
     "warren-researcher run": ("{folder}/heart.toml --home {folder}/lab", "WRN-201"),
+    "warren-researcher sweep": (
+        "{folder}/heart.toml --vary num_updates=1,2 --home {folder}/lab",
+        "WRN-201",
+    ),
+    "warren-researcher cross-validate": ("{folder}/heart.toml --folds 3 --home {folder}/lab", "WRN-201"),
     "warren-researcher resume": ("{folder}/nothing --home {folder}/lab", "WRN-707"),
     "warren-researcher nodes": ("--home {folder}/lab", "WRN-201"),
     "warren-researcher datasets": ("--home {folder}/lab", "WRN-201"),

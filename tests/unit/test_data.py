@@ -8,7 +8,7 @@ import torch
 
 from common.data import DataManager
 from common.datasets import TabularDataset
-from common.errors import InvalidArgumentsError
+from common.errors import InvalidArgumentsError, MissingValuesError
 from tests.support.plans import COLUMNS, write_table
 
 
@@ -172,3 +172,66 @@ def test_folds_never_take_what_the_file_marks_for_testing(tmp_path):
         seen += test
 
     assert list(range(3, 10)) == sorted(seen)
+
+
+def persons(tmp_path, rows):
+    """Return input values of the training and the test part of rows of (person, value)."""
+    path = tmp_path / "persons.csv"
+    path.write_text("person,x,y\n" + "".join(f"{person},{x},0\n" for person, x in rows))
+    manager = DataManager(TabularDataset("x", "y", id_column="person"))
+    manager.bind(path, {})
+    parts = manager.split(test_ratio=0.3, seed=5)
+    return [set(chain(*numbers(one))) for one in (parts.train, parts.test)]
+
+
+def test_a_person_stays_in_its_part_when_rows_are_added_and_put_into_another_order(tmp_path):
+    rows = [(f"{number:03}", number) for number in range(100)]
+    train, test = persons(tmp_path, rows)
+    more = [("A7", 500), *rows[::-1], *((f"{number:04}", number) for number in range(100, 300))]
+    later_train, later_test = persons(tmp_path, more)
+
+    assert 20 < len(test) < 40
+    assert train <= later_train
+    assert test <= later_test
+
+
+def test_all_rows_of_a_person_are_in_one_part(tmp_path):
+    train, test = persons(tmp_path, [(number % 20, number) for number in range(200)])
+
+    assert not {number % 20 for number in train} & {number % 20 for number in test}
+    assert train
+    assert test
+
+
+def test_folds_keep_persons_together_and_take_each_once(tmp_path):
+    path = tmp_path / "persons.csv"
+    path.write_text("person,x,y\n" + "".join(f"{number % 15},{number},0\n" for number in range(90)))
+    seen = []
+    for fold in range(3):
+        manager = DataManager(TabularDataset("x", "y", id_column="person"))
+        manager.bind(path, {})
+        test = set(chain(*numbers(manager.split(test_ratio=0.0, seed=1, fold=(fold, 3)).test)))
+        assert not {number % 15 for number in test} & {number % 15 for number in seen}
+        seen += test
+
+    assert list(range(90)) == sorted(seen)
+
+
+def test_a_row_that_is_nobodys_is_refused(tmp_path):
+    with pytest.raises(MissingValuesError, match="person"):
+        persons(tmp_path, [("a", 1), ("", 2)])
+
+
+def test_a_test_set_of_its_own_is_taken_whole_and_standardized_like_the_training_part(tmp_path):
+    managers = []
+    for name, values in (("train", (0, 2, 4)), ("test", (2, 10))):
+        path = tmp_path / f"{name}.csv"
+        path.write_text("x,y\n" + "".join(f"{value},0\n" for value in values))
+        managers.append(DataManager(TabularDataset("x", "y", standardize=True)))
+        managers[-1].bind(path, {})
+    parts = managers[0].split(test_ratio=0.0, seed=1, test_set=managers[1])
+
+    assert (3, 2) == (parts.train.samples, parts.test.samples)
+    assert [pytest.approx(0.0), pytest.approx(4.0)] == [
+        value for data, _ in parts.test for value in data.flatten().tolist()
+    ]

@@ -10,6 +10,7 @@ from common.errors import InvalidSettingsError
 from common.messages import RunEnd, TrainRequest
 from common.training_args import TrainingArgs
 from researcher import AsyncStrategy, EarlyStopping, Experiment
+from researcher.catalogue import experiments_of
 from researcher.experiment_file import load_experiment
 from researcher.monitoring import RoundEnded, RoundOpened, StoppedEarly
 from tests.support.experiments import ARGS, Death, Recorder, crash, dying, make
@@ -71,6 +72,7 @@ def test_it_stops_after_so_many_rounds_without_a_better_value_and_validates_the_
     )
     assert [StoppedEarly(4, reason)] == [one for one in watcher.events if isinstance(one, StoppedEarly)]
     assert "stopped early" in experiment.info()["stopped"]
+    assert ["finished"] == [one["state"] for one in experiments_of(federation.home.experiments)]
     trial.nodes["north"].until(RunEnd)
 
 

@@ -145,6 +145,14 @@ def test_samples_seen_are_bounded_by_what_was_asked_for(gate, arguments, most):
         bounded.check_reply(reply(samples_seen=most + 1), DATA)
 
 
+def test_a_test_set_of_its_own_is_not_counted_among_the_samples_of_the_data_set(gate):
+    apart = replace(gate, arguments=TrainingArgs(epochs=2, test_tags=("held-back",)))
+
+    apart.check_reply(reply(samples_train=100, samples_test=1000), DATA)
+    with pytest.raises(UpdateRefusedError, match="claims 101 samples"):
+        apart.check_reply(reply(samples_train=101, samples_test=0), DATA)
+
+
 def test_a_validation_must_not_bring_tensors(gate):
     validation = replace(gate, train=False)
 

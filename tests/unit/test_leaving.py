@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def done(metrics=None, **changes):
 
 
 def why(done, **settings):
-    error = refusal(done, request(), Policy(**settings), samples=100)
+    error = refusal(done, request(), Policy(**settings), DATASET)
     return None if error is None else f"{error.code} {error}"
 
 
@@ -68,7 +69,7 @@ def why(done, **settings):
 )
 def test_a_metric_that_the_plan_names_leaves(name):
     source = SOURCE + "NAMES = ['dice_']\n"
-    assert refusal(done({name: 0.5}), request(source), Policy(), samples=100) is None
+    assert refusal(done({name: 0.5}), request(source), Policy(), DATASET) is None
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,15 @@ def test_a_metric_whose_name_could_carry_data_does_not_leave(name):
 )
 def test_counts_that_cannot_be_do_not_leave(changes, reason):
     assert reason in why(done(**changes))
+
+
+def test_a_test_set_of_its_own_is_counted_apart():
+    apart = replace(DATASET, test=replace(DATASET, samples=20))
+    told = done(samples_train=100)
+
+    assert refusal(told, request(), Policy(), apart) is None
+    too_many = done(samples_train=100, samples_test=21, validations=())
+    assert "more samples" in str(refusal(too_many, request(), Policy(), apart))
 
 
 def test_more_metrics_than_a_message_may_hold_do_not_leave():

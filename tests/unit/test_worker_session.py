@@ -21,6 +21,7 @@ from common.errors import (
 )
 from common.payload.encodings import compression
 from common.payload.tensors import load_tensors, save_tensors
+from common.pooling import metrics_of
 from common.training_plans import TorchTrainingPlan
 from node.worker.protocol import LOSS_POINTS, DatasetSource
 from node.worker.session import Session
@@ -153,6 +154,9 @@ def test_both_models_are_validated_on_the_test_part_when_asked(desk):
         ("local", 10, ["ACCURACY", "loss"]),
     ]
     assert trained.metrics["loss"] < received.metrics["loss"]
+    for one in done.validations:
+        assert (10, True) == (one.statistics.cases, one.samples_fit)
+        assert one.metrics["ACCURACY"] == metrics_of(one.statistics)["ACCURACY"]
 
 
 def test_the_registered_split_column_decides_what_is_tested(desk):
