@@ -61,7 +61,11 @@ class Hospitals:
             (folder / f"{node}.csv").write_text("\n".join(["a,b,y", *lines]) + "\n")
             registry = Registry(home.registry_path)
             registry.add(
-                folder / f"{node}.csv", name="line", tags=["line"], description="for lines", data_type="tabular"
+                folder / f"{node}.csv",
+                name="line",
+                tags=["line"],
+                description="for lines",
+                data_type="tabular",
             )
             registry.close()
         self.nodes = {}
