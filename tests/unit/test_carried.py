@@ -6,6 +6,7 @@ import torch
 from common.payload.carried import combine, is_carried, model_alone
 from common.payload.encodings.choice import Encoding
 from common.payload.encodings.compression import decompress_file
+from common.payload.encodings.encoder import encode_update
 from common.payload.header import BUFFERS
 from common.payload.soundness import unsound
 from common.payload.store import PayloadStore
@@ -67,3 +68,12 @@ def test_an_update_is_held_against_the_model_and_not_against_what_came_beside_it
 
     assert said("update") is None
     assert "it has tensors that the model does not have" == said("more")
+
+
+@pytest.mark.parametrize("encoding", ["fp16", "int8", "topk:0.1"])
+def test_an_encoded_update_is_held_against_the_model_alone_too(files, encoding):
+    chosen, alone = Encoding.parse(encoding), files / "model"
+    save_tensors(files / "trained", {name: value + 1 for name, value in MODEL.items()})
+    encode_update(files / "trained", files / "update", chosen, base=alone)
+
+    assert unsound(files / "update", files / "payload", chosen, norm_limit=1e6) is None
