@@ -35,11 +35,6 @@ def test_a_payload_holds_both_and_gives_back_the_model_byte_for_byte(files):
     assert (files / "model").read_bytes() == alone.read_bytes()
 
 
-def test_a_payload_that_carries_nothing_is_the_model(files):
-    assert files / "model" == model_alone(files / "model", files / "alone")
-    assert not (files / "alone").exists()
-
-
 @pytest.mark.parametrize("encoding", ["raw", "fp16", "int8+zstd", "bf16+zstd"])
 def test_what_is_carried_is_exact_in_every_encoding(files, encoding):
     store = PayloadStore(files / "payloads")
