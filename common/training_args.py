@@ -73,6 +73,8 @@ class TrainingArgs(BaseModel):
     """Batches between two loss reports; 0 reports only the last."""
     fedprox_mu: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Weight of the proximal term (Li et al., MLSys 2020, eq. 2)."""
+    keep_optimizer: bool = False
+    """Keep what the optimizer remembers, momentum for instance, at the node from round to round."""
     finetune_updates: Positive | None = None
     """Steps of training after which the received model is validated once more, as the personal model, and forgotten."""
     ditto_lambda: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None

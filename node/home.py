@@ -4,7 +4,7 @@ kit/             certificate, key, roster and connection settings; readable by t
 policy.toml        what the people of the node allow; it marks the folder as a home
 registry.sqlite  data sets, and decisions about plans
 journal.sqlite   tasks: what was received, done and sent
-payloads/        models and updates, named by their SHA-256
+payloads/        models, updates and states of tasks, named by their SHA-256
 work/            scratch space of workers
 log/             what happened
 enrolment/       keys that the federation has not signed for yet

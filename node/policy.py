@@ -46,7 +46,7 @@ class Policy(Settings):
     minimum_samples: Annotated[int, Field(ge=0, lt=2**53)] = 0
     """Neither register a data set with fewer samples, nor train on one whose training or test part has fewer."""
     max_model_bytes: Annotated[int, Field(ge=1024, le=PAYLOAD_BYTES)] = 8 * 1024**3
-    """Largest model that is taken in, and largest update that goes out, in bytes."""
+    """Largest model that is taken in, largest update that goes out, and most that is kept of a task for the next, in bytes."""
     max_update_norm: Annotated[float, Field(gt=0, le=UPDATE_NORM)] = UPDATE_NORM
     """Largest Euclidean norm of what one update changes in the model; a larger one does not leave."""
     allowed_requests: tuple[RequestKind, ...] = get_args(RequestKind)

@@ -18,6 +18,8 @@ from researcher.aggregators.stateful import Told
 
 _SLACK_BYTES: Final = 64 * 1024
 """What the header of an update may be longer than that of the model."""
+_LEAST_TOLD: Final = 1e-20
+"""No learning rate is smaller, and what a sound update is divided by it is still a number."""
 _MORE_HEADERS: Final = 3
 """An encoding names a tensor so many times more often."""
 
@@ -110,7 +112,7 @@ class Gate:
         if reply.steps > reply.samples_seen:
             return f"it claims {reply.steps} steps with {reply.samples_seen} samples"
         for name in self.requires:
-            if (getattr(reply, name) or 0) <= 0:
+            if (getattr(reply, name) or 0) < _LEAST_TOLD:
                 return f"it tells no {name}, which the aggregator needs"
         return None
 

@@ -23,6 +23,7 @@ from common.sqlite import Database, open_database, transaction
 from researcher.history import Kind, NodeRecord, RoundRecord
 from researcher.round import RoundState
 from researcher.rows import (
+    TOLD,
     CountedUpdate,
     ExperimentRow,
     Outcome,
@@ -36,11 +37,6 @@ from researcher.rows import (
 
 FILE: Final = "ledger.sqlite"
 _APPLICATION_ID: Final = 0x57524E4C  # "WRNL"
-_TOLD: Final = {"update", "samples_seen", "samples_train", "samples_test"} | {
-    *("steps", "lr_sum", "losses", "validations", "timings")
-}
-
-
 _NODES: Final = """
     SELECT tasks.*, opened_at, digest, outcome, updates.reason AS update_reason, arrived_at, record
     FROM tasks JOIN rounds USING (run, round) LEFT JOIN updates ON updates.task = tasks.id
@@ -318,7 +314,7 @@ class Ledger:
         self._write(
             "INSERT INTO updates (id, digest, task, outcome, reason, arrived_at, record, counted) VALUES "
             "(?, ?, ?, ?, ?, ?, ?, (SELECT round FROM rounds WHERE run = ? AND state = 'open'))",
-            *(id_, digest, reply.task_id, outcome, reason, at, reply.model_dump_json(include=_TOLD), counted),
+            *(id_, digest, reply.task_id, outcome, reason, at, reply.model_dump_json(include=TOLD), counted),
         )
         return outcome
 
@@ -332,10 +328,7 @@ class Ledger:
         return [counted_update(row) for row in rows]
 
     def last_counted(self) -> dict[PartyId, TaskId]:
-        """Return of each node the last task whose update counts, in a round that was closed or is open.
-
-        What a node keeps of that task is what its next one builds on: the global model has seen it, or will.
-        """
+        """Return of each node the last task whose update is part of a model, or will be: its next task builds on that."""
         rows = self._read(
             "SELECT node, tasks.id AS task FROM updates JOIN tasks ON tasks.id = task JOIN rounds ON rounds.run = tasks.run "
             "AND rounds.round = counted WHERE kind = 'train' AND rounds.state IN ('open', 'closed') "

@@ -44,7 +44,7 @@ def combine(model: Path, carried: Path, target: Path) -> None:
 
 
 def model_alone(payload: Path, target: Path) -> Path:
-    """Return a file with the model in a payload and nothing else: the payload itself if it carries nothing, or else the target.
+    """Write a file with the model in a payload and nothing else, and return it.
 
     Raises:
         InvalidTensorsError: If the payload is not valid safetensors.
@@ -53,8 +53,6 @@ def model_alone(payload: Path, target: Path) -> Path:
     with ExitStack() as stack:
         file = stack.enter_context(BlockFile(payload))
         sources = {name: (file, name) for name in file.index if not is_carried(name)}
-        if len(sources) == len(file.index):
-            return payload
         _write(stack, sources, file.index.metadata, target)
     return target
 

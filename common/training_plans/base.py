@@ -175,6 +175,13 @@ class TrainingPlan(ABC):
         if steering is not None:
             self.breaks_contract("train", "cannot be corrected in such a plan")
 
+    def optimizer_memory(self) -> Mapping[str, Tensor]:
+        """Return what the optimizer of the last training remembers; nothing if the plan has none that could."""
+        return {}
+
+    def recall_optimizer(self, memory: Mapping[str, Tensor]) -> None:  # noqa: B027 - a plan may have no optimizer
+        """Let the optimizers of the next trainings begin with what was remembered; with nothing, they begin afresh."""
+
     def effort(self) -> Effort:
         """Return what the last training took."""
         return Effort()

@@ -44,12 +44,16 @@ class Guide:
         self._steering = steering
         self._steps = 0
         self._lr_sum: float | None = 0.0
-        optimizer.register_step_pre_hook(self._before)
+        self._hook = optimizer.register_step_pre_hook(self._before)
 
     @property
     def effort(self) -> Effort:
         """Return what training took so far."""
         return Effort(self._steps, self._lr_sum if self._steps else None)
+
+    def release(self) -> None:
+        """Let go of the optimizer, which a plan may use again."""
+        self._hook.remove()
 
     @torch.no_grad()
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:

@@ -28,6 +28,13 @@ class TorchStepper(torch.optim.Optimizer):
             own = {name: torch.full_like(value, first) for name, first in optimizer.memory.items()}
             self.state[value] = {"step": 0, "start": value.detach().clone(), **own}
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what another stepper remembers; the start of the round stays that of this one."""
+        starts = {value: self.state[value]["start"] for value in self._trainable()}
+        super().load_state_dict(state_dict)
+        for value, start in starts.items():
+            self.state[value]["start"] = start
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; the learning rate is that of the only group, so that schedulers work."""

@@ -20,6 +20,7 @@ from common.payload.tensors import DTYPES, SavedTensors, open_tensors, save_tens
 from common.training_args import TrainingArgs
 from common.training_plans.base import Effort, TrainingPlan
 from common.training_plans.kinds import check_fit, kinds
+from common.training_plans.remembering import recall, remembered
 from common.training_plans.seeding import derived_seed, seed_everything
 from common.training_plans.steering import Guide, Steering
 from common.training_plans.stepping import TorchStepper
@@ -39,6 +40,7 @@ class TorchTrainingPlan(TrainingPlan):
     _optimizer: Optimizer | None = None
     _guide: Guide | None = None
     _steering: Steering | None = None
+    _recalled: Mapping[str, Tensor] = {}
     _local: Mapping[str, Tensor] = {}
     _persistent: frozenset[str] = frozenset()
 
@@ -136,12 +138,28 @@ class TorchTrainingPlan(TrainingPlan):
         if not isinstance(optimizer, Optimizer):
             self.breaks_contract("init_optimizer", f"returned {type(optimizer).__name__}, not an optimizer")
         self._optimizer = optimizer
+        try:
+            recall(optimizer, self._recalled)
+        except ValueError as error:
+            self.breaks_contract(
+                "init_optimizer", f"returned one that cannot go on where the last one was: {error}"
+            )
+        if self._guide is not None:
+            self._guide.release()
         self._guide = Guide(optimizer, dict(self.model().named_parameters()), self._steering)
         return optimizer
 
     def steer(self, steering: Steering | None) -> None:
         """See `TrainingPlan.steer`."""
         self._steering = steering
+
+    def optimizer_memory(self) -> Mapping[str, Tensor]:
+        """See `TrainingPlan.optimizer_memory`."""
+        return {} if self._optimizer is None else remembered(self._optimizer)
+
+    def recall_optimizer(self, memory: Mapping[str, Tensor]) -> None:
+        """See `TrainingPlan.recall_optimizer`."""
+        self._recalled = memory
 
     def effort(self) -> Effort:
         """See `TrainingPlan.effort`."""

@@ -69,11 +69,9 @@ def received(task: RunTask) -> Received:
     if encoding.name != "raw":
         encoded, path = path, folder / "model.decoded"
         decode_file(encoded, path)
-    model = model_alone(path, folder / "model.alone")
-    if model is path:
-        return Received(path, {})
     with open_tensors(path) as file:
-        return Received(model, {name.removeprefix(PREFIX): file[name] for name in file if is_carried(name)})
+        carried = {name.removeprefix(PREFIX): file[name] for name in file if is_carried(name)}
+    return Received(model_alone(path, folder / "model.alone") if carried else path, carried)
 
 
 def save_update(task: RunTask, trained: Mapping[str, Tensor], base: Path, kept: Kept) -> SavedUpdate:

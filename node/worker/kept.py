@@ -14,8 +14,9 @@ from torch import Tensor
 
 from common.payload.tensors import open_tensors, save_tensors
 
-Section = Literal["residual", "scaffold", "feddyn", "plan", "ditto"]
-"""What an encoding left out, the control variate of SCAFFOLD, the gradient of FedDyn, persistent tensors of the plan, a personal model."""
+Section = Literal["residual", "scaffold", "feddyn", "plan", "ditto", "optimizer"]
+"""What an encoding left out, the control variate of SCAFFOLD, the gradient of FedDyn, persistent tensors of the plan, a personal model,
+what the optimizer remembers."""
 
 
 class Kept:

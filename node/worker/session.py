@@ -88,8 +88,13 @@ class Session:
             seed = derived_seed("round", task.seed, task.node_id)
             seed_everything(seed)
             parts.generator.manual_seed(seed)
+            if args.keep_optimizer:
+                plan.recall_optimizer(kept.section("optimizer"))
             seen = plan.train(parts.train, curve.add)
             effort = plan.effort()
+            if args.keep_optimizer:
+                keeps["optimizer"] = plan.optimizer_memory()
+                plan.recall_optimizer({})
             watch.lap("trained")
             if args.test_on_local_updates:
                 validations += _validated(plan, parts, task, on="local")

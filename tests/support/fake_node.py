@@ -44,6 +44,7 @@ from common.messages import (
     TrainRequest,
     Validation,
 )
+from common.payload.carried import is_carried
 from common.payload.store import PayloadStore
 from common.security.roster import Roster
 from common.security.sealing import Sealer
@@ -332,7 +333,8 @@ class FakeNode:
     ) -> Callable[[], object]:
         manifest, data = None, b""
         if request.train:
-            model = load(self._store.path(request.model.sha256).read_bytes())
+            sent = load(self._store.path(request.model.sha256).read_bytes())
+            model = {name: value for name, value in sent.items() if not is_carried(name)}
             data = answer.raw if answer.raw is not None else save(answer.change(model))
             digest = self._store.put(data)
             manifest = PayloadManifest(

@@ -58,6 +58,7 @@ def start_working(trial: Trial, node: str, table: Path) -> FakeNode:
             model_path=str(PayloadStore(folder).path(request.model.sha256)),
             update_path=str(work / "update.safetensors"),
             encoding=request.encoding,
+            state_to=str(work / "state.safetensors"),
         )
         with _ONE_AT_A_TIME:
             done = session.run(task, lambda progress: None)

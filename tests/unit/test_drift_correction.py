@@ -159,10 +159,9 @@ def test_a_node_that_lost_its_state_starts_afresh_and_says_so(tmp_path, caplog):
 def test_what_scaffold_needs_survives_every_encoding(tmp_path, encoding):
     study = Study(tmp_path, TABLES, Scaffold(), encoding=encoding, **FULL)
 
-    plain = Study(tmp_path / "plain", TABLES, FedAverage(), **FULL).run(15).line
     far = np.abs(study.run(15).line - optimum(TABLES)).max()
 
-    assert far < 0.3 * np.abs(plain - optimum(TABLES)).max()
+    assert far < 0.2  # FedAvg ends 0.76 away
 
 
 class TwoRates(TorchTrainingPlan):

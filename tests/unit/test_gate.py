@@ -128,6 +128,47 @@ def test_a_reply_that_cannot_be_true_is_refused(gate, changes, reason):
 
 
 @pytest.mark.parametrize(
+    ("requires", "told", "reason"),
+    [
+        (("steps",), {"steps": 0}, "it tells no steps"),
+        (("steps",), {"steps": 161}, "it claims 161 steps with 160 samples"),
+        (("lr_sum",), {"lr_sum": None}, "it tells no lr_sum"),
+        (("lr_sum",), {"lr_sum": -0.1}, "it tells no lr_sum"),
+        (("lr_sum",), {"lr_sum": 1e-30}, "it tells no lr_sum"),
+    ],
+)
+def test_what_the_aggregator_needs_must_be_told(gate, requires, told, reason):
+    needy = replace(gate, requires=requires)
+
+    needy.check_reply(reply(steps=160, lr_sum=0.1), DATA)
+    with pytest.raises(UpdateRefusedError, match=reason):
+        needy.check_reply(reply(**told), DATA)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "train", "admitted"),
+    [
+        ({}, True, False),
+        ({"finetune_updates": 3}, True, False),
+        ({"finetune_updates": 3, "test_on_global_updates": True}, True, True),
+        ({"finetune_updates": 3}, False, True),
+        ({"ditto_lambda": 0.1}, True, False),
+        ({"ditto_lambda": 0.1, "test_on_local_updates": True}, True, True),
+    ],
+)
+def test_a_personal_model_is_validated_when_that_was_asked_for(gate, arguments, train, admitted):
+    asked = replace(gate, train=train, arguments=TrainingArgs(epochs=2, **arguments))
+    personal = Validation(on="personal", samples=20, metrics={"loss": 1.0})
+    told = reply(validations=(personal,), **({} if train else {"update": None, "samples_seen": 0}))
+
+    if admitted:
+        asked.check_reply(told, DATA)
+    else:
+        with pytest.raises(UpdateRefusedError, match="validation of the personal model"):
+            asked.check_reply(told, DATA)
+
+
+@pytest.mark.parametrize(
     ("arguments", "most"),
     [
         ({"epochs": 3}, 240),

@@ -105,6 +105,27 @@ def test_updates_are_returned_in_node_order_whatever_the_order_of_arrival(ledger
     assert ["east", "north", "south"] == [one.node for one in ledger.counted(RUN, 1)]
 
 
+def test_a_node_builds_on_its_last_task_that_counts(ledger):
+    assert {} == ledger.last_counted()
+    open_round(ledger, "east", "north")
+    ledger.add_update(EXPERIMENT, reply("east"), Outcome.ACCEPTED, 11.0)
+    ledger.add_update(EXPERIMENT, reply("north"), Outcome.LATE, 11.0)
+    assert {"east": task("east").id} == ledger.last_counted()
+    ledger.end_round(RUN, 1, RoundState.CLOSED, 12.0, model=MODEL)
+
+    open_round(ledger, "east", "north", round_=2)
+    ledger.add_update(EXPERIMENT, reply("east", round_=2), Outcome.REFUSED, 13.0)
+    ledger.add_update(EXPERIMENT, reply("north", round_=2), Outcome.ACCEPTED, 13.0)
+    ledger.end_round(RUN, 2, RoundState.CLOSED, 14.0, model=MODEL)
+    expected = {"east": task("east").id, "north": task("north", round_=2).id}
+    assert expected == ledger.last_counted()
+
+    open_round(ledger, "east", "north", round_=3)
+    ledger.add_update(EXPERIMENT, reply("north", round_=3), Outcome.ACCEPTED, 15.0)
+    ledger.end_round(RUN, 3, RoundState.CANCELLED, 16.0)
+    assert expected == ledger.last_counted()
+
+
 def test_a_task_is_settled_once(ledger):
     open_round(ledger, "north")
     ledger.settle_task(task("north").id, "failed", 11.0, reason="died", code="WRN-601", final=True)

@@ -9,6 +9,7 @@ import torch
 from common.data import DataManager
 from common.datasets import TabularDataset
 from common.errors import InvalidArgumentsError, ModelMismatchError, PlanContractError
+from common.optimizers import AdamModule, Optimizer, RidgeRegularizer
 from common.payload.tensors import load_tensors, save_tensors
 from common.training_args import TrainingArgs
 from common.training_plans import TorchTrainingPlan
@@ -239,6 +240,48 @@ def test_fine_tuning_is_validated_and_forgotten(tmp_path):
     for node, done in tuned.done.items():
         assert losses(done)["personal"] < 0.7 * losses(done)["global"]
         assert losses(plain.done[node])["global"] == losses(done)["global"]
+
+
+class Adaptive(Headed):
+    """Step by the optimizer that the arguments name."""
+
+    def init_optimizer(self, optimizer_args):
+        kinds = {
+            "sgd": lambda: torch.optim.SGD(self.model().parameters(), lr=0.05, momentum=0.9),
+            "adam": lambda: torch.optim.Adam(self.model().parameters(), lr=0.05),
+            "modules": lambda: Optimizer(0.05, modules=[AdamModule()], regularizers=[RidgeRegularizer(0.1)]),
+        }
+        return kinds[optimizer_args["kind"]]()
+
+    def tag_parameters(self, name):
+        return set()
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "modules"])
+def test_an_optimizer_that_is_kept_goes_on_as_if_there_were_no_rounds(tmp_path, kind):
+    table = {"n0": TABLES["n0"]}
+    args = {"optimizer_args": {"kind": kind}, "plan": Adaptive}
+
+    kept = Study(tmp_path / "kept", table, FedAverage(), keep_optimizer=True, **args).run(3)
+    fresh = Study(tmp_path / "fresh", table, FedAverage(), **args).run(3)
+    once = Study(tmp_path / "once", table, FedAverage(), num_updates=9, **args).run(1)
+
+    np.testing.assert_allclose(kept.line, once.line, rtol=0, atol=1e-6)
+    assert np.abs(fresh.line - once.line).max() > 1e-3
+
+
+def test_an_optimizer_of_another_kind_begins_afresh(tmp_path):
+    table = {"n0": TABLES["n0"]}
+    study = Study(
+        tmp_path, table, FedAverage(), plan=Adaptive, keep_optimizer=True, optimizer_args={"kind": "adam"}
+    )
+    study.round()
+    study.args["optimizer_args"] = {"kind": "sgd"}
+    study.round()
+
+    assert {"optimizer/SGD/0/momentum_buffer", "optimizer/SGD/1/momentum_buffer"} == load_tensors(
+        study.kept["n0"]
+    ).keys()
 
 
 def test_there_is_one_personal_model_at_a_time():

@@ -53,6 +53,7 @@ def record(state=RoundState.CLOSED, reason=None):
         aggregator={"name": "FedAverage"},
         strategy={"name": "DefaultStrategy"},
         opened_at=100.0,
+        members=2,
         deadline=None,
         closed_at=100.5,
         nodes={"north": answer("north", 0.25, 10), "south": answer("south", 0.5, 30)},

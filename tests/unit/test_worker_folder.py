@@ -34,6 +34,13 @@ def test_a_folder_is_made_without_what_was_left_in_it(folder):
     assert [] == [*folder.scratch.iterdir(), *folder.inputs.iterdir()]
 
 
+def test_only_the_agents_user_may_read_what_is_taken(folder):
+    (folder.scratch / "state").write_bytes(b"own")
+    (folder.scratch / "state").chmod(0o666)
+
+    assert 0o600 == stat.S_IMODE(folder.take("state", NORTH, 100).stat().st_mode)
+
+
 @pytest.mark.parametrize("form", ["bytes", "file"])
 def test_what_is_placed_is_another_file_each_time(folder, tmp_path, form):
     first, second = tmp_path / "first", tmp_path / "second"

@@ -1,0 +1,96 @@
+"""An experiment asks nodes for what its aggregator needs, and keeps what that remembers."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from common.errors import RoundNotKeptError
+from common.messages import FedDynCorrection, ScaffoldCorrection, TrainRequest
+from researcher import FedAverage, FedDyn, FedNova, Scaffold
+from tests.support.experiments import make
+from tests.support.fake_node import Place, Trial, Update, always
+
+
+@pytest.fixture
+def trial(tmp_path):
+    trial = Trial(tmp_path / "nodes")
+    for node in ("north", "south"):
+        trial.start(node)
+    yield trial
+    trial.close()
+
+
+@pytest.fixture
+def federation(trial, tmp_path):
+    with Place(trial, tmp_path / "home") as federation:
+        yield federation
+
+
+def remembered(experiment):
+    return sorted(path.name for path in (experiment.folder / "aggregator").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("aggregator", "correction"),
+    [
+        (FedAverage(), None),
+        (FedNova(), None),
+        (Scaffold(), ScaffoldCorrection()),
+        (FedDyn(alpha=0.5), FedDynCorrection(alpha=0.5)),
+    ],
+    ids=["fedavg", "fednova", "scaffold", "feddyn"],
+)
+def test_nodes_are_told_what_to_do_and_what_to_build_on(federation, trial, aggregator, correction):
+    experiment = make(federation, aggregator=aggregator)
+    experiment.run(2)
+
+    first, second = trial.nodes["north"].until(TrainRequest, 2)
+    assert [correction, correction] == [first.correction, second.correction]
+    assert [None, None] == [one.state_of for one in first.assignments]
+    assert {one.node: one.task_id for one in first.assignments} == {
+        one.node: one.state_of for one in second.assignments
+    }
+    assert isinstance(aggregator, Scaffold) == (second.model.sha256 != experiment.history()[1].base)
+
+
+def test_an_update_without_what_the_aggregator_needs_is_refused_and_named(federation, trial):
+    trial.nodes["south"].script = always(Update(lr_sum=None))
+    experiment = make(federation, aggregator=Scaffold())
+
+    with pytest.raises(Exception, match=r"south.*it tells no lr_sum"):
+        experiment.run(1)
+
+
+def test_a_retention_bounds_what_an_aggregator_remembers(federation):
+    experiment = make(federation, aggregator=Scaffold(), retention={"models": 2})
+    experiment.run(4)
+
+    assert ["round-000003.safetensors", "round-000004.safetensors"] == remembered(experiment)
+    assert 1 == experiment.run(1)
+
+
+def test_a_memory_that_was_removed_by_hand_is_missed(federation):
+    experiment = make(federation, aggregator=FedDyn())
+    experiment.run(2)
+    shutil.rmtree(experiment.folder / "aggregator")
+
+    with pytest.raises(RoundNotKeptError, match="what its aggregator remembered was removed"):
+        experiment.run(1)
+
+
+def test_another_aggregator_begins_without_a_memory(federation, trial):
+    experiment = make(federation, aggregator=Scaffold())
+    experiment.run(2)
+    experiment.set_aggregator(FedAverage())
+    experiment.run(1)
+    experiment.set_aggregator(Scaffold())
+    experiment.run(1)
+
+    sent = [one.model.sha256 for one in trial.nodes["north"].until(TrainRequest, 4)]
+    bases = [one.base for one in experiment.history()]
+    assert [True, False, True, True] == [one == base for one, base in zip(sent, bases, strict=True)]
+    assert ["round-000001.safetensors", "round-000002.safetensors", "round-000004.safetensors"] == remembered(
+        experiment
+    )
