@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         NewtonStep,
         NormClipping,
         SumStatistics,
+        TreeEnsemble,
         TrimmedMean,
     )
     from researcher.experiment import Experiment
@@ -60,6 +61,7 @@ _HOMES: Final = {
     "Strategy": "researcher.strategies",
     "SumStatistics": "researcher.aggregators",
     "TerminalView": "researcher.monitoring",
+    "TreeEnsemble": "researcher.aggregators",
     "TrimmedMean": "researcher.aggregators",
     "WeightedSampling": "researcher.strategies",
 }
@@ -87,6 +89,7 @@ __all__ = [
     "Strategy",
     "SumStatistics",
     "TerminalView",
+    "TreeEnsemble",
     "TrimmedMean",
     "WeightedSampling",
 ]

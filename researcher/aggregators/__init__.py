@@ -12,6 +12,7 @@ from researcher.aggregators.robust import (
     TrimmedMean,
 )
 from researcher.aggregators.sums import NewtonStep, SumStatistics
+from researcher.aggregators.trees import TreeEnsemble
 
 __all__ = [
     "SUMMING",
@@ -25,6 +26,7 @@ __all__ = [
     "NewtonStep",
     "NormClipping",
     "SumStatistics",
+    "TreeEnsemble",
     "TrimmedMean",
     "aggregator_config",
     "aggregator_of",

@@ -16,6 +16,7 @@ from researcher.aggregators.robust import (
     TrimmedMean,
 )
 from researcher.aggregators.sums import NewtonStep, SumStatistics
+from researcher.aggregators.trees import TreeEnsemble
 
 _REGISTRY: Registry[Aggregator] = Registry(
     "aggregator",
@@ -29,11 +30,12 @@ _REGISTRY: Registry[Aggregator] = Registry(
         NormClipping,
         SumStatistics,
         NewtonStep,
+        TreeEnsemble,
     ),
 )
 
-SUMMING: Final = frozenset({SumStatistics.__name__, NewtonStep.__name__})
-"""Aggregators that take statistics of nodes, not models."""
+SUMMING: Final = frozenset({SumStatistics.__name__, NewtonStep.__name__, TreeEnsemble.__name__})
+"""Aggregators that put together what plans made for them send, and that take no models of others."""
 
 
 def aggregator_config(aggregator: Aggregator) -> dict[str, Any]:
