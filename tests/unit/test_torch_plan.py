@@ -438,7 +438,7 @@ def test_validation_neither_trains_nor_draws_from_the_generators():
     before = {name: value.clone() for name, value in plan.get_model_params().items()}
     state = torch.get_rng_state()
 
-    validate(plan, parts(test_ratio=1.0).test, plan._training_args)
+    plan.validate(parts(test_ratio=1.0).test)
 
     assert torch.equal(torch.get_rng_state(), state)
     for name, value in plan.get_model_params().items():
