@@ -1,7 +1,7 @@
 """Make one model out of the updates of a round."""
 
 from researcher.aggregators.base import Aggregator, Contribution
-from researcher.aggregators.config import SUMMING, aggregator_config, aggregator_of
+from researcher.aggregators.config import PLAN_BOUND, aggregator_config, aggregator_of
 from researcher.aggregators.fedavg import FedAverage
 from researcher.aggregators.robust import (
     Bulyan,
@@ -15,7 +15,7 @@ from researcher.aggregators.sums import NewtonStep, SumStatistics
 from researcher.aggregators.trees import TreeEnsemble
 
 __all__ = [
-    "SUMMING",
+    "PLAN_BOUND",
     "Aggregator",
     "Bulyan",
     "Contribution",

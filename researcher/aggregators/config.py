@@ -34,8 +34,8 @@ _REGISTRY: Registry[Aggregator] = Registry(
     ),
 )
 
-SUMMING: Final = frozenset({SumStatistics.__name__, NewtonStep.__name__, TreeEnsemble.__name__})
-"""Aggregators that put together what plans made for them send, and that take no models of others."""
+PLAN_BOUND: Final = frozenset({SumStatistics.__name__, NewtonStep.__name__, TreeEnsemble.__name__})
+"""Aggregators of what plans made for them send; the models of other plans mean nothing to them."""
 
 
 def aggregator_config(aggregator: Aggregator) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from common.errors import NotSolvableError
+from common.errors import InvalidSettingsError, NotSolvableError
 from common.payload.blocks import Array, BlockFile, from_doubles
 from researcher.aggregators.base import Contribution
 
@@ -29,7 +29,8 @@ class TreeEnsemble:
         """Write the longer ensemble; see `Aggregator.aggregate`. Memory is that of two models, whatever the number of nodes.
 
         Raises:
-            NotSolvableError: If the model is not made of trees, or has no room for all of the new ones.
+            NotSolvableError: If the model is not made of trees.
+            InvalidSettingsError: If it has no room for all of the new ones.
         """
         with BlockFile(base) as model:
             if _COUNT not in model.index or _VALUE not in model.index:
@@ -43,9 +44,8 @@ class TreeEnsemble:
                     new = slice(first, min(max(int(file.read(_COUNT, 0, 1)[0]), first), room))
                     place = slice(used, used + new.stop - new.start)
                     if place.stop > room:
-                        raise NotSolvableError(
-                            reason=f"there is room for {room} trees, so raise max_trees in model_args"
-                        )
+                        problem = f"  max_trees: {room} is too few for the trees of this round"
+                        raise InvalidSettingsError(source="model_args", problems=problem)
                     for name in after.keys() - {_COUNT}:
                         entry = model.index[name]
                         rows = file.read(name, 0, entry.elements).reshape(entry.shape)[new]

@@ -37,7 +37,7 @@ PUBLIC = {
         "WeightedSampling",
     ],
     "researcher.aggregators": [
-        "SUMMING",
+        "PLAN_BOUND",
         "Aggregator",
         "Bulyan",
         "Contribution",

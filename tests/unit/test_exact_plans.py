@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 
 from common.data import DataManager
 from common.datasets import TabularDataset
@@ -22,6 +22,7 @@ from common.training_args import TrainingArgs
 from common.training_plans import FedCoxPH, FedLinearRegression, FedLogisticRegression, FedRidge
 from common.training_plans.cox import concordance
 from common.training_plans.inference import incomplete_beta, t_quantile, t_tails
+from common.training_plans.newton import NewtonPlan
 from deploy.demo.hospitals import FEATURES, hospitals, write_csv
 from researcher import AsyncStrategy, Experiment, FedAverage, NewtonStep
 from researcher.aggregators import Contribution
@@ -69,6 +70,18 @@ class SurvivalPlan(FedCoxPH):
     def training_data(self):
         dataset = TabularDataset(["a", "b", "c"], ["time", "event"], dtype="float64")
         return DataManager(dataset, batch_size=16)
+
+
+class CountPlan(NewtonPlan):
+    """Poisson regression, an exact model of somebody's own."""
+
+    def derivatives(self, data, target, coefficients):
+        counts, scores = self.targets(target), data @ coefficients
+        means = scores.exp()
+        return (counts * scores - means).sum(), data.T @ (counts - means), data.T @ (means[:, None] * data)
+
+    def training_data(self):
+        return DataManager(TabularDataset(["a", "b", "c"], "y", dtype="float64"), batch_size=16)
 
 
 @pytest.fixture
@@ -202,6 +215,21 @@ def test_four_real_hospitals_get_the_model_of_their_pooled_patients(tmp_path):
     assert plan.summary()["sex"].p_value < 0.001
 
 
+def test_an_exact_model_of_ones_own_is_one_method(trial, federation, tmp_path):
+    tables = []
+    for seed, node in enumerate(NODES):
+        rng, inputs, scores = samples(seed)
+        target = rng.poisson(np.exp(scores / 3))
+        tables.append((inputs, target))
+        start_working(trial, node, write_columns(tmp_path / f"{node}.csv", **columns(inputs, y=target)))
+
+    found = fitted(federation, CountPlan, 8).coefficients().numpy()
+
+    inputs, target = (np.concatenate(parts) for parts in zip(*tables, strict=True))
+    expected = PoissonRegressor(alpha=0, tol=1e-12, solver="newton-cholesky").fit(inputs, target)
+    np.testing.assert_allclose(found, [*expected.coef_, expected.intercept_], rtol=1e-6)
+
+
 def reference(strata, ties):
     """Return the stratified log partial likelihood as a function, in the plainest way."""
 
@@ -301,6 +329,17 @@ def test_settings_that_do_not_suit_the_plan_are_refused_later_as_well():
     with pytest.raises(PlanSettingsError):
         experiment.set_encoding("fp16")
     assert experiment.encoding() == "raw"
+
+
+def test_an_experiment_goes_on_with_the_aggregator_that_it_had(trial, federation, tmp_path):
+    class_tables(trial, tmp_path)
+    experiment = make(
+        federation, training_plan_class=RiskPlan, training_args=ONE_PASS, model_args={"n_features": 3}
+    )
+    experiment.run(1)
+
+    with pytest.raises(PlanSettingsError, match="needs the aggregator NewtonStep"):
+        Experiment.resume(experiment.folder, federation=federation, aggregator=FedAverage())
 
 
 def prepared(kind, args=ONE_PASS, **model_args):

@@ -15,7 +15,6 @@ from common.errors import (
     InvalidArgumentsError,
     InvalidSettingsError,
     MissingExtraError,
-    NotSolvableError,
     PlanContractError,
 )
 from common.training_args import TrainingArgs
@@ -191,7 +190,7 @@ def test_a_full_ensemble_says_so(tmp_path):
     base = prepared(ClassPlan, max_trees=3)
     update = grown(ClassPlan, 1, *samples(1), max_trees=3)
 
-    with pytest.raises(NotSolvableError, match="room for 3 trees"):
+    with pytest.raises(InvalidSettingsError, match="max_trees: 3 is too few"):
         joined(tmp_path, base, (update, 1), (update, 1))
 
 
