@@ -48,7 +48,7 @@ class NewtonPlan(SumPlan[A]):
     """
 
     aggregator = "NewtonStep"
-    arguments_class = NewtonArguments
+    arguments_class: ClassVar[type[ModelArguments]] = NewtonArguments
     least_squares: ClassVar[bool] = False
     """Whether the summary has a residual variance and t tests, in place of ratios and z tests."""
 

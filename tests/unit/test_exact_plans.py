@@ -331,6 +331,40 @@ def test_settings_that_do_not_suit_the_plan_are_refused_later_as_well():
     assert experiment.encoding() == "raw"
 
 
+def test_a_survival_model_is_validated_by_concordance():
+    plan = prepared(SurvivalPlan)
+    plan.set_model_params(
+        plan.get_model_params() | {"coefficients": torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)}
+    )
+    rows = [(torch.tensor([-t, 0.0, 0.0]), torch.tensor([t, 1.0])) for t in (1.0, 2.0, 3.0)]
+    parts = DataManager(rows, batch_size=2).split(test_ratio=0.0, seed=1)
+
+    metrics = plan.validate(parts.train)
+
+    assert 1.0 == metrics["C_INDEX"]
+    scores = np.array([-1.0, -2.0, -3.0])
+    expected = sum(np.log(np.exp(scores[i:]).sum()) - scores[i] for i in range(3)) / 3
+    assert metrics["loss"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("target", [[1.0, 2.0], [-1.0, 1.0], [float("nan"), 0.0]])
+def test_what_is_no_time_and_event_is_refused(target):
+    rows = [(torch.zeros(3), torch.tensor(target))] * 2
+
+    with pytest.raises(PlanContractError, match="times that are not negative"):
+        prepared(SurvivalPlan).train(
+            DataManager(rows).split(test_ratio=0.0, seed=1).train, lambda point: None
+        )
+
+
+def test_a_batch_that_is_dropped_would_be_missing_in_the_sum():
+    rows = [(torch.zeros(3), torch.tensor(1))] * 5
+    train = DataManager(rows, batch_size=2, drop_last=True).split(test_ratio=0.0, seed=1).train
+
+    with pytest.raises(PlanContractError, match="4 of 5 samples"):
+        prepared(RiskPlan).train(train, lambda point: None)
+
+
 def test_an_experiment_goes_on_with_the_aggregator_that_it_had(trial, federation, tmp_path):
     class_tables(trial, tmp_path)
     experiment = make(
