@@ -347,6 +347,18 @@ def test_a_survival_model_is_validated_by_concordance():
     assert metrics["loss"] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("length", [1e3, -1e6])
+def test_a_step_far_too_long_still_gives_numbers_so_that_it_can_be_halved(length):
+    plan, (rng, inputs, _) = prepared(SurvivalPlan), samples(1)
+    times = torch.from_numpy(np.ceil(rng.exponential(size=len(inputs)) * 5))
+    outcomes = torch.stack([times, torch.ones(len(times))], dim=1)
+
+    for part in plan.derivatives(
+        torch.from_numpy(inputs), outcomes, length * torch.ones(3, dtype=torch.float64)
+    ):
+        assert part.isfinite().all()
+
+
 @pytest.mark.parametrize("target", [[1.0, 2.0], [-1.0, 1.0], [float("nan"), 0.0]])
 def test_what_is_no_time_and_event_is_refused(target):
     rows = [(torch.zeros(3), torch.tensor(target))] * 2
