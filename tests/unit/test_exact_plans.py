@@ -18,13 +18,14 @@ from common.errors import (
     PlanSettingsError,
 )
 from common.optimizers import Optimizer
+from common.payload.tensors import save_tensors
 from common.training_args import TrainingArgs
 from common.training_plans import FedCoxPH, FedLinearRegression, FedLogisticRegression, FedRidge
 from common.training_plans.cox import concordance
 from common.training_plans.inference import incomplete_beta, t_quantile, t_tails
 from common.training_plans.newton import NewtonPlan
 from deploy.demo.hospitals import FEATURES, hospitals, write_csv
-from researcher import AsyncStrategy, Experiment, FedAverage, NewtonStep
+from researcher import AsyncStrategy, Experiment, FedAverage, NewtonStep, SumStatistics
 from researcher.aggregators import Contribution
 from tests.support.experiments import make
 from tests.support.fake_node import Place, Trial
@@ -418,7 +419,7 @@ def test_columns_that_follow_from_others_determine_no_model(trial, federation, t
         table = columns(inputs, y=inputs[:, 0])
         start_working(trial, node, write_columns(tmp_path / f"{node}.csv", **table))
 
-    with pytest.raises(NotSolvableError, match="cannot be inverted"):
+    with pytest.raises(NotSolvableError, match="column 2 of 4 follows from those before it"):
         fitted(federation, LinearPlan, 1)
 
 
@@ -454,6 +455,23 @@ def test_a_step_that_made_the_likelihood_worse_is_halved(tmp_path):
         first.get_model_params()["sum.gradient"].tolist()
         == second.get_model_params()["sum.gradient"].tolist()
     )
+
+
+def test_a_column_that_is_zero_everywhere_is_named(tmp_path):
+    flat = np.diag([1.0, 0.0, 1.0, 1.0]).tolist()
+
+    with pytest.raises(NotSolvableError, match="column 1 of 4 tells nothing"):
+        step(tmp_path, prepared(RiskPlan), (-10.0, [4.0, 0, 0, 0], flat, 5.0))
+
+
+@pytest.mark.parametrize("aggregator", [NewtonStep(), SumStatistics()])
+def test_a_model_without_statistics_is_refused(tmp_path, aggregator):
+    save_tensors(tmp_path / "base", {"weight": torch.zeros(2)})
+
+    with pytest.raises(NotSolvableError, match="the model has none"):
+        aggregator.aggregate(
+            tmp_path / "base", [Contribution("n", tmp_path / "base", 1, 1)], tmp_path / "next"
+        )
 
 
 def test_a_likelihood_of_other_samples_is_not_compared(tmp_path):
