@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 JOBS   ?= 2
 
-.PHONY: demo test check format docs bench soak clean help rabbitmq
+.PHONY: demo test check format docs bench bench-heart soak clean help rabbitmq
 
 help:           ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -31,6 +31,9 @@ docs: $(VENV)/.demo  ## write the pages of docs/reference that follow from the c
 
 bench: $(VENV)/.test rabbitmq  ## measure speed, CPU and memory; ARGS="--json FILE"
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-heart: $(VENV)/.test rabbitmq  ## what FedAvg, FedProx, FedAdam and others reach on the heart data, next to what was published
+	@$(BIN)/python -m tests.benchmarks heart $(ARGS)
 
 soak: $(VENV)/.test rabbitmq  ## kill 500 processes and see that every model stays the same; ARGS="--kills N --seed S"
 	@$(BIN)/python -m tests.faults.soak $(ARGS)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from common.datasets.base import Dataset, Rows
-from common.datasets.split import test_part
+from common.datasets.split import fold_part, test_part
 from common.errors import InvalidArgumentsError
 
 __all__ = ["DataManager", "Loader", "Parts", "Samples"]
@@ -106,6 +106,7 @@ class DataManager:
         *,
         test_ratio: float,
         seed: int,
+        fold: tuple[int, int] | None = None,
         loader_args: Mapping[str, Any] | None = None,
         test_batch_size: int | None = None,
     ) -> Parts:
@@ -114,6 +115,8 @@ class DataManager:
         Args:
             test_ratio: Share of the samples held back; a split that the file itself states wins.
             seed: The same seed and samples give the same parts.
+            fold: Which of several test parts to hold back, from 0, and how many there are; in place of the ratio. Samples that the
+                file marks for testing are in neither part then.
             loader_args: Win over those given to the data manager.
             test_batch_size: None or 0 takes the whole test part at once.
 
@@ -122,8 +125,7 @@ class DataManager:
             DataError: If the training part lacks what the data set has to learn from it.
         """
         arguments = _checked({**self._loader_args, **(loader_args or {})})
-        test = self._test_rows(test_ratio, seed)
-        train = np.setdiff1d(np.arange(len(self._dataset), dtype=np.int64), test, assume_unique=True)
+        train, test = self._rows(test_ratio, seed, fold)
         if isinstance(self._dataset, Dataset):
             self._dataset.fit(train)
         generator = torch.Generator()
@@ -134,11 +136,18 @@ class DataManager:
             generator,
         )
 
-    def _test_rows(self, ratio: float, seed: int) -> Rows:
-        if not isinstance(self._dataset, Dataset):
-            return test_part(np.arange(len(self._dataset), dtype=np.int64), ratio, seed)
-        marked = self._dataset.test_rows()
-        return marked if marked is not None else test_part(self._dataset.sample_ids(), ratio, seed)
+    def _rows(self, ratio: float, seed: int, fold: tuple[int, int] | None) -> tuple[Rows, Rows]:
+        """Return the rows to train and those to validate on."""
+        every = np.arange(len(self._dataset), dtype=np.int64)
+        marked, ids = None, every
+        if isinstance(self._dataset, Dataset):
+            marked, ids = self._dataset.test_rows(), self._dataset.sample_ids()
+        if fold is not None:
+            every = every if marked is None else np.setdiff1d(every, marked, assume_unique=True)
+            test = every[fold_part(ids[every], fold, seed)]
+        else:
+            test = marked if marked is not None else test_part(ids, ratio, seed)
+        return np.setdiff1d(every, test, assume_unique=True), test
 
     def _loader(self, rows: Rows, arguments: Mapping[str, Any], generator: torch.Generator) -> Loader:
         arrays = self._dataset.arrays() if isinstance(self._dataset, Dataset) else None

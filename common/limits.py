@@ -20,14 +20,14 @@ PLAN_SOURCE_BYTES: Final = 128 * 1024
 PAYLOAD_BYTES: Final = 64 * 1024**3
 """Largest payload that a manifest may announce; a node's policy usually says less."""
 
-SEND_WINDOW_CHUNKS: Final = 8
+SEND_WINDOW_CHUNKS: Final = 4
 """Chunks that a sender leaves unconfirmed."""
 
 DAMAGED_TRIES: Final = 3
 """How often a payload may turn out to be other bytes than announced before its receiver gives it up."""
 
-BULK_PREFETCH: Final = 4
-BULK_TOTAL: Final = 16
+BULK_PREFETCH: Final = 2
+BULK_TOTAL: Final = 8
 """Chunks that a party takes in at once from all its peers together, as long as each gets one."""
 CONTROL_PREFETCH: Final = 32
 TELEMETRY_PREFETCH: Final = 128

@@ -21,6 +21,10 @@ Metric = Literal[
     "MEAN_SQUARE_ERROR",
     "MEAN_ABSOLUTE_ERROR",
     "EXPLAINED_VARIANCE",
+    "R2_SCORE",
+    "LOG_LOSS",
+    "BRIER_SCORE",
+    "ROC_AUC",
 ]
 
 
@@ -46,6 +50,10 @@ class TrainingArgs(BaseModel):
     """Handed to the plan's `init_optimizer`, `lr` for instance."""
     test_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the data set held back for validation."""
+    test_folds: Annotated[int, Field(ge=2, lt=2**31)] | None = None
+    """Cross-validation: so many test parts, of which each sample is in one; in place of `test_ratio`."""
+    test_fold: Whole | None = None
+    """Which of them is held back, from 0."""
     test_batch_size: Whole | None = None
     """Batch size of validation; none or 0 takes the whole test part at once."""
     test_on_local_updates: bool = False
@@ -62,6 +70,10 @@ class TrainingArgs(BaseModel):
     """Batches between two loss reports; 0 reports only the last."""
     fedprox_mu: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Weight of the proximal term (Li et al., MLSys 2020, eq. 2)."""
+    finetune_updates: Positive | None = None
+    """Steps of training after which the received model is validated once more, as the personal model, and forgotten."""
+    ditto_lambda: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Keep a personal model at each node, pulled towards the global one with this weight (Ditto, Li et al., ICML 2021)."""
     random_seed: Whole | None = None
     """Seed of the experiment; drawn and recorded if not given."""
 
@@ -69,7 +81,37 @@ class TrainingArgs(BaseModel):
     def _has_an_end(self) -> TrainingArgs:
         if self.epochs is None and self.num_updates is None and not self.dry_run:
             raise ValueError("set epochs or num_updates")
+        if self.finetune_updates is not None and self.ditto_lambda is not None:
+            raise ValueError("set finetune_updates or ditto_lambda, not both: each makes the personal model")
         return self
+
+    @model_validator(mode="after")
+    def _has_one_split(self) -> TrainingArgs:
+        if (self.test_folds is None) != (self.test_fold is None):
+            raise ValueError("set both test_folds and test_fold, or neither")
+        if self.test_folds is not None and self.test_fold is not None:
+            if self.test_fold >= self.test_folds:
+                raise ValueError(f"test_fold must be below {self.test_folds}")
+            if self.test_ratio or self.shuffle_testing_dataset:
+                raise ValueError("test_folds takes the place of test_ratio and shuffle_testing_dataset")
+        return self
+
+    @property
+    def fold(self) -> tuple[int, int] | None:
+        """Return number and count of test parts in a cross-validation, or None outside of one."""
+        return (
+            None if self.test_folds is None or self.test_fold is None else (self.test_fold, self.test_folds)
+        )
+
+    def held_back(self, samples: int) -> int:
+        """Return the fewest of so many samples that may be in the test part."""
+        return round(self.test_ratio * samples) if self.test_folds is None else samples // self.test_folds
+
+    @property
+    def average(self) -> str | None:
+        """Return how precision, recall and F1 are averaged over classes, if it was said."""
+        average = self.test_metric_args.get("average")
+        return average if isinstance(average, str) else None
 
     @classmethod
     def of(cls, arguments: dict[str, Any] | TrainingArgs) -> TrainingArgs:

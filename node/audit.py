@@ -57,7 +57,8 @@ def task_entry(
 
 def update_entry(request: TrainRequest, reply: TrainReply) -> Entry:
     """Return what leaves with the answer to a task: digest and size of the update, how many metrics and losses."""
-    metrics = len(reply.losses) + sum(len(one.metrics) for one in reply.validations)
+    told = (len(one.metrics) + (one.statistics is not None) for one in reply.validations)
+    metrics = len(reply.losses) + sum(told)
     return Entry(
         action=Action.UPDATE_RELEASED,
         actor=reply.sender,

@@ -43,18 +43,19 @@ _MIGRATIONS: Final = (
     CREATE INDEX task_by_phase ON task (phase);
     CREATE INDEX task_by_update ON task (update_digest);
     CREATE INDEX task_by_model ON task (model);
-    CREATE TABLE payload (             -- models, updates and residuals small enough to ride inline; larger ones are files
+    CREATE TABLE payload (             -- models, updates and states small enough to ride inline; larger ones are files
         digest TEXT PRIMARY KEY,
         data   BLOB NOT NULL
     ) STRICT;
-    CREATE TABLE residual (            -- what the last update of a run left out, to be added to the next one
-        researcher TEXT NOT NULL,
-        run_id     TEXT NOT NULL,
-        digest     TEXT NOT NULL,
-        changed_at REAL NOT NULL,
-        PRIMARY KEY (researcher, run_id)
+    CREATE TABLE state (               -- what this node keeps of a task for those that build on it; never leaves
+        task_id       TEXT PRIMARY KEY,
+        researcher    TEXT NOT NULL,
+        experiment_id TEXT NOT NULL,
+        digest        TEXT NOT NULL,
+        changed_at    REAL NOT NULL
     ) STRICT;
-    CREATE INDEX residual_by_digest ON residual (digest);
+    CREATE INDEX state_by_digest ON state (digest);
+    CREATE INDEX state_by_experiment ON state (researcher, experiment_id);
     CREATE TABLE run (
         researcher    TEXT NOT NULL,
         experiment_id TEXT NOT NULL,
@@ -166,35 +167,37 @@ class Journal:
         return self._free(digest for digest in row or () if digest is not None)
 
     def prune(self, before: float) -> list[Digest]:
-        """Remove tasks that were forgotten before this Unix time, and residuals that are as old.
+        """Remove tasks that were forgotten before this Unix time, and states that are as old.
 
         Returns:
             The payloads that nothing needs any more.
         """
         self._db.execute("DELETE FROM task WHERE phase = ? AND changed_at < ?", (Phase.FORGOTTEN, before))
-        return self._drop("DELETE FROM residual WHERE changed_at < ? RETURNING digest", before)
+        return self._drop("DELETE FROM state WHERE changed_at < ? RETURNING digest", before)
 
-    def residual(self, researcher: PartyId, run_id: RunId) -> Digest | None:
-        """Return what the last update of a run left out, or None if nothing did."""
-        query = "SELECT digest FROM residual WHERE researcher = ? AND run_id = ?"
-        row = self._db.execute(query, (researcher, run_id)).fetchone()
+    def state(self, task: Task, base: TaskId) -> Digest | None:
+        """Return what was kept of an earlier task of the same experiment, or None if nothing was."""
+        query = "SELECT digest FROM state WHERE task_id = ? AND researcher = ? AND experiment_id = ?"
+        row = self._db.execute(query, (base, task.researcher, task.experiment_id)).fetchone()
         return None if row is None else Digest(row["digest"])
 
-    def keep_residual(self, researcher: PartyId, run_id: RunId, residual: Digest, now: float) -> list[Digest]:
-        """Record what an update left out, together with the answer that holds the update.
+    def keep_state(self, task: Task, state: Digest, now: float) -> None:
+        """Record what is kept of a task, together with its answer."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?)",
+            (task.task_id, task.researcher, task.experiment_id, state, now),
+        )
+
+    def drop_states(self, task: Task, base: TaskId | None) -> list[Digest]:
+        """Forget what was kept of the tasks of an experiment, but for the one that a new task builds on.
 
         Returns:
-            The payloads that nothing needs any more: the residual before, usually.
+            The payloads that nothing needs any more.
         """
-        old = self.residual(researcher, run_id)
-        self._db.execute(
-            "INSERT OR REPLACE INTO residual VALUES (?, ?, ?, ?)", (researcher, run_id, residual, now)
+        return self._drop(
+            "DELETE FROM state WHERE researcher = ? AND experiment_id = ? AND task_id IS NOT ? RETURNING digest",
+            *(task.researcher, task.experiment_id, base),
         )
-        return self._free([] if old is None else [old])
-
-    def drop_residual(self, run_id: RunId) -> list[Digest]:
-        """Forget what the last update of a run left out, and return the payloads that nothing needs any more."""
-        return self._drop("DELETE FROM residual WHERE run_id = ? RETURNING digest", run_id)
 
     def keep_run(self, run: Run) -> None:
         """Record the newest run of an experiment."""
@@ -239,8 +242,8 @@ class Journal:
         """Close the database; idempotent."""
         self._db.close()
 
-    def _drop(self, deletion: str, value: object) -> list[Digest]:
-        return self._free(row["digest"] for row in self._db.execute(deletion, (value,)).fetchall())
+    def _drop(self, deletion: str, *values: object) -> list[Digest]:
+        return self._free(row["digest"] for row in self._db.execute(deletion, values).fetchall())
 
     def _free(self, digests: Iterable[str]) -> list[Digest]:
         """Remove those small payloads that nothing needs any more; return all that nothing needs."""
@@ -251,7 +254,7 @@ class Journal:
     def _needs(self, digest: str) -> bool:
         query = (
             "SELECT 1 FROM task WHERE (model = ?1 OR update_digest = ?1) AND phase != ?2"
-            " UNION ALL SELECT 1 FROM residual WHERE digest = ?1"
+            " UNION ALL SELECT 1 FROM state WHERE digest = ?1"
         )
         return self._db.execute(query, (digest, Phase.FORGOTTEN)).fetchone() is not None
 

@@ -1,7 +1,7 @@
 """Check what leaves this node with a task: a worker runs the code of others, and nothing that it says is believed.
 
 What can carry data are texts, so none of a worker's leaves: metrics have names that the plan's source declares, and of an
-error go out its code, its line and what both sides know already.
+error go out its code, its line and what both sides know already. Counts and sums of a validation have one form for all plans.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from common.errors import (
 from common.limits import METRICS
 from common.messages import LossPoint, TrainRequest
 from common.training_args import Metric
-from node.policy import Policy
+from node.policy import STATISTICS, Policy
 from node.registry import Dataset
 from node.task_events import (
     Failure,
@@ -67,6 +67,8 @@ def refusal(done: Done, request: TrainRequest, policy: Policy, *, samples: int) 
     for one in done.validations:
         if one.samples != done.samples_test:
             return _unsound("a validation is not of the test part")
+        if not one.samples_fit:
+            return _unsound("its counts are not of the test part")
         if len(one.metrics) > METRICS:
             return _unsound(f"there are more than {METRICS} metrics")
         for name in one.metrics:
@@ -75,6 +77,14 @@ def refusal(done: Done, request: TrainRequest, policy: Policy, *, samples: int) 
             if policy.allowed_metrics is not None and name not in policy.allowed_metrics:
                 return _unsound("a metric is not one of the allowed")
     return None
+
+
+def screened(done: Done, policy: Policy) -> Done:
+    """Return what may leave of a sound result: counts and sums only where the policy names them, or names no metrics at all."""
+    if policy.allowed_metrics is None or STATISTICS in policy.allowed_metrics:
+        return done
+    kept = tuple(one.model_copy(update={"statistics": None}) for one in done.validations)
+    return done.model_copy(update={"validations": kept})
 
 
 def told(report: Failed, request: TrainRequest, dataset: Dataset) -> Failure:

@@ -6,30 +6,30 @@ from typing import Final
 
 from common.ids import PartyId
 from common.messages import TrainRequest
-from common.payload.encodings.choice import Encoding
 from node.registry import Dataset
+from node.replies import share
 from node.stock import Stock
 from node.task_events import Task
 from node.worker.folder import RunFolder
 from node.worker.protocol import DatasetSource, RunTask
 
 _UPDATE: Final = "update.safetensors"
-_RESIDUAL: Final = "residual.safetensors"
+_STATE: Final = "state.safetensors"
 
 
 def order(
     task: Task, request: TrainRequest, dataset: Dataset, *, node: PartyId, folder: RunFolder, stock: Stock
 ) -> RunTask:
-    """Put plan, model and residual into the folder, and return the order to do the task with them.
+    """Put plan, model and state into the folder, and return the order to do the task with them.
 
     Raises:
         PayloadMissingError: If the model is not here.
         DiskFullError: If there is no space.
     """
-    feeds_back = request.train and Encoding.parse(request.encoding).feeds_back
     plan = folder.keep(f"{request.plan_hash}.py", request.source.encode())
     model = folder.place("model.safetensors", stock.content(task.model))
-    residual = stock.residual(task) if feeds_back else None
+    base = share(request, node).state_of
+    state = stock.state(task, base)
     return RunTask(
         task_id=task.task_id,
         experiment_id=task.experiment_id,
@@ -54,6 +54,8 @@ def order(
         model_decoded_bytes=request.model.decoded_bytes,
         update_path=str(folder.scratch / _UPDATE),
         encoding=request.encoding,
-        residual_path=None if residual is None else str(folder.place(_RESIDUAL, residual)),
-        residual_to=str(folder.scratch / _RESIDUAL) if feeds_back else None,
+        correction=request.correction,
+        state_of=base,
+        state_path=None if state is None else str(folder.place(_STATE, state)),
+        state_to=str(folder.scratch / _STATE),
     )

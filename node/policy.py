@@ -27,6 +27,9 @@ _HEADER: Final = """\
 _LEAST_MEMORY_BYTES: Final = 2 * 1024**3
 """With less than this, importing torch and ordinary training may fail."""
 
+STATISTICS: Final = "STATISTICS"
+"""Stands for counts and sums of validations in a list of metrics."""
+
 Privacy = Literal["secure_aggregation", "differential_privacy"]
 RequestKind = Literal["train", "validate", "list", "search", "approval"]
 
@@ -49,7 +52,7 @@ class Policy(Settings):
     allowed_requests: tuple[RequestKind, ...] = get_args(RequestKind)
     """What researchers may ask for at all."""
     allowed_metrics: tuple[Name, ...] | None = Field(default=None, examples=[["loss", "ACCURACY"]])
-    """Metrics that validations may report; all that the plan's source names if not set."""
+    """Metrics that validations may report; all that the plan's source names if not set. `STATISTICS` in it lets out counts and sums."""
     losses_per_s: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Losses of one task that leave each second while it runs; beyond a burst of 1000, the others are dropped."""
     max_workers: Annotated[int, Field(ge=1, le=64)] = 1
@@ -150,7 +153,7 @@ class Policy(Settings):
                 node=node,
                 reason=f"a model of {model_bytes} bytes exceeds its limit of {self.max_model_bytes}",
             )
-        held_back = round(request.training_args.test_ratio * samples)
+        held_back = request.training_args.held_back(samples)
         parts = [
             samples,
             *([samples - held_back] if request.train else []),

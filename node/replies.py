@@ -70,6 +70,8 @@ def trained(
         samples_seen=done.samples_seen,
         samples_train=done.samples_train,
         samples_test=done.samples_test,
+        steps=done.steps,
+        lr_sum=done.lr_sum,
         losses=done.losses,
         validations=done.validations,
         timings=timings,

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.ids import Digest, RunId
+from common.ids import Digest, TaskId
 from common.messages import PayloadManifest
 from common.payload.store import PayloadStore
 from node.journal import Journal
-from node.task_events import (
-    Task,
-)
+from node.task_events import Task
 from node.worker.harvest import Crop
 
 
 class Stock:
-    """Models, updates and residuals. What is written to the journal counts when its transaction ends."""
+    """Models, updates and states. What is written to the journal counts when its transaction ends."""
 
     def __init__(self, journal: Journal, payloads: PayloadStore) -> None:
         """Keep small payloads in the journal and others in the store."""
@@ -49,33 +47,34 @@ class Stock:
             sha256=update.digest, size_bytes=size, encoding=encoding, decoded_bytes=decoded, inline=inline
         )
 
-    def residual(self, task: Task) -> bytes | Path | None:
-        """Return what the last update of a task's run left out, or None if nothing did.
+    def state(self, task: Task, base: TaskId | None) -> bytes | Path | None:
+        """Return what was kept of the task that this one builds on, or None if there is none.
 
         Raises:
             PayloadMissingError: If it is not here.
         """
-        digest = self._journal.residual(task.researcher, task.run_id)
+        digest = None if base is None else self._journal.state(task, base)
         return None if digest is None else self.content(digest)
 
-    def keep_residual(self, task: Task, residual: Crop, now: float) -> list[Digest]:
-        """Keep what an update left out, moving it if it is a file.
+    def keep_state(self, task: Task, state: Crop, now: float) -> None:
+        """Keep what a task leaves for those that build on it, moving it if it is a file.
 
-        To be journalled together with the answer that holds the update: a task that is done again after a crash starts from the
-        same residual as the first time, and so gives the same bytes.
-
-        Returns:
-            The payloads that nothing needs any more, to be removed once that is on disk.
+        To be journalled together with the answer that holds the update. It takes the place of nothing: a task that is done again
+        after a crash starts from the same state as the first time, and so gives the same bytes.
 
         Raises:
             DiskFullError: If it does not fit.
         """
-        self._keep(residual)
-        return self._journal.keep_residual(task.researcher, task.run_id, residual.digest, now)
+        self._keep(state)
+        self._journal.keep_state(task, state.digest, now)
 
-    def drop_residual(self, run_id: RunId) -> list[Digest]:
-        """Forget what the last update of a run left out; return what nothing needs any more."""
-        return self._journal.drop_residual(run_id)
+    def drop_states(self, task: Task, base: TaskId | None) -> list[Digest]:
+        """Forget what was kept of its experiment, as a new task came, but for what that builds on: nobody can ask for the rest.
+
+        Returns:
+            The payloads that nothing needs any more, to be removed once that is on disk.
+        """
+        return self._journal.drop_states(task, base)
 
     def _keep(self, crop: Crop) -> int:
         """Keep what was taken from a worker, and return its size in bytes."""

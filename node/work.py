@@ -40,7 +40,7 @@ from node.admission import STALE_AFTER_S, Admission
 from node.arrivals import Arrivals
 from node.audit import run_entry, task_entry, update_entry
 from node.journal import Journal
-from node.leaving import refusal, told
+from node.leaving import refusal, screened, told
 from node.orders import order
 from node.outbox import Outbox, ReplyPublished
 from node.policy import Policy
@@ -201,6 +201,8 @@ class Work:
             )
             self.after_commit.append(lambda: self._mailbox.send(answer))
             return
+        if task.task_id not in self._tasks:
+            self._remove(self._stock.drop_states(task, assignment.state_of))
         self._tasks[task.task_id] = (task, request)
         if request.model.inline:
             self._journal.keep(request.model.sha256, mail.payload)
@@ -323,7 +325,6 @@ class Work:
                 run_id = self._tasks[task_id][0].run_id
                 self.after_commit.append(lambda: self._pool.retire(run_id))
             case Retire(run_id):
-                self._remove(self._stock.drop_residual(run_id))
                 self.after_commit.append(lambda: self._pool.retire(run_id))
             case Refuse(task_id, reason):
                 self._shift.end(task_id)
@@ -386,11 +387,12 @@ class Work:
         manifest = None
         if made.update:
             manifest = self._stock.keep_update(made.update, request.encoding, done.update_decoded_bytes)
-        if made.residual:
-            self._remove(self._stock.keep_residual(task, made.residual, self._clock.now()))
+        if made.state:
+            self._stock.keep_state(task, made.state, self._clock.now())
         waited_s, taken_s = running.started_at - task.received_at, self._clock.monotonic() - started
         timings = task_timings(done, task.received_at, waited_s, taken_s)
-        reply = trained(self._mailbox.party, request, done, manifest, timings)
+        leaving = screened(done, self._policy)
+        reply = trained(self._mailbox.party, request, leaving, manifest, timings)
         self._record(update_entry(request, reply))
         self._journal.answer(reply, manifest.sha256 if manifest else None, self._clock.now())
         self._outbox.add(reply)

@@ -12,6 +12,7 @@ from common.training_args import TrainingArgs
 from researcher.aggregators import Aggregator
 from researcher.dossier import Dossier
 from researcher.retention import Retention
+from researcher.stopping import EarlyStopping
 from researcher.strategies import AnyStrategy
 
 
@@ -80,6 +81,10 @@ class Adjustable:
         """Return of how many rounds files are kept."""
         return self._dossier.settings.retention
 
+    def early_stopping(self) -> EarlyStopping | None:
+        """Return when to stop before the round limit, or None."""
+        return self._dossier.settings.early_stopping
+
     def set_tags(self, tags: Iterable[str] | str) -> None:
         """Look for other data sets from the next run on."""
         self._change(tags=tags)
@@ -133,6 +138,14 @@ class Adjustable:
             InvalidSettingsError: If a key is unknown or a number is out of range.
         """
         self._change(retention=retention)
+
+    def set_early_stopping(self, early_stopping: EarlyStopping | Mapping[str, Any] | None) -> None:
+        """Stop otherwise before the round limit, or not at all; all rounds since the first count.
+
+        Raises:
+            InvalidSettingsError: If a key is unknown or a value wrong, or nodes will not report the metric.
+        """
+        self._change(early_stopping=early_stopping)
 
     def _change(self, **wanted: Any) -> None:
         """Replace settings after checking all of them together."""

@@ -76,7 +76,7 @@ class Breakpoint(Generic[P_co]):
             for index, one in enumerate(rounds)
             if (one.run, one.round) == (self._record.run, self.round)
         )
-        return History(rounds[: place + 1])
+        return History(rounds[: place + 1], self._dossier.settings.training_args.average)
 
     def export(self, path: Path | str) -> None:
         """Write the global model to a file, as safetensors; raises as `training_plan`."""

@@ -24,7 +24,8 @@ from common.messages import RunEnd
 from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
 from common.sqlite import storage_errors
-from researcher.contributions import OPTIMIZER
+from researcher.aggregators import StatefulAggregator
+from researcher.contributions import AGGREGATOR, OPTIMIZER, recalled
 from researcher.control import Control
 from researcher.driver import RoundDriver
 from researcher.federation import Federation
@@ -33,12 +34,12 @@ from researcher.history import Kind, RoundRecord
 from researcher.inbox import CancelRun, Inbox
 from researcher.intake import account_stray
 from researcher.ledger import Ledger
-from researcher.monitoring.events import Notify, RunEnded, RunStarted
+from researcher.memory import Memory
+from researcher.monitoring.events import Notify, RunEnded, RunStarted, StoppedEarly
 from researcher.order import Desk, RoundOrder
 from researcher.parcels import Parcels
 from researcher.round import RoundState
 from researcher.rows import ExperimentRow
-from researcher.server_step import Memory
 from researcher.settings import ExperimentSettings
 from researcher.step_driver import StepDriver
 from researcher.strategies import AnyStrategy, AsyncStrategy, DefaultStrategy, Sample, Strategy, strategy_of
@@ -73,6 +74,8 @@ class Campaign:
         self._row = ledger.experiment()
         self._driver: RoundDriver | None = None
         self._ended = False
+        rule, average = settings.early_stopping, settings.training_args.average
+        self._stopping = None if rule is None else rule.watch(ledger.rounds(), average)
         self._desk = Desk(
             hub=federation.hub,
             inbox=self.inbox,
@@ -191,18 +194,20 @@ class Campaign:
         for record in open_rounds:
             self._go_on(record, last)
             validated = record.kind == "validate"
-        while not validated and self.round_current < last:
+        while not validated and self.round_current < last and not self._stops():
             if isinstance(self._settings.strategy, AsyncStrategy):
                 self._flow(last, self._settings.strategy)
             else:
                 round_ = self.round_current + 1
                 self._drive(self._order(round_, "train", self._sample(round_, self._settings.strategy)))
+        self._explain()
         if self._settings.training_args.test_on_global_updates and not validated:
             self._validate()
             validated = True
         limit = self._settings.round_limit
         asynchronous = isinstance(self._settings.strategy, AsyncStrategy)
-        if validated or asynchronous or (limit is not None and self.round_current >= limit):
+        finished = self._stops() or (limit is not None and self.round_current >= limit)
+        if validated or asynchronous or finished:
             # A broker that restarts just now is waited for: nobody may ever resume what is finished.
             self.end_run("finished", patience="reconnect_max_s")
 
@@ -226,10 +231,29 @@ class Campaign:
         except RoundFailedError as error:
             log.warning("last validation failed", extra={"action": "validation_failed", "error": str(error)})
 
+    def _look(self) -> None:
+        """Let early stopping see the round that was closed last."""
+        record = self._ledger.closed_round(self.round_current)
+        if self._stopping is not None and record is not None:
+            self._stopping = self._stopping.after(record)
+
+    def _stops(self) -> bool:
+        return self._stopping is not None and self._stopping.reason is not None
+
+    def _explain(self) -> None:
+        """Note and tell why no further round is run, once."""
+        record = self._ledger.closed_round(self.round_current)
+        reason = self._stopping.reason if self._stopping is not None else None
+        if record is not None and reason is not None and record.reason != reason:
+            self._ledger.explain(record.run, record.round, reason)
+            self._desk.notify(StoppedEarly(record.round, reason))
+
     def _drive(self, order: RoundOrder, record: RoundRecord | None = None) -> None:
         self._driver = RoundDriver(self._desk, order, record)
         self._driver.run()
         self._driver = None
+        if order.kind == "train":
+            self._look()
         self._retain()
 
     def _flow(self, last: int, strategy: AsyncStrategy, record: RoundRecord | None = None) -> None:
@@ -255,8 +279,9 @@ class Campaign:
         while True:
             self._driver = driver
             driver.run()
+            self._look()
             self._retain()
-            if self.round_current >= last:
+            if self.round_current >= last or self._stops():
                 break
             driver = driver.next(self._order(self.round_current + 1, "train", everyone))
         driver.finish()
@@ -296,7 +321,9 @@ class Campaign:
             raise RuntimeError("the run was not prepared")
         encoding = settings.encoding if record is None else Encoding.parse(record.encoding)
         if record is None:
-            sent = self._desk.parcels.pack(base, encoding, beside=isinstance(strategy, AsyncStrategy))
+            beside = isinstance(strategy, AsyncStrategy)
+            carried = self._carried(round_) if kind == "train" else None
+            sent = self._desk.parcels.pack(base, encoding, beside=beside, carried=carried)
         else:
             sent = record.sent
         return RoundOrder(
@@ -319,11 +346,19 @@ class Campaign:
             strategy=strategy,
             aggregator=settings.aggregator,
             agg_optimizer=settings.agg_optimizer,
+            members=len(row.training_data) if record is None else record.members,
         )
 
+    def _carried(self, round_: int) -> Path | None:
+        """Return what the aggregator remembers, if nodes need that."""
+        aggregator = self._settings.aggregator
+        if not isinstance(aggregator, StatefulAggregator) or not aggregator.carries:
+            return None
+        return recalled(self._desk.folder, self._ledger, round_, aggregator)
+
     def _retain(self) -> None:
-        memory = Memory(self._desk.folder / OPTIMIZER)
-        self._settings.retention.apply(self._ledger, self._desk.store, memory)
+        memories = [Memory(self._desk.folder / name) for name in (OPTIMIZER, AGGREGATOR)]
+        self._settings.retention.apply(self._ledger, self._desk.store, memories)
 
     def _interrupt(self) -> None:
         if self._driver is not None:

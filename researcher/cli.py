@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from researcher.directory import NodeStatus
     from researcher.experiment import Experiment
     from researcher.federation import Federation
+    from researcher.trials import Point
 
 
 def _audit_folder(path: Path) -> Path:
@@ -85,6 +86,46 @@ def run(
                 return
             experiment.run()
             _show_result(experiment, export, as_json=as_json)
+
+
+@app.command()
+@reported
+def sweep(
+    file: Annotated[Path, typer.Argument(help="The experiment as TOML.")],
+    vary: Annotated[
+        list[str],
+        typer.Option(
+            "--vary", help="An argument and its values, `optimizer_args.lr=0.1,0.01`; may be repeated."
+        ),
+    ],
+    draws: Annotated[
+        int | None, typer.Option("--draws", help="Draw so many combinations; all of them if not given.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the draw.")] = 0,
+    home: HomeOption = DEFAULT_HOME,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run an experiment once for each combination of training arguments; those that are finished are not run again."""
+    from researcher.trials import grid_of, parsed_grid
+
+    points = grid_of(parsed_grid(vary), draws=draws, seed=seed)
+    _run_trials(file, home, points, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+@reported
+def cross_validate(
+    file: Annotated[Path, typer.Argument(help="The experiment as TOML.")],
+    folds: Annotated[int, typer.Option("--folds", help="Into how many parts each node's data is cut.")] = 5,
+    home: HomeOption = DEFAULT_HOME,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run an experiment once for each part of the data, held back for testing; those that are finished are not run again."""
+    from researcher.trials import fold_points
+
+    _run_trials(file, home, fold_points(folds), quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -200,6 +241,31 @@ def _federation(home: Path) -> Iterator[Federation]:
         yield federation
 
 
+def _run_trials(file: Path, home: Path, points: Sequence[Point], *, quiet: bool, as_json: bool) -> None:
+    from researcher.experiment_file import load_experiment
+    from researcher.monitoring import TerminalView
+    from researcher.trials import run_trials
+
+    with _federation(home) as federation:
+        observers = () if as_json else (TerminalView(quiet=quiet),)
+        with load_experiment(file, federation, observers) as experiment:
+            found = run_trials(experiment, points)
+    summary = [
+        {"metric": metric, "on": on, "mean": mean, "deviation": deviation, "variants": count}
+        for (metric, on), (mean, deviation, count) in found.summary().items()
+    ]
+    emit(
+        {"trials": found.rows(), "summary": summary},
+        found,
+        "",
+        table(
+            *("metric", "on", "mean", "deviation", "variants"),
+            rows=[tuple(row.values()) for row in summary],
+        ),
+        as_json=as_json,
+    )
+
+
 def _show_approval(experiment: Experiment, note: str, *, as_json: bool) -> None:
     states = {node: reply.state.value for node, reply in experiment.request_approval(note).items()}
     emit(
@@ -215,7 +281,8 @@ def _show_result(experiment: Experiment, path: Path | None, *, as_json: bool) ->
         experiment.training_plan().export_model(path)
     document = {**experiment.info(), "history": experiment.history().rows(), "model": path}
     text = f"{experiment.round_current()} rounds; everything is in {experiment.folder}"
-    emit(document, text, as_json=as_json)
+    reason = experiment.stopped()
+    emit(document, *([reason] if reason else []), text, as_json=as_json)
 
 
 def _node_row(node: str, status: NodeStatus) -> dict[str, Any]:

@@ -11,14 +11,17 @@ from common.ids import Digest, PartyId, RunId
 from common.optimizers import Optimizer
 from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
-from researcher.aggregators import Aggregator, Contribution
+from researcher.aggregators import Aggregator, Contribution, Recall, StatefulAggregator
 from researcher.ledger import Ledger
+from researcher.memory import Memory
 from researcher.parcels import Parcels
-from researcher.server_step import Memory, server_step
+from researcher.server_step import server_step
 from researcher.strategies import AnyStrategy, AsyncStrategy
 
 OPTIMIZER: Final = "optimizer"
 """Folder of an experiment in which lies what its server optimizer remembers."""
+AGGREGATOR: Final = "aggregator"
+"""Folder of an experiment in which lies what its aggregator remembers."""
 
 
 def aggregate(
@@ -32,8 +35,9 @@ def aggregate(
     aggregator: Aggregator,
     strategy: AnyStrategy,
     target: Path,
+    folder: Path,
+    members: int,
     agg_optimizer: Optimizer | None = None,
-    memory: Memory | None = None,
     remember: Path | None = None,
     without: Collection[PartyId] = (),
 ) -> tuple[PartyId, ...]:
@@ -49,9 +53,10 @@ def aggregate(
         aggregator: Makes the model.
         strategy: Scales what is stale.
         target: Where to write.
+        folder: That of the experiment, which holds what aggregator and optimizer remember.
+        members: Nodes that take part in the experiment.
         agg_optimizer: Steps the model towards what the aggregator makes; none takes that as it is.
-        memory: Holds what it remembers; needed with it.
-        remember: Where to write what it remembers now; in its place in the memory if not given.
+        remember: Folder in which to write what they remember now, in place of that of the experiment.
         without: Nodes to leave out.
 
     Returns:
@@ -74,21 +79,41 @@ def aggregate(
                 encoded=Encoding.parse(one.update.encoding).name != "raw",
                 start=store.path(one.base) if one.round != round_ else None,
                 scale=strategy.weight(round_ - one.round) if isinstance(strategy, AsyncStrategy) else 1.0,
+                steps=one.steps,
+                lr_sum=one.lr_sum,
             )
             for one in counted
         ]
-        if agg_optimizer is None or memory is None:
-            aggregator.aggregate(store.path(base), contributions, target)
+        proposal = target if agg_optimizer is None else target.with_name("proposal.draft")
+        if isinstance(aggregator, StatefulAggregator):
+            before = recalled(folder, ledger, round_, aggregator)
+            after = Memory((remember or folder) / AGGREGATOR).after(round_)
+            recall = Recall(members, before, after)
+            aggregator.aggregate(store.path(base), contributions, proposal, recall)
         else:
-            before = _before(memory, ledger, round_)
-            proposal = target.with_name("proposal.draft")
             aggregator.aggregate(store.path(base), contributions, proposal)
-            state = remember or memory.after(round_)
-            server_step(agg_optimizer, store.path(base), proposal, before, target, state)
+        if agg_optimizer is not None:
+            before = _before(Memory(folder / OPTIMIZER), ledger, round_)
+            after = Memory((remember or folder) / OPTIMIZER).after(round_)
+            server_step(agg_optimizer, store.path(base), proposal, before, target, after)
             proposal.unlink()
     except PayloadMissingError as error:
         raise RoundNotKeptError(round=round_, reason=error.public_text) from error
     return tuple(one.node for one in counted)
+
+
+def recalled(folder: Path, ledger: Ledger, round_: int, aggregator: StatefulAggregator) -> Path | None:
+    """Return what an aggregator remembers from the round before, if it made the model of that.
+
+    Raises:
+        RoundNotKeptError: If it did, and the file was removed.
+    """
+    known, last = Memory(folder / AGGREGATOR).before(round_), ledger.closed_round(round_ - 1)
+    if last is None or last.aggregator["name"] != type(aggregator).__name__:
+        return None
+    if known is None:
+        raise RoundNotKeptError(round=round_, reason="what its aggregator remembered was removed")
+    return known
 
 
 def _before(memory: Memory, ledger: Ledger, round_: int) -> Path | None:

@@ -29,13 +29,14 @@ from common.payload.store import PayloadStore
 from common.training_plans.source import load_plan, plan_hash, plan_source
 from researcher.aggregators import Aggregator, aggregator_of
 from researcher.contributions import OPTIMIZER, aggregate
+from researcher.drift import Drift, DriftGauge
 from researcher.fitness import check_fitness, check_recorded
 from researcher.history import RoundRecord
 from researcher.home import Home
 from researcher.ledger import FILE, Ledger
+from researcher.memory import Memory
 from researcher.parcels import Parcels
 from researcher.rows import ExperimentRow
-from researcher.server_step import Memory
 from researcher.settings import ExperimentSettings
 from researcher.strategies import AnyStrategy, strategy_of
 
@@ -162,7 +163,7 @@ class Dossier:
         Raises:
             PlanSettingsError: If they do not suit the plan.
         """
-        check_fitness(self._plan_kind(), settings)
+        check_fitness(self.plan_class, settings)
         self.settings = settings
         self._save(replace(self.row, config=settings.config()))
 
@@ -247,7 +248,7 @@ class Dossier:
         draft = target / "model.draft"
         shutil.copyfile(source, draft)
         model = PayloadStore(target / "payloads").add(draft)
-        known = self._memory.after(round_)
+        known = Memory(self._made / OPTIMIZER).after(round_)
         if known.exists():
             memory = Memory(target / OPTIMIZER)
             memory.folder.mkdir(mode=0o700)
@@ -292,12 +293,43 @@ class Dossier:
                 strategy=_as_recorded(strategy_of, record.strategy, self.settings.strategy),
                 target=draft,
                 agg_optimizer=optimizer_of(record.agg_optimizer),
-                memory=self._memory,
-                remember=scratch / "memory.draft",
+                folder=self._made,
+                members=record.members,
+                remember=scratch,
                 without={PartyId(node) for node in without},
             )
         with draft.open("rb") as file:
             return draft, nodes, Digest(hashlib.file_digest(file, "sha256").hexdigest())
+
+    def drift(self, record: RoundRecord, scratch: Path) -> list[Drift]:
+        """Return how each node moved the model in a round that was closed.
+
+        Raises:
+            RoundNotKeptError: If a file is not kept any more.
+        """
+        gauge, store = DriftGauge(record.round), self._store()
+        with self.reading() as ledger:
+            aggregate(
+                ledger,
+                store,
+                Parcels(store, scratch / "parcels"),
+                record.run,
+                record.round,
+                base=record.base,
+                aggregator=gauge,
+                strategy=_as_recorded(strategy_of, record.strategy, self.settings.strategy),
+                target=scratch / "nothing",
+                folder=self._made,
+                members=record.members,
+            )
+        return gauge.drifts
+
+    @property
+    def plan_class(self) -> type[TrainingPlan]:
+        """Return the class of the plan; if nobody gave it, the one that the source in the ledger defines."""
+        if self._plan_class is None:
+            self._plan_class = _loaded(self.row)
+        return self._plan_class
 
     def check_model(self, settings: ExperimentSettings) -> None:
         """Make sure that settings lead to a model of the same shape as the one there is, if there is one.
@@ -332,21 +364,12 @@ class Dossier:
         except PayloadMissingError as error:
             raise RoundNotKeptError(round=round_, reason="its model was removed") from error
 
-    @property
-    def _memory(self) -> Memory:
-        return Memory(self._made / OPTIMIZER)
-
     def _store(self) -> PayloadStore:
         return PayloadStore(self._made / "payloads")
 
-    def _plan_kind(self) -> type[TrainingPlan]:
-        if self._plan_class is None:
-            self._plan_class = _loaded(self.row)
-        return self._plan_class
-
     def _prepared_plan(self, settings: ExperimentSettings | None = None) -> TrainingPlan:
         settings = settings or self.settings
-        plan = self._plan_kind()()
+        plan = self.plan_class()
         with _SEEDING:
             plan.prepare(model_args=settings.model_args, training_args=settings.training_args)
         return plan

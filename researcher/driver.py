@@ -25,7 +25,7 @@ from common.messages import TaskFailed, TaskProgress, TrainReply
 from common.optimizers import optimizer_config
 from researcher import round as rounds
 from researcher.aggregators import aggregator_config
-from researcher.contributions import OPTIMIZER, aggregate
+from researcher.contributions import aggregate
 from researcher.courier import Courier
 from researcher.directory import NodeChange
 from researcher.flow import AsyncMachine
@@ -37,7 +37,6 @@ from researcher.order import Desk, RoundOrder
 from researcher.patience import Patience
 from researcher.round import CancelTask, CloseRound, Effect, FailRound, RoundMachine, RoundState, SendTask
 from researcher.rows import TaskRow, event_of
-from researcher.server_step import Memory
 from researcher.stopwatch import Stopwatch
 from researcher.strategies import AsyncStrategy, strategy_config
 
@@ -133,6 +132,7 @@ class RoundDriver:
             aggregator=aggregator_config(self._order.aggregator),
             agg_optimizer=optimizer_config(self._order.agg_optimizer),
             strategy=strategy_config(self._order.strategy),
+            members=self._order.members,
             deadline=self._machine.deadline,
         )
         for task in sent:
@@ -382,7 +382,8 @@ class RoundDriver:
             strategy=order.strategy,
             target=draft,
             agg_optimizer=order.agg_optimizer,
-            memory=Memory(desk.folder / OPTIMIZER),
+            folder=desk.folder,
+            members=order.members,
         )
         self._watch.lap("aggregate_s", desk.clock.monotonic())
         model = desk.store.add(draft)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, cast
+from typing import Any, Self
 
 from common.errors import ExperimentBusyError, InvalidSettingsError, NotRunningError
 from common.optimizers import Optimizer
@@ -23,20 +23,20 @@ from researcher.campaign import Campaign
 from researcher.dossier import Dossier
 from researcher.federation import Federation
 from researcher.fitness import default_aggregator
-from researcher.history import History
 from researcher.home import Home
 from researcher.inbox import CancelRun
 from researcher.monitoring import Event, Observer, TerminalView
-from researcher.participation import Participation
-from researcher.preparation import choose_data, described, require_approval
+from researcher.preparation import choose_data, require_approval
 from researcher.retention import Retention
 from researcher.settings import ExperimentSettings
+from researcher.stopping import EarlyStopping
 from researcher.strategies import AnyStrategy
+from researcher.variants import Variants
 
 log = logging.getLogger(__name__)
 
 
-class Experiment(Participation, Generic[P_co]):
+class Experiment(Variants[P_co]):
     """One training campaign.
 
     It lives in a directory: what was asked, what came of it, every model and every update. `Experiment.resume` goes on from
@@ -58,6 +58,7 @@ class Experiment(Participation, Generic[P_co]):
         node_selection_strategy: AnyStrategy | None = None,
         encoding: str = "raw",
         retention: Retention | Mapping[str, int | None] | None = None,
+        early_stopping: EarlyStopping | Mapping[str, Any] | None = None,
         experimentation_folder: Path | str | None = None,
         federation: Federation | None = None,
         observers: Sequence[Observer] | None = None,
@@ -80,6 +81,8 @@ class Experiment(Participation, Generic[P_co]):
                 without `+zstd`; see `docs/how-to/encodings.md`.
             retention: Of how many rounds updates and models are kept, `{"updates": 3, "models": 10}` for instance; everything if
                 not given.
+            early_stopping: When to stop before the round limit, `{"metric": "loss", "patience": 5}` for instance; see
+                `docs/how-to/validation.md`.
             experimentation_folder: Directory of the experiment; a relative one is under `experiments` in the home.
             federation: Where to run; that of the default home if not given.
             observers: Who is told what happens; a live view if not given.
@@ -104,11 +107,18 @@ class Experiment(Participation, Generic[P_co]):
             strategy=node_selection_strategy,
             encoding=encoding,
             retention=retention,
+            early_stopping=early_stopping,
         )
         if training_plan_class is None:
             raise InvalidSettingsError(source="the experiment", problems="  training_plan_class: missing")
         dossier = Dossier.draft(settings, training_plan_class, name=name, folder=experimentation_folder)
         self._begin(dossier, federation, observers)
+        given = (
+            training_args
+            if isinstance(training_args, TrainingArgs)
+            else TrainingArgs.of(dict(training_args or {}))
+        )
+        self._seed_drawn = given.random_seed is None
 
     @classmethod
     def resume(
@@ -219,7 +229,7 @@ class Experiment(Participation, Generic[P_co]):
         """Run rounds and return how many were finished.
 
         Args:
-            rounds: How many; up to the round limit if not given.
+            rounds: How many; up to the round limit if not given, and fewer if `early_stopping` says so.
             increase: Raise the round limit if more rounds are asked for than it leaves.
 
         Raises:
@@ -242,8 +252,10 @@ class Experiment(Participation, Generic[P_co]):
                     self.set_round_limit(last)
                 else:
                     last = limit
-            if last <= current and not self._interrupted():
-                log.warning("no round left", extra={"action": "no_round_left", "round_limit": limit})
+            stopped = self.stopped()
+            if (last <= current or stopped) and not self._interrupted():
+                facts = {"action": "no_round_left", "round_limit": limit, "reason": stopped}
+                log.warning("no round left", extra=facts)
                 return 0
             return self._run(last)
 
@@ -290,47 +302,6 @@ class Experiment(Participation, Generic[P_co]):
         finally:
             self._busy.release()
 
-    # What came out of it
-
-    def training_plan(self) -> P_co:
-        """Return the plan with the current global model; `export_model(path)` writes that.
-
-        Seeds the global generators of `random`, `numpy` and `torch`.
-
-        Raises:
-            NotTrainedError: If no round was finished.
-        """
-        return cast("P_co", self._dossier.plan())
-
-    def history(self) -> History:
-        """Return what happened in each round, at each node."""
-        if not self._dossier.begun:
-            return History([])
-        with self._dossier.reading() as ledger:
-            return History(ledger.rounds())
-
-    def round_current(self) -> int:
-        """Return the number of rounds that were finished."""
-        if not self._dossier.begun:
-            return 0
-        with self._dossier.reading() as ledger:
-            model = ledger.last_model()
-        return model[0] if model else 0
-
-    def info(self) -> dict[str, Any]:
-        """Return all settings and where the experiment stands, as plain values."""
-        row = self._dossier.row
-        return {
-            "id": row.id,
-            "name": row.name,
-            "folder": None if self.folder is None else str(self.folder),
-            "round_current": self.round_current(),
-            "plan": row.plan_name,
-            "plan_hash": row.plan_hash,
-            **self._dossier.settings.config(),
-            "training_data": described(row.training_data or {}),
-        }
-
     # Inside
 
     @property
@@ -358,7 +329,7 @@ class Experiment(Participation, Generic[P_co]):
         """Tell whether a process died in a round, or after the last one and before it had ended the run."""
         if not self._dossier.begun:
             return False
-        finished = self.round_current() == self.round_limit()
+        finished = self.round_current() == self.round_limit() or self.stopped() is not None
         with self._dossier.reading() as ledger:
             left_over = ledger.experiment().run is not None and not self._continues
             return bool(ledger.open_rounds()) or (finished and left_over)

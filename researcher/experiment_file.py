@@ -31,6 +31,10 @@ name = "RandomSampling"
 num_nodes = 5
 seed = 1
 
+[early_stopping]             # optional; see docs/how-to/validation.md
+metric = "loss"
+patience = 5
+
 [retention]                  # optional; keeps everything if not given
 updates = 3
 """
@@ -79,6 +83,7 @@ class ExperimentFile(Settings):
     model_args: dict[str, JsonValue] = Field(default={})
     encoding: str = "raw"
     retention: dict[str, int] | None = None
+    early_stopping: dict[str, JsonValue] | None = None
     aggregator: dict[str, JsonValue] | None = None
     agg_optimizer: dict[str, JsonValue] | None = None
     strategy: dict[str, JsonValue] = Field(default={"name": "DefaultStrategy"})
@@ -108,6 +113,7 @@ def load_experiment(
         node_selection_strategy=strategy_of(file.strategy),
         encoding=file.encoding,
         retention=file.retention,
+        early_stopping=file.early_stopping,
         experimentation_folder=file.folder,
         federation=federation,
         observers=observers,

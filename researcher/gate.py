@@ -14,6 +14,7 @@ from common.payload.blocks import Layout
 from common.payload.encodings.choice import Encoding
 from common.payload.soundness import unsound
 from common.training_args import TrainingArgs
+from researcher.aggregators.stateful import Told
 
 _SLACK_BYTES: Final = 64 * 1024
 """What the header of an update may be longer than that of the model."""
@@ -33,6 +34,7 @@ class Gate:
         plan_hash: The plan that was sent.
         arguments: The training arguments that were sent.
         train: Whether nodes were asked to train, not only to validate.
+        requires: What they must tell beside the update for the aggregator.
     """
 
     base: Digest
@@ -42,6 +44,7 @@ class Gate:
     plan_hash: Digest
     arguments: TrainingArgs
     train: bool = True
+    requires: tuple[Told, ...] = ()
 
     def check_reply(self, reply: TrainReply, dataset: DatasetDescription) -> None:
         """Check what a node tells about its update, before any of the update is looked at.
@@ -102,6 +105,11 @@ class Gate:
         most = self._most_samples(reply.samples_train)
         if reply.samples_seen > most:
             return f"it claims to have seen {reply.samples_seen} samples where {most} are possible"
+        if reply.steps > reply.samples_seen:
+            return f"it claims {reply.steps} steps with {reply.samples_seen} samples"
+        for name in self.requires:
+            if (getattr(reply, name) or 0) <= 0:
+                return f"it tells no {name}, which the aggregator needs"
         return None
 
     def _most_samples(self, samples_train: int) -> int:
@@ -119,6 +127,9 @@ class Gate:
             "global": self.arguments.test_on_global_updates or not self.train,
             "local": self.arguments.test_on_local_updates and self.train,
         }
+        asked["personal"] = (self.arguments.finetune_updates is not None and asked["global"]) or (
+            self.arguments.ditto_lambda is not None and (asked["global"] or asked["local"])
+        )
         if len({one.on for one in reply.validations}) < len(reply.validations):
             return "it tells of one validation twice"
         for one in reply.validations:
@@ -126,6 +137,8 @@ class Gate:
                 return f"it tells of a validation of the {one.on} model, which nobody asked for"
             if one.samples != reply.samples_test:
                 return f"it validated on {one.samples} samples of a test part of {reply.samples_test}"
+            if not one.samples_fit:
+                return f"its counts are not of the {one.samples} samples of its test part"
             if len(one.metrics) > METRICS:
                 return f"it tells {len(one.metrics)} metrics, and {METRICS} are allowed"
         return None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
-from common.errors import MissingExtraError
+from common.errors import InvalidSettingsError, MissingExtraError
 from common.ids import Digest, PartyId, RunId
 from common.messages import LossPoint, PayloadManifest, TaskTimings, Validation
+from researcher.chart import Chart, chart_of
 from researcher.round import RoundState
+from researcher.scores import LOSS, On, Score, scores_of
 
 Kind = Literal["train", "validate"]
 
@@ -69,7 +71,7 @@ class RoundRecord:
         run: The incarnation of the experiment that it belongs to.
         kind: `train`, or `validate` for the validation after the last round.
         state: How it stands.
-        reason: Why it failed.
+        reason: Why it failed, or why it was the last one before the round limit.
         base: The global model that it started from.
         sent: That model as it went to the nodes.
         encoding: How nodes were to encode their updates.
@@ -79,6 +81,7 @@ class RoundRecord:
         agg_optimizer: Settings of what stepped towards it, or None.
         strategy: Name and settings of what closed the round.
         opened_at: Unix time in seconds.
+        members: Nodes that took part in the experiment then, asked in this round or not.
         deadline: Unix time after which the round was to be closed or given up.
         closed_at: Unix time in seconds.
         timings: Seconds spent to broadcast, collect, aggregate and save.
@@ -99,6 +102,7 @@ class RoundRecord:
     agg_optimizer: Mapping[str, Any] | None
     strategy: Mapping[str, Any]
     opened_at: float
+    members: int
     deadline: float | None
     closed_at: float | None
     timings: Mapping[str, float | None] = field(default_factory=dict)
@@ -113,15 +117,19 @@ class RoundRecord:
 class History(Sequence[RoundRecord]):
     """All rounds of an experiment in the order in which they were opened."""
 
-    def __init__(self, rounds: Sequence[RoundRecord]) -> None:
+    def __init__(self, rounds: Sequence[RoundRecord], average: str | None = None) -> None:
+        """Hold rounds; `average` is that of precision, recall and F1 over classes."""
         self._rounds = tuple(rounds)
+        self._average = average
 
     @overload
     def __getitem__(self, index: int) -> RoundRecord: ...
     @overload
     def __getitem__(self, index: slice) -> History: ...
     def __getitem__(self, index: int | slice) -> RoundRecord | History:
-        return History(self._rounds[index]) if isinstance(index, slice) else self._rounds[index]
+        return (
+            History(self._rounds[index], self._average) if isinstance(index, slice) else self._rounds[index]
+        )
 
     def __len__(self) -> int:
         return len(self._rounds)
@@ -132,14 +140,70 @@ class History(Sequence[RoundRecord]):
     @property
     def training(self) -> History:
         """Return the training rounds that were closed."""
-        return History([one for one in self if one.kind == "train" and one.state is RoundState.CLOSED])
+        closed = [one for one in self if one.kind == "train" and one.state is RoundState.CLOSED]
+        return History(closed, self._average)
+
+    def scores(self, metric: str = LOSS, on: On = "train") -> dict[int, Score]:
+        """Return one metric over the closed rounds, by the number of the round in which it was measured.
+
+        What is `global` in a round is of the model that the round before it made; a validation after the last round counts as the next.
+        """
+        return {
+            record.round: score
+            for record in self
+            if record.state is RoundState.CLOSED
+            for score in scores_of(record, self._average)
+            if (score.metric, score.on) == (metric, on)
+        }
+
+    def all_scores(self) -> Iterator[Score]:
+        """Yield every metric of every closed round."""
+        for record in self:
+            if record.state is RoundState.CLOSED:
+                yield from scores_of(record, self._average)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record for each metric of each closed round: at each node, as the mean of nodes, and pooled.
+
+        Each has `round`, `kind`, `on` (`train`, `global` or `local`), `metric`, `view` (`node`, `mean` or `pooled`), `node`, `value`,
+        `bound` (how far a pooled value may be off), `n` (samples), `round_s` and the seconds of each step at the node.
+        """
+        return [
+            row
+            for record in self
+            if record.state is RoundState.CLOSED
+            for score in scores_of(record, self._average)
+            for row in _records(record, score)
+        ]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one flat row for each round and node, ready for a table or for JSON."""
+        """Return one flat row for each round and node, with all metrics that the node told; ready for a table or for JSON."""
         return [_row(one, node) for one in self for node in one.nodes.values()]
 
-    def to_dataframe(self) -> Any:
-        """Return `rows()` as a pandas DataFrame.
+    def plot(self, metric: str = LOSS, on: On = "train") -> Chart:
+        """Return a chart of one metric: each node, their mean, and the pooled value; `save` writes it as SVG.
+
+        Raises:
+            InvalidSettingsError: If no closed round has it; names those that there are.
+        """
+        scores = self.scores(metric, on)
+        if not scores:
+            known = sorted({f"{one['metric']} ({one['on']})" for one in self.records()})
+            problem = f"  {metric} ({on}): no round has it; there are {', '.join(known) or 'none'}"
+            raise InvalidSettingsError(source="plot", problems=problem)
+        nodes = sorted({node for score in scores.values() for node in score.nodes})
+        return chart_of(
+            f"{metric} ({on}) over the rounds",
+            {node: [score.nodes.get(node) for score in scores.values()] for node in nodes},
+            {
+                "mean": [score.mean for score in scores.values()],
+                "pooled": [score.pooled for score in scores.values()],
+            },
+            list(scores),
+        )
+
+    def to_dataframe(self, what: Literal["rows", "records"] = "rows") -> Any:
+        """Return `rows()` or `records()` as a pandas DataFrame.
 
         Raises:
             MissingExtraError: If pandas is not installed.
@@ -148,7 +212,36 @@ class History(Sequence[RoundRecord]):
             pandas = importlib.import_module("pandas")
         except ImportError as error:
             raise MissingExtraError(feature="to_dataframe()", package="pandas", extra="dataframe") from error
-        return pandas.DataFrame(self.rows())
+        return pandas.DataFrame(self.rows() if what == "rows" else self.records())
+
+
+def _records(record: RoundRecord, score: Score) -> Iterator[dict[str, Any]]:
+    head = {"round": record.round, "kind": record.kind, "on": score.on, "metric": score.metric}
+    for node, value in score.nodes.items():
+        one = record.nodes[node]
+        own = next((told.samples for told in one.validations if told.on == score.on), one.samples_seen)
+        timings = {} if one.timings is None else one.timings.model_dump(exclude={"received_at"})
+        yield {
+            **head,
+            "view": "node",
+            "node": node,
+            "value": value,
+            "bound": 0.0,
+            "n": own,
+            "round_s": record.duration_s,
+            "answered_s": one.answered_s,
+            **timings,
+        }
+    for view, value, bound in (("mean", score.mean, 0.0), ("pooled", score.pooled, score.bound)):
+        yield {
+            **head,
+            "view": view,
+            "node": None,
+            "value": value,
+            "bound": bound,
+            "n": score.samples,
+            "round_s": record.duration_s,
+        }
 
 
 def _row(one: RoundRecord, node: NodeRecord) -> dict[str, Any]:

@@ -65,6 +65,7 @@ class Intake:
             arguments=order.training_args,
             train=order.kind == "train",
             encoding=order.encoding,
+            requires=getattr(order.aggregator, "requires", ()),
         )
 
     @property

@@ -36,7 +36,9 @@ from researcher.rows import (
 
 FILE: Final = "ledger.sqlite"
 _APPLICATION_ID: Final = 0x57524E4C  # "WRNL"
-_TOLD: Final = {"update", "samples_seen", "samples_train", "samples_test", "losses", "validations", "timings"}
+_TOLD: Final = {"update", "samples_seen", "samples_train", "samples_test"} | {
+    *("steps", "lr_sum", "losses", "validations", "timings")
+}
 
 
 _NODES: Final = """
@@ -169,17 +171,19 @@ class Ledger:
         aggregator: Mapping[str, Any] | None = None,
         agg_optimizer: Mapping[str, Any] | None = None,
         strategy: Mapping[str, Any] | None = None,
+        members: int = 0,
         deadline: float | None = None,
     ) -> None:
         """Begin a round: after this it is resumed if the process dies, with the model as it was sent."""
         with self.together():
             self._write(
                 "INSERT INTO rounds (run, round, kind, state, base, sent, encoding, reserve, aggregator, "
-                "agg_optimizer, strategy, opened_at, deadline) VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "agg_optimizer, strategy, opened_at, members, deadline) "
+                "VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 *(run, round_, kind, base, sent.model_dump_json(), encoding, json.dumps(list(reserve))),
                 json.dumps(dict(aggregator or {})),
                 None if agg_optimizer is None else json.dumps(dict(agg_optimizer)),
-                *(json.dumps(dict(strategy or {})), opened_at, deadline),
+                *(json.dumps(dict(strategy or {})), opened_at, members, deadline),
             )
             for task in tasks:
                 self.add_task(task)
@@ -244,6 +248,13 @@ class Ledger:
         self._write(
             "UPDATE rounds SET deadline = ? WHERE run = ? AND round = ? AND state = 'open'",
             *(deadline, run, round_),
+        )
+
+    def explain(self, run: RunId, round_: int, reason: str) -> None:
+        """Note why a closed round is the last one."""
+        self._write(
+            "UPDATE rounds SET reason = ? WHERE run = ? AND round = ? AND state = 'closed'",
+            *(reason, run, round_),
         )
 
     def task(self, task: TaskId) -> TaskRow | None:
@@ -319,6 +330,18 @@ class Ledger:
             *(run, round_),
         )
         return [counted_update(row) for row in rows]
+
+    def last_counted(self) -> dict[PartyId, TaskId]:
+        """Return of each node the last task whose update counts, in a round that was closed or is open.
+
+        What a node keeps of that task is what its next one builds on: the global model has seen it, or will.
+        """
+        rows = self._read(
+            "SELECT node, tasks.id AS task FROM updates JOIN tasks ON tasks.id = task JOIN rounds ON rounds.run = tasks.run "
+            "AND rounds.round = counted WHERE kind = 'train' AND rounds.state IN ('open', 'closed') "
+            "ORDER BY position, tasks.round, attempt"
+        )
+        return {PartyId(row["node"]): TaskId(row["task"]) for row in rows}
 
     def expired(self, updates_from: int, models_from: int) -> set[Digest]:
         """Return the files that only rounds before these needed, those of updates and those of models."""

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from common.clock import Clock
-from common.ids import Digest, ExperimentId, PartyId, RunId
+from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId
 from common.messages import Assignment, DatasetDescription, PayloadManifest, TrainRequest
 from common.optimizers import Optimizer
 from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
 from common.training_args import TrainingArgs
-from researcher.aggregators import Aggregator
+from researcher.aggregators import Aggregator, StatefulAggregator
 from researcher.history import Kind
 from researcher.hub import Hub
 from researcher.inbox import Inbox
@@ -66,6 +66,7 @@ class RoundOrder:
         strategy: Decides when the round may close.
         aggregator: Makes the new model.
         agg_optimizer: Steps towards it, if there is one.
+        members: Nodes that take part in the experiment, asked in this round or not.
     """
 
     experiment: ExperimentId
@@ -87,9 +88,23 @@ class RoundOrder:
     strategy: AnyStrategy
     aggregator: Aggregator
     agg_optimizer: Optimizer | None
+    members: int
 
-    def request(self, sender: PartyId, tasks: Sequence[SendTask], deadline: float | None) -> TrainRequest:
-        """Return the one message that asks for all these tasks; in an asynchronous run they are of one attempt."""
+    def request(
+        self,
+        sender: PartyId,
+        tasks: Sequence[SendTask],
+        deadline: float | None,
+        states: Mapping[PartyId, TaskId],
+    ) -> TrainRequest:
+        """Return the one message that asks for all these tasks; in an asynchronous run they are of one attempt.
+
+        Args:
+            sender: Who asks.
+            tasks: What for.
+            deadline: Unix time after which nobody needs the answers.
+            states: The task that each node's task builds on.
+        """
         return TrainRequest(
             sender=sender,
             recipients=tuple(task.node for task in tasks),
@@ -99,7 +114,10 @@ class RoundOrder:
             round=self.round,
             assignments=tuple(
                 Assignment(
-                    node=task.node, task_id=task.task_id, dataset_id=self.datasets[task.node].dataset_id
+                    node=task.node,
+                    task_id=task.task_id,
+                    dataset_id=self.datasets[task.node].dataset_id,
+                    state_of=states.get(task.node),
                 )
                 for task in tasks
             ),
@@ -116,6 +134,9 @@ class RoundOrder:
             ),
             model=self.sent,
             encoding=str(self.encoding),
+            correction=self.aggregator.correction()
+            if self.kind == "train" and isinstance(self.aggregator, StatefulAggregator)
+            else None,
         )
 
 

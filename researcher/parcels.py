@@ -8,6 +8,7 @@ from pathlib import Path
 from common.ids import Digest
 from common.limits import INLINE_BYTES
 from common.messages import PayloadManifest
+from common.payload.carried import combine
 from common.payload.encodings.choice import Encoding
 from common.payload.encodings.compression import compress_file, decompress_file
 from common.payload.encodings.encoder import encode_model
@@ -38,10 +39,13 @@ class Parcels:
         if self._folder.exists():
             shutil.rmtree(self._folder)
 
-    def pack(self, model: Digest, encoding: Encoding, *, beside: bool = False) -> PayloadManifest:
+    def pack(
+        self, model: Digest, encoding: Encoding, *, beside: bool = False, carried: Path | None = None
+    ) -> PayloadManifest:
         """Write a global model as it is to be sent, and describe it.
 
-        The files of the round before are removed, unless this one goes out `beside` older ones.
+        The files of the round before are removed, unless this one goes out `beside` older ones. Tensors of a file that is
+        `carried` go along, as they are.
 
         Raises:
             PayloadMissingError: If the model is not here.
@@ -51,19 +55,24 @@ class Parcels:
         if not beside:
             self.clear()
         path, form = self._store.path(model), encoding.of_models
-        if form == Encoding():
+        if form == Encoding() and carried is None:
             return _manifest(model, path, form)
         store = PayloadStore(self._folder)
         encoded, packed = self._folder / "model.encoded", self._folder / "model.packed"
+        combined = self._folder / "model.combined"
         if form.name != "raw":
             encode_model(path, encoded, encoding)
             path = encoded
+        if carried is not None:
+            combine(path, carried, combined)
+            path = combined
         decoded_bytes = path.stat().st_size if form.zstd else None
         if form.zstd:
             compress_file(path, packed)
             path = packed
         digest = store.add(path)
-        encoded.unlink(missing_ok=True)
+        for draft in (encoded, combined):
+            draft.unlink(missing_ok=True)
         return _manifest(digest, store.path(digest), form, decoded_bytes)
 
     def packed(self, manifest: PayloadManifest) -> Path:

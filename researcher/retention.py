@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from common.errors import InvalidSettingsError
 from common.payload.store import PayloadStore
 from researcher.ledger import Ledger
-from researcher.server_step import Memory
+from researcher.memory import Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Retention:
             raise InvalidSettingsError(source="retention", problems="\n".join(sorted(problems)))
         return cls(**given)
 
-    def apply(self, ledger: Ledger, store: PayloadStore, memory: Memory) -> int:
+    def apply(self, ledger: Ledger, store: PayloadStore, memories: Iterable[Memory]) -> int:
         """Remove what need not be kept, and return how many updates and models that were."""
         if self.updates is None and self.models is None:
             return 0
@@ -59,5 +59,6 @@ class Retention:
         expired = ledger.expired(first_updates, first_models).intersection(store.digests())
         for digest in expired:
             store.remove(digest)
-        memory.forget(first_models, last[0])
+        for memory in memories:
+            memory.forget(first_models, last[0])
         return len(expired)

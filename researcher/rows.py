@@ -77,6 +77,8 @@ class CountedUpdate:
         update: Describes its file.
         samples_seen: Samples that took part in optimisation steps, counted each time.
         samples_train: Samples in the training part.
+        steps: Optimisation steps.
+        lr_sum: Sum of the learning rates of these steps.
     """
 
     node: PartyId
@@ -85,6 +87,8 @@ class CountedUpdate:
     update: PayloadManifest
     samples_seen: int
     samples_train: int
+    steps: int
+    lr_sum: float | None
 
 
 def update_id(experiment: ExperimentId, reply: TrainReply) -> str:
@@ -151,6 +155,7 @@ def round_record(row: Row) -> RoundRecord:
         agg_optimizer=json.loads(row["agg_optimizer"] or "null"),
         strategy=json.loads(row["strategy"]),
         opened_at=row["opened_at"],
+        members=row["members"],
         deadline=row["deadline"],
         closed_at=row["closed_at"],
         timings=timings,
@@ -167,6 +172,8 @@ def counted_update(row: Row) -> CountedUpdate:
         update=PayloadManifest.model_validate(told["update"]),
         samples_seen=told["samples_seen"],
         samples_train=told["samples_train"],
+        steps=told["steps"],
+        lr_sum=told["lr_sum"],
     )
 
 

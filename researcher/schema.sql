@@ -31,6 +31,7 @@ CREATE TABLE rounds (
     agg_optimizer TEXT,         -- JSON, likewise; none if the aggregator made the model alone
     strategy TEXT NOT NULL,     -- JSON, likewise
     opened_at REAL NOT NULL,
+    members INTEGER NOT NULL,   -- nodes that take part in the experiment, asked in this round or not
     deadline REAL,
     closed_at REAL,
     broadcast_s REAL,

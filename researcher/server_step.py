@@ -7,9 +7,7 @@ after a crash and at any later time.
 from __future__ import annotations
 
 import json
-import os
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,38 +17,11 @@ from common.optimizers import Optimizer
 from common.payload.blocks import BlockFile, blocks, from_doubles, to_doubles
 from common.payload.encodings.writer import BlockWriter
 from common.payload.header import BUFFERS
-from common.security.files import sync_folder
-from common.sqlite import storage_errors
+from researcher.memory import settle
 
 _STEP: Final = "step"
 _MODULES: Final = "modules"
 _FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What a server optimizer remembers after each round of an experiment.
-
-    Attributes:
-        folder: Where; made when it is needed.
-    """
-
-    folder: Path
-
-    def after(self, round_: int) -> Path:
-        """Return the file of a round; 0 is what a branched experiment began with."""
-        return self.folder / f"round-{round_:06d}.safetensors"
-
-    def before(self, round_: int) -> Path | None:
-        """Return the file that a round starts from, or None if there is none."""
-        path = self.after(round_ - 1)
-        return path if path.exists() else None
-
-    def forget(self, first: int, last: int) -> None:
-        """Remove the files of rounds before `first`, but never that of the last one."""
-        for path in self.folder.glob("round-*.safetensors"):
-            if path < self.after(first) and path != self.after(last):
-                path.unlink(missing_ok=True)
 
 
 def server_step(
@@ -112,6 +83,4 @@ def server_step(
                         memories.write(f"{memory}/{name}", first, values)
                 out.write(block.data)
         memories.finish()
-    with storage_errors(next_state), next_state.open("rb") as written:
-        os.fsync(written.fileno())
-    sync_folder(next_state.parent)
+    settle(next_state)

@@ -13,9 +13,16 @@ from common.ids import PartyId, party_id
 from common.optimizers import Optimizer, optimizer_config, optimizer_of
 from common.payload.encodings.choice import Encoding
 from common.training_args import TrainingArgs
-from researcher.aggregators import Aggregator, FedAverage, aggregator_config, aggregator_of
+from researcher.aggregators import (
+    Aggregator,
+    FedAverage,
+    StatefulAggregator,
+    aggregator_config,
+    aggregator_of,
+)
 from researcher.retention import Retention
-from researcher.strategies import AnyStrategy, DefaultStrategy, strategy_config, strategy_of
+from researcher.stopping import EarlyStopping
+from researcher.strategies import AnyStrategy, AsyncStrategy, DefaultStrategy, strategy_config, strategy_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,7 @@ class ExperimentSettings:
         strategy: Chooses nodes and says when a round closes.
         encoding: How updates, and global models as far as they can be, are written on the wire.
         retention: Of how many rounds files are kept.
+        early_stopping: When no further round is worth it; none runs all.
     """
 
     tags: tuple[str, ...]
@@ -45,6 +53,7 @@ class ExperimentSettings:
     strategy: AnyStrategy
     encoding: Encoding
     retention: Retention
+    early_stopping: EarlyStopping | None = None
 
     @classmethod
     def of(
@@ -60,6 +69,7 @@ class ExperimentSettings:
         strategy: AnyStrategy | None,
         encoding: Encoding | str,
         retention: Retention | Mapping[str, Any] | None,
+        early_stopping: EarlyStopping | Mapping[str, Any] | None = None,
         seed: int | None = None,
     ) -> Self:
         """Return settings as a person wrote them; a random seed that they lack is `seed`, or drawn.
@@ -91,6 +101,9 @@ class ExperimentSettings:
         given: object = agg_optimizer
         if given is not None and not isinstance(given, Optimizer):
             problems.append("  agg_optimizer: should be an Optimizer of common.optimizers")
+        if isinstance(aggregator, StatefulAggregator) and isinstance(strategy, AsyncStrategy):
+            name = type(aggregator).__name__
+            problems.append(f"  aggregator: {name} needs rounds, and an asynchronous strategy has none")
         if problems:
             raise InvalidSettingsError(source="the experiment", problems="\n".join(problems))
         arguments = TrainingArgs.of(
@@ -110,6 +123,7 @@ class ExperimentSettings:
             strategy=strategy or DefaultStrategy(),
             encoding=chosen,
             retention=Retention.of(retention),
+            early_stopping=EarlyStopping.of(early_stopping, arguments),
         )
 
     def changed(self, **wanted: Any) -> Self:
@@ -130,6 +144,7 @@ class ExperimentSettings:
             "strategy": strategy_config(self.strategy),
             "encoding": str(self.encoding),
             "retention": asdict(self.retention),
+            "early_stopping": None if self.early_stopping is None else asdict(self.early_stopping),
         }
 
     @classmethod
@@ -152,6 +167,7 @@ class ExperimentSettings:
             strategy=strategy or strategy_of(config["strategy"]),
             encoding=config["encoding"],
             retention=config["retention"],
+            early_stopping=config.get("early_stopping"),
         )
 
 

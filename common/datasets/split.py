@@ -14,9 +14,27 @@ def test_part(sample_ids: NDArray[np.int64], ratio: float, seed: int) -> Rows:
     Samples are ranked by a hash of seed and id (the finaliser of SplitMix64), so the choice is the same on every machine and
     version, in whatever order the samples come, and for other ids it is independent.
     """
+    return np.sort(_ranked(sample_ids, seed)[: round(ratio * len(sample_ids))])
+
+
+def fold_part(sample_ids: NDArray[np.int64], fold: tuple[int, int], seed: int) -> Rows:
+    """Return the positions of one of several test parts, ascending, chosen by ids as `test_part` does.
+
+    Each sample is in one of them, and their sizes differ by at most one.
+
+    Args:
+        sample_ids: Of all samples.
+        fold: Which part, from 0, and of how many.
+        seed: The same for all parts.
+    """
+    index, count = fold
+    size = len(sample_ids)
+    return np.sort(_ranked(sample_ids, seed)[index * size // count : (index + 1) * size // count])
+
+
+def _ranked(sample_ids: NDArray[np.int64], seed: int) -> Rows:
     ranks = _mixed(sample_ids.astype(np.uint64) + _mixed(np.array([seed], dtype=np.uint64)))
-    chosen = np.argsort(ranks, kind="stable")[: round(ratio * len(sample_ids))]
-    return np.sort(chosen).astype(np.int64)
+    return np.argsort(ranks, kind="stable").astype(np.int64)
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -11,6 +11,7 @@ from common.ids import DatasetId, Digest, PartyId, TaskId
 from common.messages.base import Count, Duration, ExperimentMessage, Name, Part, TaskMessage, Text, UnixTime
 from common.messages.payload import EncodingText, PayloadManifest
 from common.messages.plan import PlanSource
+from common.messages.statistics import Statistics
 from common.training_args import TrainingArgs
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -34,6 +35,25 @@ class Assignment(Part):
     node: PartyId
     task_id: TaskId
     dataset_id: DatasetId
+    state_of: TaskId | None = None
+    """The node's last task that counts in this experiment: what the node kept of that is what this one begins with."""
+
+
+class ScaffoldCorrection(Part):
+    """Add c - c_i to each gradient and keep c_i (Karimireddy et al., ICML 2020, option II); c comes beside the model."""
+
+    kind: Literal["scaffold"] = "scaffold"
+
+
+class FedDynCorrection(Part):
+    """Subtract h_i from each gradient, pull towards the global model and keep h_i (Acar et al., ICLR 2021)."""
+
+    kind: Literal["feddyn"] = "feddyn"
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+Correction = Annotated[ScaffoldCorrection | FedDynCorrection, Field(discriminator="kind")]
+"""What nodes are to do to their gradients, and to keep for the next round."""
 
 
 class TrainRequest(ExperimentMessage):
@@ -55,6 +75,8 @@ class TrainRequest(ExperimentMessage):
     """The global model to start from."""
     encoding: EncodingText = "raw"
     """How updates are to be encoded."""
+    correction: Correction | None = None
+    """What the aggregator asks of the nodes beyond plain training."""
 
 
 class LossPoint(Part):
@@ -72,10 +94,18 @@ class LossPoint(Part):
 class Validation(Part):
     """Metrics of one model on the test part of one data set."""
 
-    on: Literal["global", "local"]
-    """The model received, before training, or the one trained here."""
+    on: Literal["global", "local", "personal"]
+    """The model received, before training, the one trained here, or one that never leaves the node."""
     samples: Count
     metrics: dict[Name, Finite | None]
+    statistics: Statistics | None = None
+    """Counts and sums that add up over nodes; none if the plan tests in its own way, or the node keeps them."""
+
+    @property
+    def samples_fit(self) -> bool:
+        """Tell whether the statistics can be of these samples, each of which may have several cases, as an image has pixels."""
+        cases = 0 if self.statistics is None else self.statistics.cases
+        return cases % self.samples == 0 if self.samples else cases == 0
 
 
 class TaskTimings(Part):
@@ -106,8 +136,12 @@ class TrainReply(TaskMessage):
     """Samples that took part in optimisation steps, counted each time."""
     samples_train: Count
     samples_test: Count
+    steps: Count = 0
+    """Optimisation steps; 0 if the plan does not count them."""
+    lr_sum: Finite | None = None
+    """Sum of the learning rates of these steps; none if the optimizer has several at a time, or none."""
     losses: Annotated[tuple[LossPoint, ...], Field(max_length=1000)]
-    validations: Annotated[tuple[Validation, ...], Field(max_length=2)] = ()
+    validations: Annotated[tuple[Validation, ...], Field(max_length=3)] = ()
     timings: TaskTimings
 
 

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from common.payload.blocks import Array, BlockFile, Layout, blocks, finite, to_doubles
+from common.payload.carried import is_carried
 from common.payload.encodings.choice import Encoding
 from common.payload.encodings.decoder import DecodedFile
 from common.payload.header import TensorIndex
@@ -30,7 +31,7 @@ def unsound(
 
     Args:
         path: The update, not compressed.
-        model: The global model that it started from, not encoded.
+        model: The global model that it started from, not encoded; what it carries beside that is no part of it.
         encoding: How the update is to be encoded.
         layout: Where the tensors of the model lie, if that is known.
         norm_limit: Largest Euclidean norm of the change of all tensors of floating point numbers together.
@@ -59,12 +60,13 @@ def _misencoding(update: Readable, encoding: Encoding) -> str | None:
 def _misfit(update: TensorIndex, model: TensorIndex) -> str | None:
     if update is model:
         return None
-    missing, extra = model.keys() - update.keys(), update.keys() - model.keys()
+    expected = {name: entry for name, entry in model.items() if not is_carried(name)}
+    missing, extra = expected.keys() - update.keys(), update.keys() - expected.keys()
     if missing:
         return f"it lacks {_some(missing)}"
     if extra:
         return "it has tensors that the model does not have"
-    for name, entry in model.items():
+    for name, entry in expected.items():
         if update[name].shape != entry.shape:
             return f"{name} does not have the shape {entry.shape}"
         if update[name].dtype != entry.dtype:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from typing_extensions import TypeVar
 
@@ -20,10 +21,28 @@ if TYPE_CHECKING:
     from common.data import DataManager, Loader
     from common.messages import LossPoint
     from common.payload.tensors import SavedTensors
+    from common.training_plans.steering import Steering
+    from common.training_plans.validation import Validated
 
 T = TypeVar("T")
 P_co = TypeVar("P_co", bound="TrainingPlan", covariant=True, default="TrainingPlan")
 """The plan of an experiment, for type checkers."""
+
+Tag = Literal["local", "persistent"]
+"""`local` tensors are never sent, `persistent` ones are kept on the node between rounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What one training took.
+
+    Attributes:
+        steps: Optimisation steps; 0 if the plan does not count them.
+        lr_sum: Sum of the learning rates of these steps; None if the optimizer has none, or several at a time.
+    """
+
+    steps: int = 0
+    lr_sum: float | None = None
 
 
 class TrainingPlan(ABC):
@@ -77,7 +96,7 @@ class TrainingPlan(ABC):
         """
 
     @abstractmethod
-    def validate(self, loader: Loader) -> dict[str, float | None]:
+    def validate(self, loader: Loader) -> Validated:
         """Return the metrics of the model over a whole part of a data set; a value that is not finite becomes none.
 
         Raises:
@@ -101,6 +120,64 @@ class TrainingPlan(ABC):
             InvalidTensorsError: If the file is not valid safetensors.
             ModelMismatchError: If names, shapes or dtypes differ; says which.
         """
+
+    def tag_parameters(self, name: str) -> set[Tag]:
+        """Return the tags of a tensor of the model, by its name; none of them has any unless the plan says otherwise.
+
+        A `local` tensor is no part of the global model. It begins each round with its first value, or with what the node kept of it if it is
+        `persistent` too. A tensor that is `persistent` alone is sent, but each node goes on with its own.
+        """
+        del name
+        return set()
+
+    def all_params(self) -> Mapping[str, Tensor]:
+        """Return all tensors of the model, also those that are no part of the global model; they share the model's memory.
+
+        Raises:
+            PlanContractError: If the plan cannot be personalised.
+        """
+        self.breaks_contract("all_params", "cannot be had: such a plan cannot be personalised or corrected")
+
+    def set_params(self, params: Mapping[str, Tensor]) -> None:
+        """Copy tensors into the model, any number of them; nothing changes if they do not fit.
+
+        Raises:
+            ModelMismatchError: If there is no such tensor, or shapes or dtypes differ.
+            PlanContractError: If the plan cannot be personalised.
+        """
+        if params:
+            self.breaks_contract("set_params", "cannot be had: such a plan cannot be personalised")
+
+    def trainable_params(self) -> Mapping[str, Tensor]:
+        """Return the parameters that training changes, each once; they share the model's memory.
+
+        Raises:
+            PlanContractError: If the gradients of the plan cannot be corrected.
+        """
+        self.breaks_contract(
+            "trainable_params", "cannot be had: the gradients of such a plan cannot be corrected"
+        )
+
+    def first_params(self) -> Mapping[str, Tensor]:
+        """Return the first values of the tensors that are no part of the global model."""
+        return {}
+
+    def kept_params(self) -> Mapping[str, Tensor]:
+        """Return the tensors that the node keeps for the next round; they share the model's memory."""
+        return {}
+
+    def steer(self, steering: Steering | None) -> None:
+        """Let the next trainings add to their gradients, or no more.
+
+        Raises:
+            PlanContractError: If the gradients of the plan cannot be corrected.
+        """
+        if steering is not None:
+            self.breaks_contract("train", "cannot be corrected in such a plan")
+
+    def effort(self) -> Effort:
+        """Return what the last training took."""
+        return Effort()
 
     def init_dependencies(self) -> list[str]:
         """Return import lines that the plan needs beyond what its file imports."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from common.data import Loader
 from common.training_plans.newton import NewtonArguments, NewtonPlan, Penalty
 from common.training_plans.training import pair
+from common.training_plans.validation import Validated
 
 _LEAST_SCORE: Final = -500.0
 """Scores this far below the highest count as no lower: the exponential is still a number, and so is one over it."""
@@ -87,7 +88,7 @@ class FedCoxPH(NewtonPlan[CoxArguments]):
         information = weighted.T @ (counts[:, None] * data) - means.T @ means
         return value, gradient, information
 
-    def validate(self, loader: Loader) -> dict[str, float | None]:
+    def validate(self, loader: Loader) -> Validated:
         """Return `loss`, the mean negative log partial likelihood, and `C_INDEX` of a whole part of a data set; or what `testing_step` gives.
 
         Raises:
@@ -101,7 +102,7 @@ class FedCoxPH(NewtonPlan[CoxArguments]):
             times, events = self._outcomes(target)
             metrics["loss"] = float(self.training_step(data, target))
             metrics["C_INDEX"] = concordance(self.predict(data), times, events)
-        return metrics
+        return Validated(metrics)
 
     def _outcomes(self, target: Any) -> tuple[Tensor, Tensor]:
         """Return the times, float64, and whether each ended in an event."""

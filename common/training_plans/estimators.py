@@ -20,6 +20,7 @@ from common.training_args import TrainingArgs
 from common.training_plans.guard import PlanCode
 from common.training_plans.tensors import ModelArguments, TensorPlan
 from common.training_plans.training import Curve, batches, pair
+from common.training_plans.validation import Validated
 
 
 class EstimatorArguments(ModelArguments):
@@ -151,7 +152,7 @@ class EstimatorPlan(TensorPlan[A]):
         if optimizer is not None:
             self.breaks_contract("init_optimizer", "is of no use here; the solver is in model_args")
 
-    def validate(self, loader: Loader) -> dict[str, float | None]:
+    def validate(self, loader: Loader) -> Validated:
         """Return the model's metrics; see `common.training_plans.validation.validate`."""
         return super().validate(_Arrays(loader) if hasattr(self, "testing_step") else loader)
 

@@ -22,7 +22,7 @@ from common.training_args import Metric, TrainingArgs
 from common.training_plans.base import TrainingPlan
 from common.training_plans.kinds import check_fit, kinds
 from common.training_plans.seeding import derived_seed, seed_everything
-from common.training_plans.validation import validate
+from common.training_plans.validation import Validated, validate
 
 
 class ModelArguments(BaseModel):
@@ -77,7 +77,7 @@ class TensorPlan(TrainingPlan, Generic[A]):
         seed_everything(derived_seed("model", training_args.random_seed or 0))
         self.build()
 
-    def validate(self, loader: Loader) -> dict[str, float | None]:
+    def validate(self, loader: Loader) -> Validated:
         """Return the model's metrics; see `common.training_plans.validation.validate`."""
         args = self._training_args
         if args.test_metric is None:

@@ -18,12 +18,13 @@ from common.optimizers import Optimizer as ModularOptimizer
 from common.payload.header import BUFFERS
 from common.payload.tensors import DTYPES, SavedTensors, open_tensors, save_tensors
 from common.training_args import TrainingArgs
-from common.training_plans.base import TrainingPlan
+from common.training_plans.base import Effort, TrainingPlan
 from common.training_plans.kinds import check_fit, kinds
 from common.training_plans.seeding import derived_seed, seed_everything
+from common.training_plans.steering import Guide, Steering
 from common.training_plans.stepping import TorchStepper
 from common.training_plans.training import train
-from common.training_plans.validation import validate
+from common.training_plans.validation import Validated, validate
 
 
 class TorchTrainingPlan(TrainingPlan):
@@ -36,6 +37,10 @@ class TorchTrainingPlan(TrainingPlan):
 
     _model: nn.Module | None = None
     _optimizer: Optimizer | None = None
+    _guide: Guide | None = None
+    _steering: Steering | None = None
+    _local: Mapping[str, Tensor] = {}
+    _persistent: frozenset[str] = frozenset()
 
     @abstractmethod
     def init_model(self, model_args: dict[str, Any]) -> nn.Module:
@@ -100,6 +105,23 @@ class TorchTrainingPlan(TrainingPlan):
             ):
                 self.breaks_contract("init_model", f"returned a model whose {name!r} is not a dense tensor")
         self._model = model
+        tags = {name: self._tags(name) for name in model.state_dict()}
+        self._local = {
+            name: value.detach().clone()
+            for name, value in model.state_dict().items()
+            if "local" in tags[name]
+        }
+        self._persistent = frozenset(name for name, tagged in tags.items() if "persistent" in tagged)
+        if len(self._local) == len(tags) and tags:
+            self.breaks_contract("tag_parameters", "leaves nothing that could be sent")
+
+    def _tags(self, name: str) -> set[str]:
+        tags = self.call(self.tag_parameters, name=name)
+        if not isinstance(tags, set | frozenset) or not tags <= {"local", "persistent"}:
+            self.breaks_contract(
+                "tag_parameters", "must return a set of 'local' and 'persistent', or an empty one"
+            )
+        return set(tags)
 
     def start(self) -> Optimizer:
         """Build the optimizer of one round.
@@ -114,25 +136,35 @@ class TorchTrainingPlan(TrainingPlan):
         if not isinstance(optimizer, Optimizer):
             self.breaks_contract("init_optimizer", f"returned {type(optimizer).__name__}, not an optimizer")
         self._optimizer = optimizer
+        self._guide = Guide(optimizer, dict(self.model().named_parameters()), self._steering)
         return optimizer
+
+    def steer(self, steering: Steering | None) -> None:
+        """See `TrainingPlan.steer`."""
+        self._steering = steering
+
+    def effort(self) -> Effort:
+        """See `TrainingPlan.effort`."""
+        return Effort() if self._guide is None else self._guide.effort
 
     def train(self, loader: Loader, report: Callable[[LossPoint], None]) -> int:
         """Train the model for one round; see `common.training_plans.training.train`."""
         return train(self, loader, self._training_args, report)
 
-    def validate(self, loader: Loader) -> dict[str, float | None]:
+    def validate(self, loader: Loader) -> Validated:
         """Return the model's metrics; see `common.training_plans.validation.validate`."""
         self.model().eval()
         return validate(self, loader, self._training_args)
 
     def get_model_params(
-        self, *, only_trainable: bool = False, exclude_buffers: bool = False
+        self, *, only_trainable: bool = False, exclude_buffers: bool = False, local_params: bool = False
     ) -> dict[str, Tensor]:
-        """Return the model's tensors by name; they share the model's memory.
+        """Return the tensors of the global model by name; they share the model's memory.
 
         Args:
             only_trainable: Leave out frozen parameters.
             exclude_buffers: Leave out buffers such as the running statistics of BatchNorm.
+            local_params: Add those that are tagged `local`.
         """
         model = self.model()
         params: dict[str, Tensor] = model.state_dict()
@@ -142,7 +174,49 @@ class TorchTrainingPlan(TrainingPlan):
             for name, value in params.items()
             if not (exclude_buffers and name not in parameters)
             and not (only_trainable and name in parameters and not parameters[name].requires_grad)
+            and (local_params or name not in self._local)
         }
+
+    def all_params(self) -> dict[str, Tensor]:
+        """See `TrainingPlan.all_params`."""
+        return self.get_model_params(local_params=True)
+
+    def trainable_params(self) -> dict[str, Tensor]:
+        """See `TrainingPlan.trainable_params`."""
+        return {
+            name: value.detach()
+            for name, value in self.model().named_parameters()
+            if value.requires_grad and name not in self._local
+        }
+
+    def first_params(self) -> Mapping[str, Tensor]:
+        """See `TrainingPlan.first_params`."""
+        return self._local
+
+    def kept_params(self) -> dict[str, Tensor]:
+        """See `TrainingPlan.kept_params`."""
+        return {name: value for name, value in self.all_params().items() if name in self._persistent}
+
+    def batch_norm_params(self) -> frozenset[str]:
+        """Return the names of all tensors of BatchNorm layers, their running statistics too.
+
+        FedBN (Li et al., ICLR 2021) keeps them at the node: let `tag_parameters` return `{"local", "persistent"}` for them.
+        """
+        return frozenset(
+            f"{path}.{name}" if path else name
+            for path, module in self.model().named_modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - torch has no public name for all of them
+            for name in module.state_dict()
+        )
+
+    def set_params(self, params: Mapping[str, Tensor]) -> None:
+        """See `TrainingPlan.set_params`."""
+        every = self.all_params()
+        own = {name: value for name, value in every.items() if name in params}
+        check_fit(own, kinds(params), where="what the node kept")
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(params[name])
 
     def after_training_params(self) -> dict[str, Tensor]:
         """Return the tensors to send: the model's, after `postprocess` if the plan has one.

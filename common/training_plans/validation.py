@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from common.data import Loader
+from common.messages import Statistics
 from common.training_args import Metric, TrainingArgs
 from common.training_plans.guard import PlanCode
 from common.training_plans.metrics import compute, fits
+from common.training_plans.statistics import summarise
 from common.training_plans.training import pair, samples_in
 
 if TYPE_CHECKING:
@@ -26,13 +28,21 @@ Metrics = dict[str, float | None]
 _LONGEST_NAME: Final = 200
 
 
-def validate(plan: TrainingPlan, loader: Loader, args: TrainingArgs) -> Metrics:
+class Validated(NamedTuple):
+    """What a validation found."""
+
+    metrics: Metrics
+    statistics: Statistics | None = None
+    """The counts and sums that metrics over several nodes are made of."""
+
+
+def validate(plan: TrainingPlan, loader: Loader, args: TrainingArgs) -> Validated:
     """Return the metrics of a plan's model over a whole part of a data set, without gradients.
 
     With a `testing_step`: the means of what it returns, weighted by the samples of each batch; a number is called `Custom`, a list
     gives `Custom_1`, `Custom_2` and so on, a dict its own names. Without: `loss`, the mean of `training_step`, and `test_metric`
     over all samples at once, which is accuracy unless targets are not whole numbers: then the mean square error. A value that
-    is not finite becomes none.
+    is not finite becomes none. There are no statistics with a `testing_step`.
 
     Raises:
         PlanFailedError: If a line of the plan raises; says which.
@@ -40,8 +50,11 @@ def validate(plan: TrainingPlan, loader: Loader, args: TrainingArgs) -> Metrics:
     """
     step = getattr(plan, "testing_step", None)
     with torch.no_grad(), PlanCode(type(plan), "testing_step" if step else "training_step"):
-        metrics = _default(plan, loader, args) if step is None else _custom(plan, step, loader)
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        metrics, statistics = (
+            _default(plan, loader, args) if step is None else (_custom(plan, step, loader), None)
+        )
+    finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    return Validated(finite, statistics)
 
 
 def _custom(plan: TrainingPlan, step: Any, loader: Loader) -> dict[str, float]:
@@ -75,7 +88,9 @@ def _named(plan: TrainingPlan, result: Any) -> dict[str, float]:
     return numbers
 
 
-def _default(plan: TrainingPlan, loader: Loader, args: TrainingArgs) -> dict[str, float]:
+def _default(
+    plan: TrainingPlan, loader: Loader, args: TrainingArgs
+) -> tuple[dict[str, float], Statistics | None]:
     loss, samples = 0.0, 0
     outputs: list[NDArray[Any]] = []
     targets: list[NDArray[Any]] = []
@@ -97,7 +112,8 @@ def _default(plan: TrainingPlan, loader: Loader, args: TrainingArgs) -> dict[str
     if not fits(metric, predicted, actual):
         problem = f"gives shape {list(outputs[0].shape)} for targets of shape {list(targets[0].shape)}"
         plan.breaks_contract("predict", problem)
-    return {"loss": loss / samples, metric: compute(metric, predicted, actual, args.test_metric_args)}
+    metrics = {"loss": loss / samples, metric: compute(metric, predicted, actual, args.test_metric_args)}
+    return metrics, summarise(metric, predicted, actual)
 
 
 def _is_number(value: object) -> bool:

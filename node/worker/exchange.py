@@ -6,17 +6,19 @@ Everything is done in files of the folder that the update goes to, block by bloc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
 
 from common.ids import Digest
+from common.payload.carried import PREFIX, is_carried, model_alone
 from common.payload.encodings.choice import Encoding
 from common.payload.encodings.compression import compress_file, decompress_file
 from common.payload.encodings.decoder import decode_file
 from common.payload.encodings.encoder import encode_update
-from common.payload.tensors import save_tensors
+from common.payload.tensors import open_tensors, save_tensors
+from node.worker.kept import Kept
 from node.worker.protocol import RunTask
 
 
@@ -28,15 +30,30 @@ class SavedUpdate:
         sha256: Digest of the file.
         size_bytes: Its size.
         decoded_bytes: What it was before compression; none if it is not compressed.
+        residual: What the encodings of updates left out until now.
     """
 
     sha256: Digest
     size_bytes: int
     decoded_bytes: int | None = None
+    residual: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def received_model(task: RunTask) -> Path:
-    """Return a file with the global model as it is without encoding.
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What came from the researcher for a task.
+
+    Attributes:
+        model: File of the global model, not encoded.
+        carried: What came beside it, by name.
+    """
+
+    model: Path
+    carried: Mapping[str, Tensor]
+
+
+def received(task: RunTask) -> Received:
+    """Return the global model as it is without encoding, and what came beside it.
 
     Raises:
         InvalidSettingsError: If there is no such encoding.
@@ -52,16 +69,21 @@ def received_model(task: RunTask) -> Path:
     if encoding.name != "raw":
         encoded, path = path, folder / "model.decoded"
         decode_file(encoded, path)
-    return path
+    model = model_alone(path, folder / "model.alone")
+    if model is path:
+        return Received(path, {})
+    with open_tensors(path) as file:
+        return Received(model, {name.removeprefix(PREFIX): file[name] for name in file if is_carried(name)})
 
 
-def save_update(task: RunTask, trained: Mapping[str, Tensor], base: Path) -> SavedUpdate:
-    """Write the trained parameters as the update, and what the encoding leaves out as the new residual.
+def save_update(task: RunTask, trained: Mapping[str, Tensor], base: Path, kept: Kept) -> SavedUpdate:
+    """Write the trained parameters as the update, and return what the encoding leaves out beside it.
 
     Args:
         task: Says where and how.
         trained: The parameters.
-        base: The global model that training started from, as `received_model` returned it.
+        base: The global model that training started from, as `received` returned it.
+        kept: Holds what the update before left out.
 
     Raises:
         InvalidSettingsError: If there is no such encoding.
@@ -73,20 +95,22 @@ def save_update(task: RunTask, trained: Mapping[str, Tensor], base: Path) -> Sav
     plain, encoded = target.with_name("update.plain"), target.with_name("update.encoded")
     saved = save_tensors(plain, trained)
     digest, size, path = saved.sha256, saved.size_bytes, plain
+    residual = left = kept.section("residual")
     if encoding.name != "raw":
+        before, after = target.with_name("residual.before"), target.with_name("residual.after")
+        if left:
+            save_tensors(before, left)
         written = encode_update(
-            plain,
-            encoded,
-            encoding,
-            base=base,
-            residual=Path(task.residual_path) if task.residual_path else None,
-            residual_to=Path(task.residual_to) if task.residual_to else None,
+            plain, encoded, encoding, base=base, residual=before if left else None, residual_to=after
         )
+        if encoding.feeds_back:
+            with open_tensors(after) as file:
+                residual = dict(file)
         digest, size, path = written.sha256, written.size_bytes, encoded
         plain.unlink()
     if not encoding.zstd:
         path.replace(target)
-        return SavedUpdate(digest, size)
+        return SavedUpdate(digest, size, residual=residual)
     packed = compress_file(path, target)
     path.unlink()
-    return SavedUpdate(packed.sha256, packed.size_bytes, decoded_bytes=size)
+    return SavedUpdate(packed.sha256, packed.size_bytes, decoded_bytes=size, residual=residual)

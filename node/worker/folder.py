@@ -106,6 +106,7 @@ class RunFolder:
                 raise TaskRefusedError(node=node, reason=reason)
             copy.unlink(missing_ok=True)  # and not written over: some file systems write a file to disk then
             with storage_errors(copy), copy.open("wb") as target:
+                os.fchmod(target.fileno(), stat.S_IRUSR | stat.S_IWUSR)
                 _copy(descriptor, target.fileno(), status.st_size)
         finally:
             os.close(descriptor)

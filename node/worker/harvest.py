@@ -37,7 +37,7 @@ class Harvest:
     """What one task made, or why that could not be taken."""
 
     update: Crop | None = None
-    residual: Crop | None = None
+    state: Crop | None = None
     error: WarrenError | None = None
 
 
@@ -64,8 +64,8 @@ def harvest(folder: RunFolder, task: RunTask, done: Done, bounds: Bounds) -> Har
         update = take(task.update_path) if task.train else None
         if update is not None:
             _check(folder, task, update, done.update_decoded_bytes, bounds)
-        residual = take(task.residual_to) if task.residual_to else None
-        return Harvest(_crop(update), _crop(residual))
+        state = take(task.state_to) if done.keeps_state else None
+        return Harvest(_crop(update), _crop(state))
     except WarrenError as error:
         return Harvest(error=error)
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 from common.errors import MalformedMessageError, MessageTooLargeError
 from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId
 from common.limits import HEADER_BYTES
-from common.messages import LossPoint, Validation
+from common.messages import Correction, LossPoint, Validation
 from common.messages.base import Count, Duration, Name, Part, Text
 from common.messages.payload import EncodingText, PayloadSize
 from common.settings import describe
@@ -34,6 +34,9 @@ LOSS_POINTS: Final = 1000
 _PREFIX: Final = 4
 
 T = TypeVar("T")
+
+ValidatedOn = Literal["global", "local", "personal"]
+"""What a validation is of."""
 
 Losses = Annotated[tuple[LossPoint, ...], Field(max_length=LOSS_POINTS)]
 
@@ -76,10 +79,14 @@ class RunTask(Part):
     """Where to write the trained model; its folder exists, and is free for other files."""
     encoding: EncodingText = "raw"
     """How to encode it."""
-    residual_path: str | None = None
-    """What the last update of this run left out; none if nothing did."""
-    residual_to: str | None = None
-    """Where to write what this one leaves out, if its encoding leaves anything."""
+    correction: Correction | None = None
+    """What the aggregator asks for beyond plain training."""
+    state_of: TaskId | None = None
+    """The task that this one builds on."""
+    state_path: str | None = None
+    """What that one has left; none if nothing is here."""
+    state_to: str
+    """Where to write what this one leaves, if it leaves anything; in the folder of the update."""
 
 
 class Unprotected(Part):
@@ -117,15 +124,21 @@ class Done(Part):
     """Samples that took part in optimisation steps, counted each time."""
     samples_train: Count
     samples_test: Count
+    steps: Count = 0
+    """Optimisation steps."""
+    lr_sum: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Sum of their learning rates; none if there is none that all parameters share."""
     losses: Losses
     """The whole curve, thinned if it is long."""
-    validations: Annotated[tuple[Validation, ...], Field(max_length=2)]
+    validations: Annotated[tuple[Validation, ...], Field(max_length=3)]
     update_sha256: Digest | None
     """None if only validation was asked for."""
     update_size: Count | None
     """In bytes."""
     update_decoded_bytes: PayloadSize | None = None
     """In bytes, before compression; none if it is not compressed."""
+    keeps_state: bool = False
+    """Whether it left something for the tasks that build on it."""
     loaded_s: Duration
     trained_s: Duration
     validated_s: Duration

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
+
+from torch import Tensor
 
 from common.data import DataManager, Parts
 from common.messages import LossPoint, Validation
-from common.training_plans.base import TrainingPlan
+from common.training_plans.base import Effort, TrainingPlan
 from common.training_plans.guard import PlanCode
 from common.training_plans.seeding import derived_seed, seed_everything
 from common.training_plans.source import load_plan
-from node.worker.exchange import SavedUpdate, received_model, save_update
-from node.worker.protocol import LOSS_POINTS, Done, Progress, RunTask
+from node.worker.correction import corrector
+from node.worker.exchange import Received, SavedUpdate, received, save_update
+from node.worker.kept import Kept, Section, keep
+from node.worker.personal import ditto, fine_tune
+from node.worker.protocol import LOSS_POINTS, Done, Progress, RunTask, ValidatedOn
 
 log = logging.getLogger(__name__)
 
@@ -60,29 +65,54 @@ class Session:
         args = task.training_args
         plan = self._ready_plan(task)
         parts = self._ready_parts(plan, task)
-        model = received_model(task)
-        plan.import_model(model)
+        came = received(task)
+        kept = Kept(Path(task.state_path) if task.state_path else None)
+        keeps: dict[Section, Mapping[str, Tensor]] = {}
+        _begin(plan, came, kept)
         watch.lap("loaded")
 
         validations: list[Validation] = []
         if args.test_on_global_updates or not task.train:
             validations += _validated(plan, parts, task, on="global")
+            if args.finetune_updates is not None:
+                fine_tune(plan, parts, task, args.finetune_updates)
+                validations += _validated(plan, parts, task, on="personal")
+                _begin(plan, came, kept)
         watch.lap("validated")
 
         curve = _Curve(task, report)
-        seen, saved = 0, None
+        seen, saved, effort = 0, None, Effort()
         if task.train:
+            correct = corrector(task, plan, kept, came.carried)
+            plan.steer(correct.steering if correct else None)
             seed = derived_seed("round", task.seed, task.node_id)
             seed_everything(seed)
             parts.generator.manual_seed(seed)
             seen = plan.train(parts.train, curve.add)
+            effort = plan.effort()
             watch.lap("trained")
             if args.test_on_local_updates:
                 validations += _validated(plan, parts, task, on="local")
             watch.lap("validated")
-            saved = save_update(task, plan.after_training_params(), model)
+            sent = plan.after_training_params()
+            saved = save_update(task, sent, came.model, kept)
+            keeps |= {"residual": saved.residual, "plan": _copies(plan.kept_params())}
+            if correct is not None:
+                keeps[correct.section] = correct.after(plan, sent, effort)
             watch.lap("saved")
-        return _done(task, parts, watch, seen=seen, losses=curve.points, validations=validations, saved=saved)
+        if args.ditto_lambda is not None:
+            _begin(plan, came, kept)
+            keeps["ditto"] = ditto(plan, parts, task, kept, args.ditto_lambda)
+            watch.lap("trained")
+            if args.test_on_global_updates or args.test_on_local_updates or not task.train:
+                validations += _validated(plan, parts, task, on="personal")
+            watch.lap("validated")
+        keeps_state = task.train and keep(Path(task.state_to), keeps)
+        watch.lap("saved")
+        done = _done(task, parts, watch, seen=seen, losses=curve.points, validations=validations, saved=saved)
+        return done.model_copy(
+            update={"steps": effort.steps, "lr_sum": effort.lr_sum, "keeps_state": keeps_state}
+        )
 
     def _ready_plan(self, task: RunTask) -> TrainingPlan:
         args = task.training_args
@@ -117,12 +147,13 @@ class Session:
             with PlanCode(type(plan)):
                 manager.bind(Path(source.path), source.parameters)
             self._data, self._parts = (key, manager), None
-        split = (seed, args.test_ratio, args.test_batch_size)
+        split = (seed, args.test_ratio, args.fold, args.test_batch_size)
         if self._parts is None or self._parts[0] != split:
             with PlanCode(type(plan)):
                 parts = self._data[1].split(
                     test_ratio=args.test_ratio,
                     seed=seed,
+                    fold=args.fold,
                     loader_args=args.loader_args,
                     test_batch_size=args.test_batch_size,
                 )
@@ -170,16 +201,24 @@ def _keep(points: list[LossPoint], point: LossPoint) -> None:
     points.append(point)
 
 
-def _validated(
-    plan: TrainingPlan, parts: Parts, task: RunTask, *, on: Literal["global", "local"]
-) -> list[Validation]:
+def _begin(plan: TrainingPlan, came: Received, kept: Kept) -> None:
+    """Bring the model to where the round starts: as it was received, and what is the node's own as it was kept."""
+    plan.import_model(came.model)
+    plan.set_params({**plan.first_params(), **kept.section("plan")})
+
+
+def _copies(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in params.items()}
+
+
+def _validated(plan: TrainingPlan, parts: Parts, task: RunTask, *, on: ValidatedOn) -> list[Validation]:
     if not parts.test.samples:
         log.warning(
             "nothing to validate on", extra={"action": "validation_skipped", "task": task.task_id, "on": on}
         )
         return []
-    metrics = plan.validate(parts.test)
-    return [Validation(on=on, samples=parts.test.samples, metrics=metrics)]
+    found = plan.validate(parts.test)
+    return [Validation(on=on, samples=parts.test.samples, metrics=found.metrics, statistics=found.statistics)]
 
 
 def _done(

@@ -3,6 +3,8 @@
 from researcher.aggregators.base import Aggregator, Contribution
 from researcher.aggregators.config import PLAN_BOUND, aggregator_config, aggregator_of
 from researcher.aggregators.fedavg import FedAverage
+from researcher.aggregators.feddyn import FedDyn
+from researcher.aggregators.fednova import FedNova
 from researcher.aggregators.robust import (
     Bulyan,
     CoordinateMedian,
@@ -11,6 +13,8 @@ from researcher.aggregators.robust import (
     NormClipping,
     TrimmedMean,
 )
+from researcher.aggregators.scaffold import Scaffold
+from researcher.aggregators.stateful import Recall, StatefulAggregator
 from researcher.aggregators.sums import NewtonStep, SumStatistics
 from researcher.aggregators.trees import TreeEnsemble
 
@@ -21,10 +25,15 @@ __all__ = [
     "Contribution",
     "CoordinateMedian",
     "FedAverage",
+    "FedDyn",
+    "FedNova",
     "GeometricMedian",
     "Krum",
     "NewtonStep",
     "NormClipping",
+    "Recall",
+    "Scaffold",
+    "StatefulAggregator",
     "SumStatistics",
     "TreeEnsemble",
     "TrimmedMean",

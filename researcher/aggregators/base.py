@@ -64,6 +64,8 @@ class Contribution:
         encoded: Whether the file holds changes of the model that training started from, in some encoding.
         start: That model, if it is an older one than the base.
         scale: By what the changes are to be scaled.
+        steps: Optimisation steps; at least 1 if the aggregator requires them.
+        lr_sum: Sum of the learning rates of these steps; greater than 0 if the aggregator requires it.
     """
 
     node: PartyId
@@ -73,6 +75,8 @@ class Contribution:
     encoded: bool = False
     start: Path | None = None
     scale: float = 1.0
+    steps: int = 0
+    lr_sum: float | None = None
 
     def open(
         self, base: Path, layout: Layout

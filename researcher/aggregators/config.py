@@ -7,6 +7,8 @@ from typing import Any, Final
 from common.registry import Registry
 from researcher.aggregators.base import Aggregator
 from researcher.aggregators.fedavg import FedAverage
+from researcher.aggregators.feddyn import FedDyn
+from researcher.aggregators.fednova import FedNova
 from researcher.aggregators.robust import (
     Bulyan,
     CoordinateMedian,
@@ -15,22 +17,16 @@ from researcher.aggregators.robust import (
     NormClipping,
     TrimmedMean,
 )
+from researcher.aggregators.scaffold import Scaffold
 from researcher.aggregators.sums import NewtonStep, SumStatistics
 from researcher.aggregators.trees import TreeEnsemble
 
 _REGISTRY: Registry[Aggregator] = Registry(
     "aggregator",
     (
-        FedAverage,
-        CoordinateMedian,
-        TrimmedMean,
-        Krum,
-        Bulyan,
-        GeometricMedian,
-        NormClipping,
-        SumStatistics,
-        NewtonStep,
-        TreeEnsemble,
+        *(FedAverage, Scaffold, FedNova, FedDyn),
+        *(CoordinateMedian, TrimmedMean, Krum, Bulyan, GeometricMedian, NormClipping),
+        *(SumStatistics, NewtonStep, TreeEnsemble),
     ),
 )
 

@@ -14,6 +14,22 @@ from common.errors import InvalidSettingsError
 from common.payload.blocks import BlockFile, blocks, from_doubles, to_doubles
 from researcher.aggregators.base import Contribution
 
+Weights = Literal["samples_seen", "dataset_size"]
+
+
+def check_weights(aggregator: str, weights: str) -> None:
+    """Raise InvalidSettingsError if there are no such weights."""
+    if weights not in ("samples_seen", "dataset_size"):
+        raise InvalidSettingsError(
+            source=aggregator, problems=f"  weights: {weights!r} is not samples_seen or dataset_size"
+        )
+
+
+def shares_of(contributions: Sequence[Contribution], weights: Weights) -> list[float]:
+    """Return by how much each update counts; together 1."""
+    counts = [one.samples_seen if weights == "samples_seen" else one.samples_train for one in contributions]
+    return [count / sum(counts) for count in counts]
+
 
 @dataclass(frozen=True, slots=True)
 class FedAverage:
@@ -30,19 +46,14 @@ class FedAverage:
         InvalidSettingsError: If the weights are something else.
     """
 
-    weights: Literal["samples_seen", "dataset_size"] = "samples_seen"
+    weights: Weights = "samples_seen"
 
     def __post_init__(self) -> None:
-        if self.weights not in ("samples_seen", "dataset_size"):
-            raise InvalidSettingsError(
-                source="FedAverage",
-                problems=f"  weights: {self.weights!r} is not samples_seen or dataset_size",
-            )
+        check_weights("FedAverage", self.weights)
 
     def aggregate(self, base: Path, contributions: Sequence[Contribution], target: Path) -> None:
         """Write the weighted mean; see `Aggregator.aggregate`. Memory is a few blocks, whatever the model and the nodes."""
-        counts = [self._weight(one) for one in contributions]
-        shares = [count / sum(counts) for count in counts]
+        shares = shares_of(contributions, self.weights)
         with ExitStack() as stack:
             model = stack.enter_context(BlockFile(base))
             files = [stack.enter_context(one.open(base, model.layout)) for one in contributions]
@@ -54,6 +65,3 @@ class FedAverage:
                     for share, file in zip(shares, files, strict=True):
                         total += share * to_doubles(file.read(name, first, count), entry.dtype)
                     out.write(from_doubles(total, entry.dtype).data)
-
-    def _weight(self, one: Contribution) -> int:
-        return one.samples_seen if self.weights == "samples_seen" else one.samples_train

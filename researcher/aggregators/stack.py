@@ -67,6 +67,18 @@ class Stack:
                     total[row, row + 1 :] += np.einsum("ij,ij->i", change, change)
         return total + total.T
 
+    def products(self) -> Doubles:
+        """Return the inner product of every two changes of the base, of shape (updates, updates); only floats count."""
+        total = np.zeros((len(self._files), len(self._files)))
+        for name, entry in self._base.index.items():
+            if entry.dtype not in _FLOATS:
+                continue
+            for first, count in self._blocks(entry):
+                start = to_doubles(self._base.read(name, first, count), entry.dtype)
+                change = self._read(name, entry, first, count) - start
+                total += change @ change.T
+        return total
+
     def norms(self) -> Doubles:
         """Return how far each update is from the base, as a Euclidean distance; only floats count."""
         total = np.zeros(len(self._files))

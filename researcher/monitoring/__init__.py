@@ -9,6 +9,7 @@ from researcher.monitoring.events import (
     RoundOpened,
     RunEnded,
     RunStarted,
+    StoppedEarly,
     TaskLost,
     UpdateArrived,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "RoundOpened",
     "RunEnded",
     "RunStarted",
+    "StoppedEarly",
     "TaskLost",
     "TerminalView",
     "UpdateArrived",

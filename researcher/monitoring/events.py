@@ -80,6 +80,14 @@ class RoundEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class StoppedEarly:
+    """No further round is worth it, says the early stopping of the experiment."""
+
+    round: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded:
     """No more rounds are run for now."""
 
@@ -90,7 +98,15 @@ class RunEnded:
 
 
 Event = (
-    RunStarted | RoundOpened | NodeChanged | NodeProgress | UpdateArrived | TaskLost | RoundEnded | RunEnded
+    RunStarted
+    | RoundOpened
+    | NodeChanged
+    | NodeProgress
+    | UpdateArrived
+    | TaskLost
+    | RoundEnded
+    | StoppedEarly
+    | RunEnded
 )
 
 

@@ -21,6 +21,7 @@ from researcher.monitoring.events import (
     RoundOpened,
     RunEnded,
     RunStarted,
+    StoppedEarly,
     TaskLost,
     UpdateArrived,
 )
@@ -101,6 +102,8 @@ class TerminalView:
                     self._warn(f"{node} is {'online' if online else 'offline'}")
             case RoundEnded(record=record):
                 self._round_ended(record)
+            case StoppedEarly(reason=reason):
+                self._say(reason)
             case RunEnded():
                 self._ended(event)
         self._draw()

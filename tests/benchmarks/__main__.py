@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks import (
+    bare,
+    heart,
     large_models,
     many_nodes,
     memory_per_node,
@@ -28,6 +30,7 @@ _WIDTH = 200
 
 BENCHMARKS = {
     "rounds": round_overhead.run,
+    "bare": bare.run,
     "100": partial(large_models.run, 100, 4),
     "500": partial(large_models.run, 500, 2),
     "1024": partial(large_models.run, 1024, 4),
@@ -36,6 +39,7 @@ BENCHMARKS = {
     "nodes": many_nodes.run,
     "slow": slow_links.run,
     "recovery": recovery.run,
+    "heart": heart.run,
 }
 """Each returns its figures and a table of them; a number is a model of so many MiB."""
 

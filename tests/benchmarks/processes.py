@@ -32,6 +32,7 @@ def kind_of(process: psutil.Process) -> str:
     for sign, kind in (
         ("node.worker.child", "worker"),
         ("deploy.demo.agents", "agent"),
+        ("tests.benchmarks.bare", "agent"),
         ("tests.benchmarks.crowd", "crowd"),
         ("beam.smp", "broker"),
         ("epmd", "broker"),

@@ -55,7 +55,7 @@ class Plan(TorchTrainingPlan):
 
 @dataclass
 class Site:
-    """One hospital: its table, its warm worker, and the folder of that, in which the residual stays."""
+    """One hospital: its table, its warm worker, and the folder of that, in which the state stays."""
 
     node: PartyId
     table: Path
@@ -111,7 +111,7 @@ class Study:
         return float((loss * patients).sum() / patients.sum())
 
     def _train(self, site: Site, sent: PayloadManifest, number: int) -> Done:
-        residual, left = site.folder / "residual", site.folder / "left"
+        state, left = site.folder / "state", site.folder / "left"
         source = DatasetSource(
             dataset_id=derived_uuid("data", site.node),
             data_type="tabular",
@@ -136,12 +136,12 @@ class Study:
             model_decoded_bytes=sent.decoded_bytes,
             update_path=str(site.folder / "update"),
             encoding=str(self.encoding),
-            residual_path=str(residual) if residual.exists() else None,
-            residual_to=str(left) if self.encoding.feeds_back else None,
+            state_path=str(state) if state.exists() else None,
+            state_to=str(left),
         )
         done = site.session.run(task, lambda progress: None)
         if self.encoding.feeds_back:
-            left.replace(residual)
+            left.replace(state)
         return done
 
     def _take_in(self, site: Site, done: Done) -> Path:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from common.errors import ForeignDatabaseError
+from common.ids import RunId, new_uuid
 from common.limits import INLINE_BYTES
 from common.messages import Chunk, PayloadReceipt, PingReply, PingRequest, RunEnd, TaskProgress, TrainReply
 from common.payload.encodings.choice import Encoding
@@ -41,6 +42,7 @@ class Encoded(Trial):
         self.mirror = tmp_path / "mirror"
         self.mirror.mkdir()
         self.round = 0
+        self.last = None
 
     def ask_for(self, encoding):
         """Ask for the update of the next round."""
@@ -52,7 +54,9 @@ class Encoded(Trial):
             features=self.features,
             model=model,
             encoding=encoding,
+            state_of=self.last,
         )
+        self.last = self.task
         self.send(request)
         self.asked = request
 
@@ -100,6 +104,10 @@ class Encoded(Trial):
             decompress_file(path, self.mirror / "unpacked", size_bytes=manifest.decoded_bytes)
             path = self.mirror / "unpacked"
         return path
+
+    def states(self):
+        """Return of how many tasks the node keeps something."""
+        return self.node.agent._journal._db.execute("SELECT count(*) FROM state").fetchone()[0]
 
     def exchange(self, encoding):
         """Ask, and return what came beside what should have come."""
@@ -178,23 +186,32 @@ def test_a_task_that_is_done_again_after_a_crash_gives_the_same_bytes(make, monk
 
 
 @pytest.mark.parametrize("features", [SMALL, LARGE], ids=["journal", "file"])
-def test_the_end_of_a_run_leaves_no_residual_behind(make, features):
+def test_a_node_keeps_the_state_of_two_tasks_at_most_and_across_runs(make, features):
     trial = make(features)
-    for _ in range(2):
+    for _ in range(3):
         reply, _, _ = trial.exchange("int8")
         received = PayloadReceipt(sender=LAB, recipients=(NORTH,), sha256=reply.update.sha256)
         trial.lab.mailbox.send(received).result(20)
-    trial.lab.ask(PingRequest(sender=LAB, recipients=(NORTH,)), PingReply)
-    kept = list((trial.home.path / "payloads").iterdir())
-
     end = RunEnd(sender=LAB, recipients=(NORTH,), experiment_id=trial.experiment, run_id=trial.run)
     trial.lab.mailbox.send(end).result(20)
     trial.lab.ask(PingRequest(sender=LAB, recipients=(NORTH,)), PingReply)
 
-    rows = trial.node.agent._journal._db.execute(
-        "SELECT digest FROM residual UNION SELECT digest FROM payload"
-    )
-    assert (features == LARGE) == bool(kept)
-    assert len(kept) <= 1
-    assert [] == list((trial.home.path / "payloads").iterdir())
-    assert [] == rows.fetchall()
+    assert 2 == trial.states()
+    assert (2 if features == LARGE else 0) == len(list((trial.home.path / "payloads").iterdir()))
+
+    trial.run, trial.last = RunId(new_uuid()), None
+    trial.ask_for("raw")
+    trial.update()
+
+    assert 0 == trial.states()
+
+
+def test_a_task_that_builds_on_a_state_that_is_gone_starts_afresh(make):
+    trial = make()
+    trial.exchange("int8")
+    trial.node.agent._journal._db.execute("DELETE FROM state")
+    (trial.mirror / "residual").unlink()
+
+    _, second, expected = trial.exchange("int8")
+
+    assert expected == second

@@ -36,6 +36,7 @@ from common.messages import (
     RunEnd,
     SearchReply,
     SearchRequest,
+    Statistics,
     TaskCancel,
     TaskFailed,
     TaskTimings,
@@ -64,6 +65,8 @@ class Update:
     }
     samples_seen: int = 10
     samples_train: int = 10
+    steps: int = 1
+    lr_sum: float | None = 0.1
     loss: float | None = 0.5
     raw: bytes | None = None
     """Bytes to send instead of tensors."""
@@ -78,6 +81,9 @@ class Update:
     """How the update claims to be encoded; as it was asked for if not given."""
     decoded_bytes: int | None = None
     """What it claims to be once decompressed."""
+    metrics: Mapping[str, float | None] = field(default_factory=lambda: {"ACCURACY": 0.75})
+    """Of the global model, on 5 samples."""
+    statistics: Statistics | None = None
 
 
 @dataclass(frozen=True)
@@ -351,8 +357,16 @@ class FakeNode:
             samples_seen=answer.samples_seen if request.train else 0,
             samples_train=answer.samples_train,
             samples_test=5 if tests else 0,
+            steps=answer.steps if request.train else 0,
+            lr_sum=answer.lr_sum,
             losses=(LossPoint(iteration=1, epoch=1, samples=answer.samples_seen, loss=answer.loss),),
-            validations=(Validation(on="global", samples=5, metrics={"ACCURACY": 0.75}),) if tests else (),
+            validations=(
+                Validation(
+                    on="global", samples=5, metrics=dict(answer.metrics), statistics=answer.statistics
+                ),
+            )
+            if tests
+            else (),
             timings=TaskTimings(
                 received_at=1_700_000_000.0, waited_s=0, loaded_s=0, trained_s=0.1, validated_s=0, saved_s=0
             ),

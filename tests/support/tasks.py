@@ -30,6 +30,7 @@ class Desk:
         self.plan.write_text(self.source)
         self.model = folder / "model.safetensors"
         self.update = folder / "update.safetensors"
+        self.state = folder / "state.safetensors"
         self.table = write_table(folder / "table.csv", rows=rows)
 
     def write_model(self, **model_args: Any) -> None:
@@ -57,5 +58,6 @@ class Desk:
             ),
             "model_path": str(self.model),
             "update_path": str(self.update),
+            "state_to": str(self.state),
         }
         return RunTask(**(fields | changed))

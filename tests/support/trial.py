@@ -48,12 +48,26 @@ class Trial:
         return PayloadManifest(sha256=digest, size_bytes=size, inline=size <= INLINE_BYTES)
 
     def request(
-        self, *, source=ADD_ONE, round_=0, run=None, features=1, name="AddOne", dataset=None, **fields
+        self,
+        *,
+        source=ADD_ONE,
+        round_=0,
+        run=None,
+        features=1,
+        name="AddOne",
+        dataset=None,
+        state_of=None,
+        **fields,
     ):
         found = self.lab.ask(SearchRequest(sender=LAB, recipients=(NORTH,), tags=("trial",)), SearchReply)
         run = run or self.run
         task = self.task = task_id(run, round_, NORTH, 0)
-        share = Assignment(node=NORTH, task_id=task, dataset_id=dataset or found.datasets[0].dataset_id)
+        share = Assignment(
+            node=NORTH,
+            task_id=task,
+            dataset_id=dataset or found.datasets[0].dataset_id,
+            state_of=state_of,
+        )
         return TrainRequest(
             **{
                 "sender": LAB,

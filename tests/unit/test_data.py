@@ -156,3 +156,19 @@ def test_means_come_from_the_training_part_of_the_split(tmp_path):
     torch.testing.assert_close(data.mean(dim=0), torch.zeros(3), atol=1e-6, rtol=0)
     torch.testing.assert_close(data.std(dim=0), torch.ones(3), atol=1e-6, rtol=0)
     assert held_back.mean(dim=0).abs().max() > 0.01
+
+
+def test_folds_never_take_what_the_file_marks_for_testing(tmp_path):
+    path = tmp_path / "marked.csv"
+    path.write_text("x,y,part\n" + "".join(f"{i},{i},{'test' if i < 3 else 'train'}\n" for i in range(10)))
+    seen = []
+    for fold in range(3):
+        manager = DataManager(TabularDataset("x", "y", split_column="part"))
+        manager.bind(path, {})
+        parts = manager.split(test_ratio=0.0, seed=1, fold=(fold, 3))
+        train, test = (set(chain(*numbers(one))) for one in (parts.train, parts.test))
+        assert train | test == set(range(3, 10))
+        assert not train & test
+        seen += test
+
+    assert list(range(3, 10)) == sorted(seen)

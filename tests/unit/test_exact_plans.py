@@ -340,7 +340,7 @@ def test_a_survival_model_is_validated_by_concordance():
     rows = [(torch.tensor([-t, 0.0, 0.0]), torch.tensor([t, 1.0])) for t in (1.0, 2.0, 3.0)]
     parts = DataManager(rows, batch_size=2).split(test_ratio=0.0, seed=1)
 
-    metrics = plan.validate(parts.train)
+    metrics = plan.validate(parts.train).metrics
 
     assert 1.0 == metrics["C_INDEX"]
     scores = np.array([-1.0, -2.0, -3.0])

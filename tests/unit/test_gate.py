@@ -11,7 +11,7 @@ import torch
 
 from common.errors import UpdateRefusedError
 from common.ids import derived_uuid
-from common.messages import PayloadManifest, TaskTimings, TrainReply, Validation
+from common.messages import ClassStatistics, PayloadManifest, TaskTimings, TrainReply, Validation
 from common.payload.blocks import BlockFile
 from common.payload.encodings.choice import Encoding
 from common.payload.encodings.encoder import encode_update
@@ -233,14 +233,15 @@ def test_an_update_that_would_become_larger_than_the_model_is_refused_before_it_
         replace(gate, encoding=Encoding(zstd=True)).check_reply(reply(update=packed), DATA)
 
 
-def validation(on="global", samples=20, metrics=None):
-    return Validation(on=on, samples=samples, metrics=metrics or {"ACCURACY": 0.5})
+def validation(on="global", samples=20, metrics=None, cases=None):
+    counts = cases and ClassStatistics(confusion=((cases, 0), (0, 0)), probabilities=None)
+    return Validation(on=on, samples=samples, metrics=metrics or {"ACCURACY": 0.5}, statistics=counts)
 
 
 def test_validations_that_were_asked_for_pass(tmp_path, gate):
     asking = make_gate(tmp_path / "base", epochs=2, test_on_global_updates=True, test_on_local_updates=True)
 
-    asking.check_reply(reply(validations=(validation("global"), validation("local"))), DATA)
+    asking.check_reply(reply(validations=(validation("global", cases=20), validation("local"))), DATA)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +250,7 @@ def test_validations_that_were_asked_for_pass(tmp_path, gate):
         ((validation("local"),), "a validation of the local model, which nobody asked for"),
         ((validation(), validation()), "tells of one validation twice"),
         ((validation(samples=21),), "validated on 21 samples of a test part of 20"),
+        ((validation(cases=19),), "its counts are not of the 20 samples"),
         ((validation(metrics={str(number): 1.0 for number in range(101)}),), "tells 101 metrics"),
     ],
 )

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from common.ids import DatasetId, Digest, TaskId, derived_uuid
-from common.messages import Column, LossPoint, Validation
-from node.leaving import LossPace, refusal, told
+from common.messages import ClassStatistics, Column, LossPoint, Validation
+from node.leaving import LossPace, refusal, screened, told
 from node.policy import Policy
 from node.registry import Dataset, Fingerprint
 from node.worker.protocol import Done, Failed
@@ -98,6 +98,26 @@ def test_more_metrics_than_a_message_may_hold_do_not_leave():
 def test_the_policy_names_the_metrics_that_may_leave():
     assert why(done({"dice": 0.5}), allowed_metrics=["dice"]) is None
     assert "not one of the allowed" in why(done({"dice": 0.5}), allowed_metrics=["loss"])
+
+
+def with_counts(cases=20):
+    counts = ClassStatistics(confusion=((cases, 0), (0, 0)), probabilities=None)
+    return done(validations=(Validation(on="global", samples=20, metrics={"dice": 0.5}, statistics=counts),))
+
+
+def test_counts_and_sums_leave_unless_the_policy_lists_metrics_without_them():
+    kept = [
+        screened(with_counts(), Policy(allowed_metrics=allowed)).validations[0].statistics is not None
+        for allowed in (None, ["dice", "STATISTICS"], ["dice"])
+    ]
+
+    assert [True, True, False] == kept
+    assert {"dice": 0.5} == screened(with_counts(), Policy(allowed_metrics=["dice"])).validations[0].metrics
+
+
+def test_counts_that_are_not_of_the_test_part_do_not_leave():
+    assert why(with_counts(40)) is None  # two cases of each sample
+    assert "its counts are not of the test part" in why(with_counts(21))
 
 
 def test_a_part_that_is_smaller_than_the_policy_allows_does_not_leave():

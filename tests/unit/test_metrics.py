@@ -58,6 +58,7 @@ def test_a_ratio_without_any_case_is_zero(metric, average):
         ("MEAN_SQUARE_ERROR", sklearn.mean_squared_error),
         ("MEAN_ABSOLUTE_ERROR", sklearn.mean_absolute_error),
         ("EXPLAINED_VARIANCE", sklearn.explained_variance_score),
+        ("R2_SCORE", sklearn.r2_score),
     ],
 )
 def test_metrics_of_a_regression_equal_those_of_scikit_learn(metric, theirs, shape):

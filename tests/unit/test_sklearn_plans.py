@@ -160,7 +160,7 @@ def test_a_classifier_comes_back_as_an_estimator(trial, federation, tmp_path, pl
     found = trained(federation, plan, model_args={"n_classes": 3})
 
     assert (found.model().predict(inputs) == target).mean() > 0.75
-    assert {"ACCURACY", "loss"} == found.validate(loader(inputs, target)).keys()
+    assert {"ACCURACY", "loss"} == found.validate(loader(inputs, target)).metrics.keys()
 
 
 def test_a_regressor_is_tested_as_people_write_it_for_scikit_learn(trial, federation, tmp_path):
@@ -169,7 +169,7 @@ def test_a_regressor_is_tested_as_people_write_it_for_scikit_learn(trial, federa
     found = trained(federation, RegressorPlan, model_args={"n_features": 2, "eta0": 0.005})
 
     assert (2,) == found.model().coef_.shape
-    metrics = found.validate(loader(np.ones((4, 2)), np.zeros(4)))
+    metrics = found.validate(loader(np.ones((4, 2)), np.zeros(4))).metrics
     assert 1.0 == metrics["arrays"]
     assert metrics["worst"] == pytest.approx(abs(found.model().predict(np.ones((1, 2)))[0]))
 

@@ -1,4 +1,4 @@
-"""A node keeps what updates left out exactly as long as it is needed."""
+"""A node keeps what tasks leave for later ones exactly as long as it can be asked for."""
 
 import hashlib
 
@@ -15,7 +15,7 @@ from node.task_events import (
 from node.worker.harvest import Crop
 
 LAB, CLINIC = PartyId("lab"), PartyId("clinic")
-FIRST, SECOND = RunId(new_uuid()), RunId(new_uuid())
+FIRST, SECOND = ExperimentId(new_uuid()), ExperimentId(new_uuid())
 SIZES = pytest.mark.parametrize("size", [100, INLINE_BYTES + 1], ids=["small", "large"])
 
 
@@ -26,9 +26,8 @@ class Shelf:
         self.journal = Journal(folder / "journal.sqlite")
         self.stock = Stock(self.journal, self.payloads)
 
-    def keep(self, content, *, researcher=LAB, run=FIRST, now=1.0):
-        for digest in self.stock.keep_residual(task(researcher, run), self.crop(content), now):
-            self.payloads.remove(digest)
+    def keep(self, content, *, of, now=1.0):
+        self.stock.keep_state(of, self.crop(content), now)
 
     def crop(self, content):
         """What was taken from a worker."""
@@ -38,17 +37,17 @@ class Shelf:
         path.write_bytes(content)
         return Crop(path, digest_of(content))
 
-    def drop(self, run=FIRST):
-        for digest in self.stock.drop_residual(run):
+    def drop(self, asked, base=None):
+        for digest in self.stock.drop_states(asked, base and base.task_id):
             self.payloads.remove(digest)
 
-    def residual(self, researcher=LAB, run=FIRST):
-        found = self.stock.residual(task(researcher, run))
+    def state(self, of, *, by):
+        found = self.stock.state(by, of.task_id)
         return found if found is None or isinstance(found, bytes) else found.read_bytes()
 
     @property
     def empty(self):
-        rows = self.journal._db.execute("SELECT digest FROM payload UNION SELECT digest FROM residual")
+        rows = self.journal._db.execute("SELECT digest FROM payload UNION SELECT digest FROM state")
         return not rows.fetchall() and not list(self.payloads.digests())
 
 
@@ -56,11 +55,11 @@ def digest_of(content):
     return Digest(hashlib.sha256(content).hexdigest())
 
 
-def task(researcher=LAB, run=FIRST):
+def task(researcher=LAB, experiment=FIRST):
     return Task(
         task_id=TaskId(new_uuid()),
-        experiment_id=ExperimentId(new_uuid()),
-        run_id=run,
+        experiment_id=experiment,
+        run_id=RunId(new_uuid()),
         round=1,
         researcher=researcher,
         model=Digest("a" * 64),
@@ -77,65 +76,86 @@ def shelf(tmp_path):
 
 
 @SIZES
-def test_a_residual_replaces_the_one_before(shelf, size):
-    assert shelf.residual() is None
-    shelf.keep(b"a" * size)
-    shelf.keep(b"b" * size)
+def test_the_state_that_a_new_task_builds_on_stays_and_the_others_go(shelf, size):
+    first, second, third = task(), task(), task()
+    shelf.keep(b"a" * size, of=first)
+    shelf.keep(b"b" * size, of=second)
+    shelf.drop(third, second)
 
-    assert b"b" * size == shelf.residual()
-    shelf.drop()
+    assert shelf.state(first, by=third) is None
+    assert b"b" * size == shelf.state(second, by=third)
+    shelf.drop(task())
     assert shelf.empty
 
 
 @SIZES
-def test_a_residual_that_does_not_change_stays(shelf, size):
-    shelf.keep(b"a" * size)
-    shelf.keep(b"a" * size)
+def test_a_task_that_did_not_count_costs_nothing_of_the_one_before(shelf, size):
+    counted, refused, again = task(), task(), task()
+    shelf.keep(b"a" * size, of=counted)
+    shelf.drop(refused, counted)
+    shelf.keep(b"b" * size, of=refused)
+    shelf.drop(again, counted)
 
-    assert b"a" * size == shelf.residual()
+    assert b"a" * size == shelf.state(counted, by=again)
 
 
 @SIZES
-def test_runs_that_happen_to_leave_the_same_do_not_lose_it_to_each_other(shelf, size):
-    shelf.keep(b"a" * size)
-    shelf.keep(b"a" * size, run=SECOND)
-    shelf.drop(FIRST)
+def test_a_state_that_does_not_change_stays(shelf, size):
+    first, second = task(), task()
+    shelf.keep(b"a" * size, of=first)
+    shelf.keep(b"a" * size, of=second)
+    shelf.drop(task(), second)
 
-    assert b"a" * size == shelf.residual(run=SECOND)
-    shelf.drop(SECOND)
+    assert b"a" * size == shelf.state(second, by=task())
+
+
+@SIZES
+def test_experiments_that_happen_to_keep_the_same_do_not_lose_it_to_each_other(shelf, size):
+    first, second = task(), task(experiment=SECOND)
+    shelf.keep(b"a" * size, of=first)
+    shelf.keep(b"a" * size, of=second)
+    shelf.drop(task())
+
+    assert b"a" * size == shelf.state(second, by=second)
+    shelf.drop(task(experiment=SECOND))
     assert shelf.empty
 
 
-def test_a_researcher_who_names_the_run_of_another_gets_nothing_of_it(shelf):
-    shelf.keep(b"a" * 100)
+@pytest.mark.parametrize("stranger", [{"researcher": CLINIC}, {"experiment": SECOND}], ids=["who", "what"])
+def test_a_task_that_names_the_state_of_another_experiment_gets_nothing_of_it(shelf, stranger):
+    own = task()
+    shelf.keep(b"a" * 100, of=own)
+    shelf.drop(task(**stranger))
 
-    assert shelf.residual(researcher=CLINIC) is None
+    assert shelf.state(own, by=task(**stranger)) is None
+    assert b"a" * 100 == shelf.state(own, by=task())
 
 
 @SIZES
 def test_what_is_not_committed_does_not_count(shelf, size):
-    shelf.keep(b"a" * size)
+    own = task()
     crop = shelf.crop(b"b" * size)
 
     def dies():
         with shelf.journal.transaction():
-            shelf.stock.keep_residual(task(), crop, 2.0)
+            shelf.stock.keep_state(own, crop, 2.0)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         dies()
-    assert b"a" * size == shelf.residual()
+    assert shelf.state(own, by=task()) is None
 
 
 @SIZES
-def test_a_residual_of_a_run_that_nobody_ends_is_forgotten_in_the_end(shelf, size):
-    shelf.keep(b"a" * size, now=10.0)
-    shelf.keep(b"b" * size, run=SECOND, now=30.0)
+def test_a_state_that_nobody_asks_for_is_forgotten_in_the_end(shelf, size):
+    old, new = task(), task()
+    shelf.keep(b"a" * size, of=old, now=10.0)
+    shelf.keep(b"b" * size, of=new, now=30.0)
     for digest in shelf.journal.prune(20.0):
         shelf.payloads.remove(digest)
 
-    assert shelf.residual() is None
-    assert b"b" * size == shelf.residual(run=SECOND)
+    assert shelf.state(old, by=new) is None
+    assert b"b" * size == shelf.state(new, by=new)
 
 
 @SIZES

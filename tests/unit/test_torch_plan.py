@@ -20,7 +20,6 @@ from common.payload.tensors import load_tensors, save_tensors
 from common.training_args import TrainingArgs
 from common.training_plans.seeding import derived_seed, seed_everything
 from common.training_plans.training import train
-from common.training_plans.validation import validate
 from tests.support.plans import LogisticPlan, loaded, prepared
 
 
@@ -417,7 +416,7 @@ def test_a_plan_that_was_not_prepared_says_so():
 
 def validated(plan, loader=None, **args):
     made = prepared(plan, **args)
-    return validate(made, parts(test_ratio=1.0).test if loader is None else loader, made._training_args)
+    return made.validate(parts(test_ratio=1.0).test if loader is None else loader).metrics
 
 
 def test_default_validation_gives_loss_and_accuracy_over_the_whole_part():
