@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         NormClipping,
         Scaffold,
         SumStatistics,
+        TreeEnsemble,
         TrimmedMean,
     )
     from researcher.experiment import Experiment
@@ -68,6 +69,7 @@ _HOMES: Final = {
     "Strategy": "researcher.strategies",
     "SumStatistics": "researcher.aggregators",
     "TerminalView": "researcher.monitoring",
+    "TreeEnsemble": "researcher.aggregators",
     "TrimmedMean": "researcher.aggregators",
     "WeightedSampling": "researcher.strategies",
 }
@@ -99,6 +101,7 @@ __all__ = [
     "Strategy",
     "SumStatistics",
     "TerminalView",
+    "TreeEnsemble",
     "TrimmedMean",
     "WeightedSampling",
 ]

@@ -30,7 +30,7 @@ from common.training_plans.source import load_plan, plan_hash, plan_source
 from researcher.aggregators import Aggregator, aggregator_of
 from researcher.contributions import OPTIMIZER, aggregate
 from researcher.drift import Drift, DriftGauge
-from researcher.fitness import check_fitness
+from researcher.fitness import check_fitness, check_recorded
 from researcher.history import RoundRecord
 from researcher.home import Home
 from researcher.ledger import FILE, Ledger
@@ -113,12 +113,14 @@ class Dossier:
             NoSuchExperimentError: If there is none in it.
             StorageError: If its ledger cannot be read.
             InvalidSettingsError: If its aggregator or strategy is neither known here nor given.
+            PlanSettingsError: If the aggregator that is given cannot take the place of the recorded one.
         """
         with contextlib.ExitStack() as stack:
             ledger = Ledger.open(folder)
             stack.callback(ledger.close)
             row = ledger.experiment()
             settings = ExperimentSettings.from_config(row.config, aggregator=aggregator, strategy=strategy)
+            check_recorded(row.plan_name, row.config["aggregator"]["name"], settings.aggregator)
             stack.pop_all()
         return cls(row, settings, folder.absolute(), plan_class, ledger)
 

@@ -94,14 +94,15 @@ class Experiment(Variants[P_co]):
             PlanSourceError: If the plan cannot be written as text.
             PlanSettingsError: If the aggregator, or another setting, does not suit the plan.
         """
-        needed = None if training_plan_class is None else default_aggregator(training_plan_class)
+        if aggregator is None and training_plan_class is not None:
+            aggregator = default_aggregator(training_plan_class)
         settings = ExperimentSettings.of(
             tags=tags,
             nodes=nodes,
             training_args=training_args,
             model_args=model_args,
             round_limit=round_limit,
-            aggregator=aggregator or needed,
+            aggregator=aggregator,
             agg_optimizer=agg_optimizer,
             strategy=node_selection_strategy,
             encoding=encoding,

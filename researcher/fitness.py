@@ -6,7 +6,7 @@ from typing import Final
 
 from common.errors import PlanSettingsError
 from common.training_plans.base import TrainingPlan
-from researcher.aggregators import SUMMING, Aggregator, aggregator_of
+from researcher.aggregators import PLAN_BOUND, Aggregator, aggregator_of
 from researcher.settings import ExperimentSettings
 from researcher.strategies import AsyncStrategy
 
@@ -21,15 +21,15 @@ def default_aggregator(plan: type[TrainingPlan]) -> Aggregator | None:
 def check_fitness(plan: type[TrainingPlan], settings: ExperimentSettings) -> None:
     """Make sure that settings suit a plan.
 
-    A plan that names its aggregator gets no other, and what its nodes send must arrive in its own round and bit by bit. Aggregators that
-    add statistics up take no other plan.
+    A plan that names its aggregator gets no other, and what its nodes send must arrive in its own round and bit by bit. Such aggregators take no other
+    plan.
 
     Raises:
         PlanSettingsError: If they do not; says what the plan needs.
     """
     needed, given = plan.aggregator, type(settings.aggregator).__name__
     if needed is None:
-        if given in SUMMING:
+        if given in PLAN_BOUND:
             raise _misfit(plan, "an aggregator that makes a model out of models", given)
         return
     if given != needed:
@@ -40,6 +40,17 @@ def check_fitness(plan: type[TrainingPlan], settings: ExperimentSettings) -> Non
         raise _misfit(plan, "the encoding raw or raw+zstd", str(settings.encoding))
     if isinstance(settings.strategy, AsyncStrategy):
         raise _misfit(plan, "a strategy that waits for the nodes of a round", "AsyncStrategy")
+
+
+def check_recorded(plan_name: str, recorded: str, aggregator: Aggregator) -> None:
+    """Make sure that an aggregator can go on where the recorded one, given by name, stopped.
+
+    Raises:
+        PlanSettingsError: If only one of the two is bound to its plans.
+    """
+    given = type(aggregator).__name__
+    if given != recorded and not PLAN_BOUND.isdisjoint((given, recorded)):
+        raise PlanSettingsError(plan=plan_name, needed=f"the aggregator {recorded}", given=given)
 
 
 def _misfit(plan: type[TrainingPlan], needed: str, given: str) -> PlanSettingsError:

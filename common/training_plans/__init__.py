@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         FedSGDRegressor,
     )
     from common.training_plans.torch import TorchTrainingPlan
+    from common.training_plans.trees import FedXGBClassifier, FedXGBRegressor
 
 __all__ = [
     "FedBernoulliNB",
@@ -29,6 +30,8 @@ __all__ = [
     "FedRidge",
     "FedSGDClassifier",
     "FedSGDRegressor",
+    "FedXGBClassifier",
+    "FedXGBRegressor",
     "TorchTrainingPlan",
     "TrainingPlan",
 ]
@@ -40,6 +43,7 @@ _HOMES: Final = {
     "newton": ("FedLinearRegression", "FedLogisticRegression", "FedRidge"),
     "sklearn": ("FedMLPClassifier", "FedPerceptron", "FedSGDClassifier", "FedSGDRegressor"),
     "torch": ("TorchTrainingPlan",),
+    "trees": ("FedXGBClassifier", "FedXGBRegressor"),
 }
 
 

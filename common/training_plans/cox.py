@@ -13,6 +13,8 @@ from common.training_plans.newton import NewtonArguments, NewtonPlan, Penalty
 from common.training_plans.training import pair
 from common.training_plans.validation import Validated
 
+_LEAST_SCORE: Final = -500.0
+"""Scores this far below the highest count as no lower: the exponential is still a number, and so is one over it."""
 _ROWS: Final = 1024
 """Samples that are compared with all others at a time."""
 
@@ -30,9 +32,8 @@ class CoxArguments(NewtonArguments):
 class FedCoxPH(NewtonPlan[CoxArguments]):
     """Cox's proportional hazards model, stratified by node: exactly as on pooled data with the node as stratum, in some 4 to 8 rounds.
 
-    The partial likelihoods of strata multiply (Cox, JRSS B 1972, eq. 12; Kalbfleisch and Prentice, The Statistical Analysis of Failure Time Data, 2002,
-    section 4.4).
-    A target is a pair of time and event, 1 for an event and 0 for a censored sample; both columns in `TabularDataset(..., ["time", "event"])`.
+    The partial likelihoods of strata multiply (Cox, JRSS B 1972, eq. 12; Kalbfleisch and Prentice, The Statistical Analysis of Failure
+    Time Data, 2002, section 4.4). A target is a pair of time and event, 1 for an event and 0 for a censored sample; both columns in `TabularDataset(..., ["time", "event"])`.
     Ties are counted as Efron says (JASA 1977, eq. 3.9) or as Breslow does (Biometrics 1974, eq. 6). With R(t) the samples of a node that are at risk at an
     event time, D(t) those with an event then, d of them, and r = exp(x w): log L = sum over t of [ sum over D of x w - sum over l = 0..d-1 of
     log(sum over R of r - (l/d) sum over D of r) ]; Breslow's has 0 in place of l/d. Baseline hazards stay at the nodes and are not estimated.
@@ -57,7 +58,8 @@ class FedCoxPH(NewtonPlan[CoxArguments]):
         data, times, events = data[order], times[order], events[order]
         scores = data @ coefficients
         top = scores.max()
-        risks = torch.exp(scores - top)  # scaled by exp(-top), which cancels everywhere but in the logarithm
+        # scaled by exp(-top), which cancels everywhere but in the logarithm; a step far too long must still give numbers, to be halved
+        risks = torch.exp((scores - top).clamp(min=_LEAST_SCORE))
         _, group, size = torch.unique_consecutive(times, return_inverse=True, return_counts=True)
         ends = size.cumsum(0) - 1
 

@@ -39,7 +39,7 @@ class ClassifierArguments(EstimatorArguments):
 
 A = TypeVar("A", bound=EstimatorArguments, default=EstimatorArguments)
 
-_NOT_FEDERATED = ("average", "early_stopping", "warm_start")
+_NOT_FEDERATED = ("average", "class_weight", "early_stopping", "warm_start")
 
 
 def sklearn_class(module: str, name: str, plan: str) -> Any:
@@ -57,7 +57,7 @@ def sklearn_class(module: str, name: str, plan: str) -> Any:
 class EstimatorPlan(TensorPlan[A]):
     """A plan around an estimator of scikit-learn that has `partial_fit`.
 
-    Keys of `model_args` that the estimator knows are its arguments; `average`, `early_stopping` and `warm_start` cannot be used. Without an
+    Keys of `model_args` that the estimator knows are its arguments; `average`, `class_weight`, `early_stopping` and `warm_start` cannot be used. Without an
     `init_optimizer` the estimator takes its own steps. A `testing_step(self, data, target)` gets numpy arrays.
     """
 
@@ -169,11 +169,8 @@ class EstimatorPlan(TensorPlan[A]):
         try:
             estimator = kind(**given)
             self.begin(estimator)
-        except (
-            AttributeError,
-            TypeError,
-            ValueError,
-        ) as error:  # what scikit-learn raises for wrong arguments
+        # scikit-learn raises these for wrong arguments
+        except (AttributeError, TypeError, ValueError) as error:
             raise InvalidSettingsError(source="model_args", problems=f"  {error}") from error
         return estimator
 

@@ -28,7 +28,8 @@ class Coefficient:
         low: Lower end of the confidence interval.
         high: Upper end.
         statistic: Estimate over standard error.
-        p_value: Two-sided, of the hypothesis that the coefficient is 0; none of a penalised model, whose estimates are biased.
+        p_value: Two-sided, of the hypothesis that the coefficient is 0; none of a penalised model, whose estimates are biased, and where no
+            sample is left over to estimate the variance.
         ratio: Odds ratio or hazard ratio, the exponential of the estimate; none of linear models.
     """
 
@@ -67,7 +68,7 @@ class Summary:
         return [asdict(one) for one in self.coefficients]
 
     def __getitem__(self, name: str) -> Coefficient:
-        return next(one for one in self.coefficients if one.name == name)
+        return {one.name: one for one in self.coefficients}[name]
 
     def __str__(self) -> str:
         width = max(len(one.name) for one in self.coefficients)
@@ -115,7 +116,8 @@ def summarised(
         variance = max(0.0, -2 * float(tensors["sum.log_likelihood"] + gained)) / max(freedom, 1.0)
         covariance = covariance * variance
     errors = np.sqrt(np.diag(covariance))
-    half = t_quantile(level, freedom)
+    half = t_quantile(level, freedom) if freedom > 0 else math.inf
+    tested = freedom > 0 and not penalty.any()
     rows = []
     for name, estimate, error in zip(names, estimates.tolist(), errors.tolist(), strict=True):
         statistic = estimate / error if error else math.inf
@@ -127,7 +129,7 @@ def summarised(
                 low=estimate - half * error,
                 high=estimate + half * error,
                 statistic=statistic,
-                p_value=None if penalty.any() else t_tails(abs(statistic), freedom),
+                p_value=t_tails(abs(statistic), freedom) if tested else None,
                 ratio=math.exp(min(estimate, 700.0)) if not least_squares else None,
             )
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 import torch
@@ -47,6 +48,7 @@ class NewtonPlan(SumPlan[A]):
     """
 
     aggregator = "NewtonStep"
+    arguments_class: ClassVar[type[ModelArguments]] = NewtonArguments
     least_squares: ClassVar[bool] = False
     """Whether the summary has a residual variance and t tests, in place of ratios and z tests."""
 
@@ -84,6 +86,10 @@ class NewtonPlan(SumPlan[A]):
         """Return log-likelihood, gradient and information of a batch at the model's coefficients."""
         value, gradient, information = self.derivatives(self.design(data), target, self.coefficients())
         return {"log_likelihood": value, "gradient": gradient, "information": information}
+
+    def loss_of(self, data: Any, target: Any, given: Mapping[str, Tensor]) -> float:  # noqa: ARG002 - the statistics hold it
+        """Return the negative log-likelihood of a batch."""
+        return -float(given["log_likelihood"])
 
     def training_step(self, data: Any, target: Any) -> Tensor:
         """Return the mean negative log-likelihood of a batch."""
@@ -133,7 +139,6 @@ class FedLinearRegression(NewtonPlan[A]):
     X'X w = X'y (Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 2009, eq. 3.6). The summary estimates the variance.
     """
 
-    arguments_class = NewtonArguments
     default_metric = "MEAN_SQUARE_ERROR"
     least_squares = True
 

@@ -20,7 +20,7 @@ from common.training_plans.guard import PlanCode
 from common.training_plans.tensors import ModelArguments, TensorPlan
 from common.training_plans.training import pair
 
-A = TypeVar("A", bound=ModelArguments)
+A = TypeVar("A", bound=ModelArguments, default=ModelArguments)
 
 
 class SumPlan(TensorPlan[A]):
@@ -76,9 +76,9 @@ class SumPlan(TensorPlan[A]):
         loss = 0.0
         with torch.no_grad(), PlanCode(type(self), "statistics"):
             for data, target in self.pieces(loader):
-                loss += float(self.training_step(data, target)) * len(target)
-                given = {**self.statistics(data, target), "samples": torch.tensor(float(len(target)))}
-                for name, value in given.items():
+                given = self.statistics(data, target)
+                loss += self.loss_of(data, target, given)
+                for name, value in (*given.items(), ("samples", torch.tensor(float(len(target))))):
                     sums[SUMS + name] += value
         samples = int(sums[f"{SUMS}samples"])
         if samples != loader.samples or not samples:
@@ -89,6 +89,10 @@ class SumPlan(TensorPlan[A]):
         mean = loss / samples
         report(LossPoint(iteration=1, epoch=0, samples=samples, loss=mean if math.isfinite(mean) else None))
         return samples
+
+    def loss_of(self, data: Any, target: Any, given: Mapping[str, Tensor]) -> float:  # noqa: ARG002 - for plans whose statistics hold it
+        """Return the loss of a batch, summed over its samples, whose statistics are given."""
+        return float(self.training_step(data, target)) * len(target)
 
     def pieces(self, loader: Loader) -> Iterable[tuple[Any, Any]]:
         """Yield the training part in pieces of which the statistics add up."""

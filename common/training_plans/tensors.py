@@ -31,7 +31,7 @@ class ModelArguments(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
-A = TypeVar("A", bound=ModelArguments)
+A = TypeVar("A", bound=ModelArguments, default=ModelArguments)
 
 
 class TensorPlan(TrainingPlan, Generic[A]):

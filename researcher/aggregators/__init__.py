@@ -1,7 +1,7 @@
 """Make one model out of the updates of a round."""
 
 from researcher.aggregators.base import Aggregator, Contribution
-from researcher.aggregators.config import SUMMING, aggregator_config, aggregator_of
+from researcher.aggregators.config import PLAN_BOUND, aggregator_config, aggregator_of
 from researcher.aggregators.fedavg import FedAverage
 from researcher.aggregators.feddyn import FedDyn
 from researcher.aggregators.fednova import FedNova
@@ -16,9 +16,10 @@ from researcher.aggregators.robust import (
 from researcher.aggregators.scaffold import Scaffold
 from researcher.aggregators.stateful import Recall, StatefulAggregator
 from researcher.aggregators.sums import NewtonStep, SumStatistics
+from researcher.aggregators.trees import TreeEnsemble
 
 __all__ = [
-    "SUMMING",
+    "PLAN_BOUND",
     "Aggregator",
     "Bulyan",
     "Contribution",
@@ -34,6 +35,7 @@ __all__ = [
     "Scaffold",
     "StatefulAggregator",
     "SumStatistics",
+    "TreeEnsemble",
     "TrimmedMean",
     "aggregator_config",
     "aggregator_of",

@@ -19,18 +19,19 @@ from researcher.aggregators.robust import (
 )
 from researcher.aggregators.scaffold import Scaffold
 from researcher.aggregators.sums import NewtonStep, SumStatistics
+from researcher.aggregators.trees import TreeEnsemble
 
 _REGISTRY: Registry[Aggregator] = Registry(
     "aggregator",
     (
         *(FedAverage, Scaffold, FedNova, FedDyn),
         *(CoordinateMedian, TrimmedMean, Krum, Bulyan, GeometricMedian, NormClipping),
-        *(SumStatistics, NewtonStep),
+        *(SumStatistics, NewtonStep, TreeEnsemble),
     ),
 )
 
-SUMMING: Final = frozenset({SumStatistics.__name__, NewtonStep.__name__})
-"""Aggregators that take statistics of nodes, not models."""
+PLAN_BOUND: Final = frozenset({SumStatistics.__name__, NewtonStep.__name__, TreeEnsemble.__name__})
+"""Aggregators of what plans made for them send; the models of other plans mean nothing to them."""
 
 
 def aggregator_config(aggregator: Aggregator) -> dict[str, Any]:

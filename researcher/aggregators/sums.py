@@ -20,8 +20,8 @@ from researcher.aggregators.base import Contribution
 
 _NOISE: Final = 1e-10
 """By what share an objective may fall through rounding alone."""
-_WORST_CONDITION: Final = 1e13
-"""Largest condition number of a scaled information matrix with which a step still has some correct digits."""
+_LEAST_PIVOT: Final = 1e-12
+"""Least share of a column that must not follow from others, as 1 - R squared, for a step to have some correct digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +101,26 @@ def _objective(tensors: Mapping[str, Doubles], at: Doubles) -> float:
 
 
 def _solved(matrix: Doubles, right: Doubles) -> Doubles:
-    """Return the solution of a positive definite system, scaled to a diagonal of ones first: units of columns then do not matter."""
+    """Return the solution of a positive definite system by elimination.
+
+    The diagonal is scaled to ones first, so that units of columns do not matter. Everything is done number by number: linear algebra libraries round otherwise
+    on other machines and with other numbers of threads.
+    """
     diagonal = np.diag(matrix)
     if not (diagonal > 0).all():
-        column = int(np.argmin(diagonal))
-        raise NotSolvableError(reason=f"column {column} of {len(diagonal)} tells nothing")
+        raise NotSolvableError(reason=f"column {int(np.argmin(diagonal))} of {len(diagonal)} tells nothing")
     scale = 1 / np.sqrt(diagonal)
-    scaled = matrix * np.outer(scale, scale)
-    if not np.linalg.cond(scaled) < _WORST_CONDITION:
-        raise NotSolvableError(reason="the information matrix cannot be inverted")
-    solution: Doubles = scale * np.linalg.solve(scaled, scale * right)
+    left, answer = matrix * scale[:, None] * scale, scale * right
+    for at in range(len(answer)):
+        if not left[at, at] > _LEAST_PIVOT:
+            raise NotSolvableError(reason=f"column {at} of {len(answer)} follows from those before it")
+        factors = left[at + 1 :, at] / left[at, at]
+        left[at + 1 :, at + 1 :] -= factors[:, None] * left[at, at + 1 :]
+        answer[at + 1 :] -= factors * answer[at]
+    for at in reversed(range(len(answer))):
+        answer[at] /= left[at, at]
+        answer[:at] -= left[:at, at] * answer[at]
+    solution: Doubles = scale * answer
     return solution
 
 

@@ -13,7 +13,7 @@ import torch
 from common.data import DataManager
 from common.datasets import TabularDataset
 from common.errors import MalformedMessageError
-from common.training_plans import FedSGDClassifier
+from common.training_plans import FedSGDClassifier, FedXGBClassifier
 from node.sandbox import Limits, ProtectionName, Protections, SandboxPolicy
 from node.worker.child import serve
 from node.worker.protocol import (
@@ -183,20 +183,29 @@ class SklearnPlan(FedSGDClassifier):
         return DataManager(TabularDataset(["a", "b", "c"], "y"), batch_size=8)
 
 
-def test_a_process_behind_its_walls_trains_with_scikit_learn(tmp_path):
-    desk, arguments = Desk(tmp_path, SklearnPlan), {"n_features": 3, "n_classes": 2}
-    desk.write_model(**arguments)
+class TreePlan(FedXGBClassifier):
+    """Tell two classes apart with trees of xgboost."""
 
-    with process(desk.folder, limits=Limits(threads=64, memory_bytes=2 * 1024**3)) as (connection, child):
+    def training_data(self):
+        return DataManager(TabularDataset(["a", "b", "c"], "y"), batch_size=8)
+
+
+def test_a_process_behind_its_walls_trains_with_scikit_learn_and_xgboost(tmp_path):
+    arguments = {"n_features": 3, "n_classes": 2}
+    with process(tmp_path, limits=Limits(threads=64, memory_bytes=2 * 1024**3)) as (connection, child):
         ready = read_report(connection)
-        write_order(connection, desk.task(model_args=arguments))
-        while isinstance(answer := read_report(connection), Progress):
-            pass
+        for plan in (SklearnPlan, TreePlan):
+            desk = Desk(tmp_path, plan)
+            desk.write_model(**arguments)
+            args = {"epochs": 1, "num_updates": None}
+            write_order(connection, desk.task(args=args, model_args=arguments))
+            while isinstance(answer := read_report(connection), Progress):
+                pass
+            assert isinstance(answer, Done), answer
+            assert answer.samples_seen == 40
         connection.close()
 
         assert child.wait(DEADLINE_S) == 0
-    assert isinstance(answer, Done), answer
-    assert answer.samples_seen == 40
     assert ready.stands[ProtectionName.SYSTEM_CALLS].active
 
 

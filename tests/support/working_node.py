@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from common.ids import DatasetId, derived_uuid
-from common.messages import Assignment, TrainRequest
+from common.messages import Assignment, DatasetDescription, TrainRequest
 from common.payload.store import PayloadStore
 from node.worker.protocol import DatasetSource, RunTask
 from node.worker.session import Session
@@ -26,8 +26,10 @@ def write_columns(path: Path, **columns: object) -> Path:
     return path
 
 
-def start_working(trial: Trial, node: str, table: Path) -> FakeNode:
-    """Start a node that trains on a table."""
+def start_working(
+    trial: Trial, node: str, table: Path, description: DatasetDescription | None = None
+) -> FakeNode:
+    """Start a node that trains on a table; the data set carries the tag `heart` if it is not described."""
     session, folder = Session(), trial.folder / node
     work = folder.parent / f"{node}-work"
     work.mkdir(parents=True)
@@ -69,4 +71,4 @@ def start_working(trial: Trial, node: str, table: Path) -> FakeNode:
             loss=done.losses[-1].loss if done.losses else None,
         )
 
-    return trial.start(node, script, datasets=(dataset(node, samples=rows),))
+    return trial.start(node, script, datasets=(description or dataset(node, samples=rows),))

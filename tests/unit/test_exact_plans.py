@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 
 from common.data import DataManager
 from common.datasets import TabularDataset
@@ -18,12 +18,14 @@ from common.errors import (
     PlanSettingsError,
 )
 from common.optimizers import Optimizer
+from common.payload.tensors import save_tensors
 from common.training_args import TrainingArgs
 from common.training_plans import FedCoxPH, FedLinearRegression, FedLogisticRegression, FedRidge
 from common.training_plans.cox import concordance
 from common.training_plans.inference import incomplete_beta, t_quantile, t_tails
+from common.training_plans.newton import NewtonPlan
 from deploy.demo.hospitals import FEATURES, hospitals, write_csv
-from researcher import AsyncStrategy, Experiment, FedAverage, NewtonStep
+from researcher import AsyncStrategy, Experiment, FedAverage, NewtonStep, SumStatistics
 from researcher.aggregators import Contribution
 from tests.support.experiments import make
 from tests.support.fake_node import Place, Trial
@@ -69,6 +71,18 @@ class SurvivalPlan(FedCoxPH):
     def training_data(self):
         dataset = TabularDataset(["a", "b", "c"], ["time", "event"], dtype="float64")
         return DataManager(dataset, batch_size=16)
+
+
+class CountPlan(NewtonPlan):
+    """Poisson regression, an exact model of somebody's own."""
+
+    def derivatives(self, data, target, coefficients):
+        counts, scores = self.targets(target), data @ coefficients
+        means = scores.exp()
+        return (counts * scores - means).sum(), data.T @ (counts - means), data.T @ (means[:, None] * data)
+
+    def training_data(self):
+        return DataManager(TabularDataset(["a", "b", "c"], "y", dtype="float64"), batch_size=16)
 
 
 @pytest.fixture
@@ -202,6 +216,21 @@ def test_four_real_hospitals_get_the_model_of_their_pooled_patients(tmp_path):
     assert plan.summary()["sex"].p_value < 0.001
 
 
+def test_an_exact_model_of_ones_own_is_one_method(trial, federation, tmp_path):
+    tables = []
+    for seed, node in enumerate(NODES):
+        rng, inputs, scores = samples(seed)
+        target = rng.poisson(np.exp(scores / 3))
+        tables.append((inputs, target))
+        start_working(trial, node, write_columns(tmp_path / f"{node}.csv", **columns(inputs, y=target)))
+
+    found = fitted(federation, CountPlan, 8).coefficients().numpy()
+
+    inputs, target = (np.concatenate(parts) for parts in zip(*tables, strict=True))
+    expected = PoissonRegressor(alpha=0, tol=1e-12, solver="newton-cholesky").fit(inputs, target)
+    np.testing.assert_allclose(found, [*expected.coef_, expected.intercept_], rtol=1e-6)
+
+
 def reference(strata, ties):
     """Return the stratified log partial likelihood as a function, in the plainest way."""
 
@@ -303,6 +332,63 @@ def test_settings_that_do_not_suit_the_plan_are_refused_later_as_well():
     assert experiment.encoding() == "raw"
 
 
+def test_a_survival_model_is_validated_by_concordance():
+    plan = prepared(SurvivalPlan)
+    plan.set_model_params(
+        plan.get_model_params() | {"coefficients": torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)}
+    )
+    rows = [(torch.tensor([-t, 0.0, 0.0]), torch.tensor([t, 1.0])) for t in (1.0, 2.0, 3.0)]
+    parts = DataManager(rows, batch_size=2).split(test_ratio=0.0, seed=1)
+
+    metrics = plan.validate(parts.train).metrics
+
+    assert 1.0 == metrics["C_INDEX"]
+    scores = np.array([-1.0, -2.0, -3.0])
+    expected = sum(np.log(np.exp(scores[i:]).sum()) - scores[i] for i in range(3)) / 3
+    assert metrics["loss"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("length", [1e3, -1e6])
+def test_a_step_far_too_long_still_gives_numbers_so_that_it_can_be_halved(length):
+    plan, (rng, inputs, _) = prepared(SurvivalPlan), samples(1)
+    times = torch.from_numpy(np.ceil(rng.exponential(size=len(inputs)) * 5))
+    outcomes = torch.stack([times, torch.ones(len(times))], dim=1)
+
+    for part in plan.derivatives(
+        torch.from_numpy(inputs), outcomes, length * torch.ones(3, dtype=torch.float64)
+    ):
+        assert part.isfinite().all()
+
+
+@pytest.mark.parametrize("target", [[1.0, 2.0], [-1.0, 1.0], [float("nan"), 0.0]])
+def test_what_is_no_time_and_event_is_refused(target):
+    rows = [(torch.zeros(3), torch.tensor(target))] * 2
+
+    with pytest.raises(PlanContractError, match="times that are not negative"):
+        prepared(SurvivalPlan).train(
+            DataManager(rows).split(test_ratio=0.0, seed=1).train, lambda point: None
+        )
+
+
+def test_a_batch_that_is_dropped_would_be_missing_in_the_sum():
+    rows = [(torch.zeros(3), torch.tensor(1))] * 5
+    train = DataManager(rows, batch_size=2, drop_last=True).split(test_ratio=0.0, seed=1).train
+
+    with pytest.raises(PlanContractError, match="4 of 5 samples"):
+        prepared(RiskPlan).train(train, lambda point: None)
+
+
+def test_an_experiment_goes_on_with_the_aggregator_that_it_had(trial, federation, tmp_path):
+    class_tables(trial, tmp_path)
+    experiment = make(
+        federation, training_plan_class=RiskPlan, training_args=ONE_PASS, model_args={"n_features": 3}
+    )
+    experiment.run(1)
+
+    with pytest.raises(PlanSettingsError, match="needs the aggregator NewtonStep"):
+        Experiment.resume(experiment.folder, federation=federation, aggregator=FedAverage())
+
+
 def prepared(kind, args=ONE_PASS, **model_args):
     plan = kind()
     plan.prepare(model_args={"n_features": 3} | model_args, training_args=TrainingArgs.of(args))
@@ -333,7 +419,7 @@ def test_columns_that_follow_from_others_determine_no_model(trial, federation, t
         table = columns(inputs, y=inputs[:, 0])
         start_working(trial, node, write_columns(tmp_path / f"{node}.csv", **table))
 
-    with pytest.raises(NotSolvableError, match="cannot be inverted"):
+    with pytest.raises(NotSolvableError, match="column 2 of 4 follows from those before it"):
         fitted(federation, LinearPlan, 1)
 
 
@@ -369,6 +455,23 @@ def test_a_step_that_made_the_likelihood_worse_is_halved(tmp_path):
         first.get_model_params()["sum.gradient"].tolist()
         == second.get_model_params()["sum.gradient"].tolist()
     )
+
+
+def test_a_column_that_is_zero_everywhere_is_named(tmp_path):
+    flat = np.diag([1.0, 0.0, 1.0, 1.0]).tolist()
+
+    with pytest.raises(NotSolvableError, match="column 1 of 4 tells nothing"):
+        step(tmp_path, prepared(RiskPlan), (-10.0, [4.0, 0, 0, 0], flat, 5.0))
+
+
+@pytest.mark.parametrize("aggregator", [NewtonStep(), SumStatistics()])
+def test_a_model_without_statistics_is_refused(tmp_path, aggregator):
+    save_tensors(tmp_path / "base", {"weight": torch.zeros(2)})
+
+    with pytest.raises(NotSolvableError, match="the model has none"):
+        aggregator.aggregate(
+            tmp_path / "base", [Contribution("n", tmp_path / "base", 1, 1)], tmp_path / "next"
+        )
 
 
 def test_a_likelihood_of_other_samples_is_not_compared(tmp_path):

@@ -341,6 +341,7 @@ def test_a_model_travels_through_a_file_of_tensors(tmp_path):
     [
         (ClassifierPlan, {"n_classes": 2, "loss": "guess"}),
         (ClassifierPlan, {"n_classes": 2, "average": True}),
+        (ClassifierPlan, {"n_classes": 2, "class_weight": {"0": 2.0}}),
         (ClassifierPlan, {"n_classes": 1}),
         (ClassifierPlan, {}),
         (NetworkPlan, {"n_classes": 2, "solver": "lbfgs"}),
