@@ -71,6 +71,12 @@ class TrainingArgs(BaseModel):
             raise ValueError("set epochs or num_updates")
         return self
 
+    @property
+    def stream_batches(self) -> int:
+        """Return by how many batches a round goes on in the stream of a node: none with `epochs`."""
+        updates = self.num_updates or 0
+        return min(updates, 1) if self.dry_run else updates
+
     @classmethod
     def of(cls, arguments: dict[str, Any] | TrainingArgs) -> TrainingArgs:
         """Check arguments as a person wrote them.

@@ -8,6 +8,7 @@ from common.ids import PartyId
 from common.messages import TrainRequest
 from common.payload.encodings.choice import Encoding
 from node.registry import Dataset
+from node.replies import share
 from node.stock import Stock
 from node.task_events import Task
 from node.worker.folder import RunFolder
@@ -37,6 +38,7 @@ def order(
         round=task.round,
         node_id=node,
         seed=request.seed,
+        updates_done=share(request, node).updates_done,
         train=request.train,
         plan_path=str(plan),
         plan_name=request.plan_name,

@@ -165,6 +165,7 @@ class Ledger:
         *,
         sent: PayloadManifest,
         encoding: str,
+        updates: int = 0,
         reserve: Iterable[PartyId] = (),
         aggregator: Mapping[str, Any] | None = None,
         agg_optimizer: Mapping[str, Any] | None = None,
@@ -174,9 +175,18 @@ class Ledger:
         """Begin a round: after this it is resumed if the process dies, with the model as it was sent."""
         with self.together():
             self._write(
-                "INSERT INTO rounds (run, round, kind, state, base, sent, encoding, reserve, aggregator, "
-                "agg_optimizer, strategy, opened_at, deadline) VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                *(run, round_, kind, base, sent.model_dump_json(), encoding, json.dumps(list(reserve))),
+                "INSERT INTO rounds (run, round, kind, state, base, sent, encoding, updates, reserve, aggregator, "
+                "agg_optimizer, strategy, opened_at, deadline) VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                *(
+                    run,
+                    round_,
+                    kind,
+                    base,
+                    sent.model_dump_json(),
+                    encoding,
+                    updates,
+                    json.dumps(list(reserve)),
+                ),
                 json.dumps(dict(aggregator or {})),
                 None if agg_optimizer is None else json.dumps(dict(agg_optimizer)),
                 *(json.dumps(dict(strategy or {})), opened_at, deadline),
@@ -319,6 +329,16 @@ class Ledger:
             *(run, round_),
         )
         return [counted_update(row) for row in rows]
+
+    def updates_done(self) -> dict[PartyId, int]:
+        """Return how many optimisation steps rounds asked of each node by number, as far as its updates count."""
+        rows = self._read(
+            "SELECT tasks.node, sum(asked.updates) AS updates FROM updates JOIN tasks ON tasks.id = updates.task "
+            "JOIN rounds AS asked ON asked.run = tasks.run AND asked.round = tasks.round "
+            "JOIN rounds AS made ON made.run = tasks.run AND made.round = updates.counted "
+            "WHERE asked.kind = 'train' AND made.state IN ('open', 'closed') GROUP BY tasks.node"
+        )
+        return {PartyId(row["node"]): row["updates"] for row in rows}
 
     def expired(self, updates_from: int, models_from: int) -> set[Digest]:
         """Return the files that only rounds before these needed, those of updates and those of models."""

@@ -88,7 +88,13 @@ class RoundOrder:
     aggregator: Aggregator
     agg_optimizer: Optimizer | None
 
-    def request(self, sender: PartyId, tasks: Sequence[SendTask], deadline: float | None) -> TrainRequest:
+    def request(
+        self,
+        sender: PartyId,
+        tasks: Sequence[SendTask],
+        deadline: float | None,
+        updates_done: Mapping[PartyId, int],
+    ) -> TrainRequest:
         """Return the one message that asks for all these tasks; in an asynchronous run they are of one attempt."""
         return TrainRequest(
             sender=sender,
@@ -99,7 +105,10 @@ class RoundOrder:
             round=self.round,
             assignments=tuple(
                 Assignment(
-                    node=task.node, task_id=task.task_id, dataset_id=self.datasets[task.node].dataset_id
+                    node=task.node,
+                    task_id=task.task_id,
+                    dataset_id=self.datasets[task.node].dataset_id,
+                    updates_done=updates_done.get(task.node, 0),
                 )
                 for task in tasks
             ),

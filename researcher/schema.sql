@@ -26,6 +26,7 @@ CREATE TABLE rounds (
     sent TEXT NOT NULL,         -- JSON: manifest of that model as it went to the nodes, perhaps encoded
     encoding TEXT NOT NULL,     -- how nodes were to encode their updates
     model TEXT,                 -- digest of the global model that it made
+    updates INTEGER NOT NULL,   -- optimisation steps that each task was asked for; 0 if it was asked for epochs
     reserve TEXT NOT NULL,      -- JSON: nodes that could be asked in place of others, in this order
     aggregator TEXT NOT NULL,   -- JSON, as in the configuration when the round was opened
     agg_optimizer TEXT,         -- JSON, likewise; none if the aggregator made the model alone

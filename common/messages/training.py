@@ -34,6 +34,8 @@ class Assignment(Part):
     node: PartyId
     task_id: TaskId
     dataset_id: DatasetId
+    updates_done: Count = 0
+    """Optimisation steps that rounds by `num_updates` asked of this node, as far as its updates count; training goes on behind them."""
 
 
 class TrainRequest(ExperimentMessage):

@@ -58,6 +58,8 @@ class RunTask(Part):
     node_id: PartyId
     seed: Count
     """Seed of the round; the worker derives the node's own stream from it."""
+    updates_done: Count = 0
+    """Optimisation steps of earlier rounds; with `num_updates` the stream of batches goes on behind them."""
     train: bool = True
     """False asks for validation of the given model alone."""
     plan_path: str

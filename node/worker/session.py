@@ -72,9 +72,8 @@ class Session:
         curve = _Curve(task, report)
         seen, saved = 0, None
         if task.train:
-            seed = derived_seed("round", task.seed, task.node_id)
-            seed_everything(seed)
-            parts.generator.manual_seed(seed)
+            seed_everything(derived_seed("round", task.seed, task.node_id))
+            _take_up(parts, task)
             seen = plan.train(parts.train, curve.add)
             watch.lap("trained")
             if args.test_on_local_updates:
@@ -106,7 +105,7 @@ class Session:
     def _ready_parts(self, plan: TrainingPlan, task: RunTask) -> Parts:
         args, source = task.training_args, task.dataset
         # the split is the same in all rounds, and in another experiment with the same seed
-        campaign = task.experiment_id if args.random_seed is None else args.random_seed
+        campaign = _campaign(task)
         seed = derived_seed("split", task.seed if args.shuffle_testing_dataset else campaign, task.node_id)
         key = repr((source, args))  # the plan sees all of them when it chooses its data
         if self._data is None or self._data[0] != key:
@@ -128,6 +127,25 @@ class Session:
                 )
             self._parts = (split, parts)
         return self._parts[1]
+
+
+def _campaign(task: RunTask) -> int | str:
+    """Return what seeds whatever is the same in all rounds."""
+    seed = task.training_args.random_seed
+    return task.experiment_id if seed is None else seed
+
+
+def _take_up(parts: Parts, task: RunTask) -> None:
+    """Go to the batches of a round.
+
+    With `num_updates` all rounds of a node are one stream, and this one begins behind the updates that count: a round that the node
+    did not take part in, or that failed, moves nothing, and a task that is done again gets the same batches. With `epochs` each
+    round is whole passes in an order of its own.
+    """
+    if task.training_args.num_updates is None:
+        parts.passes.begin(derived_seed("round", task.seed, task.node_id))
+    else:
+        parts.passes.begin(derived_seed("stream", _campaign(task), task.node_id), task.updates_done)
 
 
 class _Stopwatch:
