@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from common.training_plans.base import TrainingPlan
+    from common.training_plans.preprocess import ProcessTypes
     from common.training_plans.torch import TorchTrainingPlan
 
-__all__ = ["TorchTrainingPlan", "TrainingPlan"]
+__all__ = ["ProcessTypes", "TorchTrainingPlan", "TrainingPlan"]
 
-_HOMES = {"TrainingPlan": "common.training_plans.base", "TorchTrainingPlan": "common.training_plans.torch"}
+_HOMES = {
+    "ProcessTypes": "common.training_plans.preprocess",
+    "TrainingPlan": "common.training_plans.base",
+    "TorchTrainingPlan": "common.training_plans.torch",
+}
 
 
 def __getattr__(name: str) -> Any:

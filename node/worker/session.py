@@ -74,7 +74,7 @@ class Session:
         if task.train:
             seed_everything(derived_seed("round", task.seed, task.node_id))
             _take_up(parts, task)
-            seen = plan.train(parts.train, curve.add)
+            seen = plan.train(plan.preprocessed(parts.train), curve.add)
             watch.lap("trained")
             if args.test_on_local_updates:
                 validations += _validated(plan, parts, task, on="local")

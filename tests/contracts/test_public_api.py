@@ -142,7 +142,7 @@ PUBLIC = {
         "optimizer_of",
     ],
     "common.training_args": ["Metric", "TrainingArgs"],
-    "common.training_plans": ["TorchTrainingPlan", "TrainingPlan"],
+    "common.training_plans": ["ProcessTypes", "TorchTrainingPlan", "TrainingPlan"],
 }
 """Every public name. The errors are listed by their catalogue: see `tests/unit/test_errors.py`."""
 
