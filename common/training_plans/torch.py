@@ -162,24 +162,25 @@ class TorchTrainingPlan(TrainingPlan):
     def after_training_params(self) -> dict[str, Tensor]:
         """Return the tensors to send: the model's, after `postprocess` if the plan has one.
 
-        Without `share_persistent_buffers` the buffers are those from before the last training, whatever the plan makes of them.
+        Without `share_persistent_buffers` the buffers are those from before the last training, and `postprocess` does not get them.
 
         Raises:
             PlanFailedError: If `postprocess` raises; says where.
             PlanContractError: If it returns no tensors by name.
             ModelMismatchError: If they do not fit the model.
         """
-        own = self.get_model_params()
+        shared = self.get_model_params(exclude_buffers=not self._training_args.share_persistent_buffers)
         postprocess = getattr(self, "postprocess", None)
+        rest = {**self._buffers(), **self._received}
         if postprocess is None:
-            return {**own, **self._received}
-        changed = self.call(postprocess, params=own)
+            return {**rest, **shared}
+        changed = self.call(postprocess, params=shared)
         if not isinstance(changed, Mapping) or not all(
             isinstance(value, Tensor) for value in changed.values()
         ):
             self.breaks_contract("postprocess", "must return tensors by name")
-        _check_fit(own, _kinds(changed), where="what postprocess returned")
-        return {**changed, **self._received}
+        _check_fit(shared, _kinds(changed), where="what postprocess returned")
+        return {**rest, **changed}
 
     def set_model_params(self, params: Mapping[str, Tensor]) -> None:
         """Copy tensors into the model; nothing changes if they do not fit.
