@@ -7,6 +7,7 @@ from typing import Final
 from common.ids import PartyId
 from common.messages import TrainRequest
 from common.payload.encodings.choice import Encoding
+from node.gpus import GpuOffer
 from node.registry import Dataset
 from node.replies import share
 from node.stock import Stock
@@ -19,7 +20,14 @@ _RESIDUAL: Final = "residual.safetensors"
 
 
 def order(
-    task: Task, request: TrainRequest, dataset: Dataset, *, node: PartyId, folder: RunFolder, stock: Stock
+    task: Task,
+    request: TrainRequest,
+    dataset: Dataset,
+    *,
+    node: PartyId,
+    folder: RunFolder,
+    stock: Stock,
+    gpu: GpuOffer,
 ) -> RunTask:
     """Put plan, model and residual into the folder, and return the order to do the task with them.
 
@@ -38,6 +46,7 @@ def order(
         round=task.round,
         node_id=node,
         seed=request.seed,
+        gpu=gpu,
         updates_done=share(request, node).updates_done,
         train=request.train,
         plan_path=str(plan),

@@ -73,6 +73,8 @@ def trained(
         losses=done.losses,
         validations=done.validations,
         timings=timings,
+        device=done.device,
+        notice=done.notice,
     )
 
 

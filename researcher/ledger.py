@@ -36,7 +36,17 @@ from researcher.rows import (
 
 FILE: Final = "ledger.sqlite"
 _APPLICATION_ID: Final = 0x57524E4C  # "WRNL"
-_TOLD: Final = {"update", "samples_seen", "samples_train", "samples_test", "losses", "validations", "timings"}
+_TOLD: Final = {
+    "update",
+    "samples_seen",
+    "samples_train",
+    "samples_test",
+    "losses",
+    "validations",
+    "timings",
+    "device",
+    "notice",
+}
 
 
 _NODES: Final = """

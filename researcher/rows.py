@@ -130,6 +130,8 @@ def node_record(row: Row) -> NodeRecord:
         losses=tuple(LossPoint.model_validate(one) for one in told["losses"]),
         validations=tuple(Validation.model_validate(one) for one in told["validations"]),
         timings=TaskTimings.model_validate(told["timings"]),
+        device=told["device"],
+        notice=told["notice"],
     )
 
 

@@ -23,6 +23,7 @@ from common.messages.plan import (
 )
 from common.messages.training import (
     Assignment,
+    GpuNotice,
     LossPoint,
     RunEnd,
     TaskCancel,
@@ -44,6 +45,7 @@ __all__ = [
     "Column",
     "DatasetDescription",
     "ExperimentMessage",
+    "GpuNotice",
     "ListReply",
     "ListRequest",
     "LossPoint",

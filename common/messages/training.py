@@ -13,6 +13,9 @@ from common.messages.payload import EncodingText, PayloadManifest
 from common.messages.plan import PlanSource
 from common.training_args import TrainingArgs
 
+GpuNotice = Literal["gpu_not_offered", "gpu_not_found"]
+"""Why a task that was to be done on a GPU was done on the CPU: the node offers none, or its worker sees none."""
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -111,6 +114,9 @@ class TrainReply(TaskMessage):
     losses: Annotated[tuple[LossPoint, ...], Field(max_length=1000)]
     validations: Annotated[tuple[Validation, ...], Field(max_length=2)] = ()
     timings: TaskTimings
+    device: Literal["cpu", "gpu"] = "cpu"
+    """Where it was done."""
+    notice: GpuNotice | None = None
 
 
 class TaskFailed(TaskMessage):

@@ -8,12 +8,15 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Final, Literal
 
+import torch
+
 from common.data import DataManager, Parts
 from common.messages import LossPoint, Validation
 from common.training_plans.base import TrainingPlan
 from common.training_plans.guard import PlanCode
 from common.training_plans.seeding import derived_seed, seed_everything
 from common.training_plans.source import load_plan
+from node.gpus import Choice, choose_device
 from node.worker.exchange import SavedUpdate, received_model, save_update
 from node.worker.protocol import LOSS_POINTS, Done, Progress, RunTask
 
@@ -34,6 +37,7 @@ class Session:
         self._plan: tuple[Hashable, TrainingPlan] | None = None
         self._data: tuple[Hashable, DataManager] | None = None
         self._parts: tuple[Hashable, Parts] | None = None
+        self._choice = Choice("cpu")
 
     def run(self, task: RunTask, report: Callable[[Progress], None]) -> Done:
         """Do one task: validate, train, validate and write the update, as far as the task asks for it.
@@ -81,7 +85,13 @@ class Session:
             watch.lap("validated")
             saved = save_update(task, plan.after_training_params(), model)
             watch.lap("saved")
-        return _done(task, parts, watch, seen=seen, losses=curve.points, validations=validations, saved=saved)
+        return _done(
+            *(task, parts, watch, self._choice),
+            seen=seen,
+            losses=curve.points,
+            validations=validations,
+            saved=saved,
+        )
 
     def _ready_plan(self, task: RunTask) -> TrainingPlan:
         args = task.training_args
@@ -94,11 +104,17 @@ class Session:
             self._plan = (key, plan)
             self._data = self._parts = None
         plan = self._plan[1]
+        self._choice = choose_device(task.gpu, asked=args.use_gpu, found=torch.cuda.device_count())
+        if self._choice.notice is not None:
+            log.warning(
+                "no gpu", extra={"action": "gpu_missing", "task": task.task_id, "why": self._choice.notice}
+            )
         plan.enter(
             node_id=task.node_id,
             round_=task.round,
             training_args=args,
             dataset_path=Path(task.dataset.path),
+            device=self._choice.device,
         )
         return plan
 
@@ -204,6 +220,7 @@ def _done(
     task: RunTask,
     parts: Parts,
     watch: _Stopwatch,
+    choice: Choice,
     *,
     seen: int,
     losses: list[LossPoint],
@@ -220,6 +237,8 @@ def _done(
         update_sha256=saved.sha256 if saved else None,
         update_size=saved.size_bytes if saved else None,
         update_decoded_bytes=saved.decoded_bytes if saved else None,
+        device="cpu" if choice.device == "cpu" else "gpu",
+        notice=choice.notice,
         loaded_s=watch.seconds["loaded"],
         trained_s=watch.seconds["trained"],
         validated_s=watch.seconds["validated"],

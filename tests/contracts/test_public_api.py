@@ -93,6 +93,7 @@ PUBLIC = {
         "Column",
         "DatasetDescription",
         "ExperimentMessage",
+        "GpuNotice",
         "ListReply",
         "ListRequest",
         "LossPoint",
