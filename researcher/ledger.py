@@ -243,10 +243,11 @@ class Ledger:
         """End an open round; its tasks that are still out become cancelled, unless they are wanted in the next one."""
         timings = timings or {}
         with self.together():
+            streams = json.dumps(self.updates_done()) if state is RoundState.CLOSED else None
             self._write(
-                "UPDATE rounds SET state = ?, closed_at = ?, model = ?, reason = ?, broadcast_s = ?, collect_s = ?, "
-                "aggregate_s = ?, save_s = ? WHERE run = ? AND round = ? AND state = 'open'",
-                *(state, at, model, reason),
+                "UPDATE rounds SET state = ?, closed_at = ?, model = ?, reason = ?, streams = ?, broadcast_s = ?, "
+                "collect_s = ?, aggregate_s = ?, save_s = ? WHERE run = ? AND round = ? AND state = 'open'",
+                *(state, at, model, reason, streams),
                 *(timings.get(name) for name in ("broadcast_s", "collect_s", "aggregate_s", "save_s")),
                 *(run, round_),
             )
@@ -342,13 +343,19 @@ class Ledger:
 
     def updates_done(self) -> dict[PartyId, int]:
         """Return how many optimisation steps rounds asked of each node by number, as far as its updates count."""
-        rows = self._read(
-            "SELECT tasks.node, sum(asked.updates) AS updates FROM updates JOIN tasks ON tasks.id = updates.task "
-            "JOIN rounds AS asked ON asked.run = tasks.run AND asked.round = tasks.round "
-            "JOIN rounds AS made ON made.run = tasks.run AND made.round = updates.counted "
-            "WHERE asked.kind = 'train' AND made.state IN ('open', 'closed') GROUP BY tasks.node"
+        closed = self._read(
+            "SELECT streams FROM rounds WHERE state = 'closed' AND kind = 'train' ORDER BY position DESC LIMIT 1"
         )
-        return {PartyId(row["node"]): row["updates"] for row in rows}
+        counted = self._read(
+            "SELECT node, asked.updates AS updates FROM rounds AS now JOIN updates ON counted = now.round "
+            "JOIN tasks ON tasks.id = task AND tasks.run = now.run JOIN rounds AS asked USING (run, round) "
+            "WHERE now.state = 'open' AND asked.kind = 'train'"
+        )
+        done: dict[PartyId, int] = json.loads(closed[0]["streams"]) if closed else {}
+        for row in counted:
+            node = PartyId(row["node"])
+            done[node] = done.get(node, 0) + row["updates"]
+        return done
 
     def expired(self, updates_from: int, models_from: int) -> set[Digest]:
         """Return the files that only rounds before these needed, those of updates and those of models."""

@@ -37,7 +37,6 @@ class Session:
         self._plan: tuple[Hashable, TrainingPlan] | None = None
         self._data: tuple[Hashable, DataManager] | None = None
         self._parts: tuple[Hashable, Parts] | None = None
-        self._choice = Choice("cpu")
 
     def run(self, task: RunTask, report: Callable[[Progress], None]) -> Done:
         """Do one task: validate, train, validate and write the update, as far as the task asks for it.
@@ -62,7 +61,8 @@ class Session:
     def _run(self, task: RunTask, report: Callable[[Progress], None]) -> Done:
         watch = _Stopwatch()
         args = task.training_args
-        plan = self._ready_plan(task)
+        choice = _choice(task)
+        plan = self._ready_plan(task, choice)
         parts = self._ready_parts(plan, task)
         model = received_model(task)
         plan.import_model(model)
@@ -86,14 +86,14 @@ class Session:
             saved = save_update(task, plan.after_training_params(), model)
             watch.lap("saved")
         return _done(
-            *(task, parts, watch, self._choice),
+            *(task, parts, watch, choice),
             seen=seen,
             losses=curve.points,
             validations=validations,
             saved=saved,
         )
 
-    def _ready_plan(self, task: RunTask) -> TrainingPlan:
+    def _ready_plan(self, task: RunTask, choice: Choice) -> TrainingPlan:
         args = task.training_args
         key = (task.plan_hash, task.plan_name, repr(task.model_args), repr(args))
         if self._plan is None or self._plan[0] != key:
@@ -104,17 +104,12 @@ class Session:
             self._plan = (key, plan)
             self._data = self._parts = None
         plan = self._plan[1]
-        self._choice = choose_device(task.gpu, asked=args.use_gpu, found=torch.cuda.device_count())
-        if self._choice.notice is not None:
-            log.warning(
-                "no gpu", extra={"action": "gpu_missing", "task": task.task_id, "why": self._choice.notice}
-            )
         plan.enter(
             node_id=task.node_id,
             round_=task.round,
             training_args=args,
             dataset_path=Path(task.dataset.path),
-            device=self._choice.device,
+            device=choice.device,
         )
         return plan
 
@@ -149,6 +144,14 @@ def _campaign(task: RunTask) -> int | str:
     """Return what seeds whatever is the same in all rounds."""
     seed = task.training_args.random_seed
     return task.experiment_id if seed is None else seed
+
+
+def _choice(task: RunTask) -> Choice:
+    """Choose the device of a task, and log if it is another than was wanted."""
+    choice = choose_device(task.gpu, asked=task.training_args.use_gpu, found=torch.cuda.device_count())
+    if choice.notice is not None:
+        log.warning("no gpu", extra={"action": "gpu_missing", "task": task.task_id, "why": choice.notice})
+    return choice
 
 
 def _take_up(parts: Parts, task: RunTask) -> None:

@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.data import DataManager
+from common.errors import RoundFailedError
 from common.messages import TrainRequest
 from common.passes import Passes
+from node.gpus import Choice
 from node.worker.session import Session
-from researcher import MinimumStrategy
+from researcher import AsyncStrategy, MinimumStrategy
 from tests.support.experiments import make
-from tests.support.fake_node import Failure, Place, Trial, at_rounds
+from tests.support.fake_node import Failure, Place, Silence, Trial, always, at_rounds
 from tests.support.tasks import Desk
 
 SEED = 5
@@ -80,7 +82,7 @@ def test_without_shuffling_the_stream_goes_round_in_order():
 def rows_of(desk, **task):
     """Return the first column of each batch of one task in a fresh worker."""
     session, order, rows = Session(), desk.task(**task), []
-    plan = session._ready_plan(order)
+    plan = session._ready_plan(order, Choice("cpu"))
     step = plan.training_step
 
     def noted(data, target):
@@ -176,3 +178,31 @@ def test_a_resumed_experiment_asks_for_the_same_batches(trial, federation):
         again.run(1)
 
     assert [(1, 0), (2, 4), (3, 8)] == done_before(north)
+
+
+def test_updates_of_a_failed_round_do_not_move_the_stream(trial, federation):
+    lost = Failure(code="WRN-505", text="gone", final=True)
+    north = trial.start("north")
+    trial.start("south", at_rounds({2: lost}))
+    experiment = make(federation, training_args={"num_updates": 3, "random_seed": 7})
+
+    with pytest.raises(RoundFailedError):
+        experiment.run(2)
+    trial.nodes["south"].script = at_rounds({})
+    experiment.run(1)
+
+    assert [(1, 0), (2, 3), (2, 3)] == done_before(north)
+
+
+def test_the_stream_of_an_asynchronous_node_goes_on_with_each_update_that_counts(trial, federation):
+    fast, slow = trial.start("north"), trial.start("south", always(Silence()))
+    experiment = make(
+        federation,
+        training_args={"num_updates": 3, "random_seed": 7},
+        node_selection_strategy=AsyncStrategy(buffer=2),
+    )
+
+    experiment.run(2)
+
+    assert [0, 3, 6, 9] == [done for _, done in done_before(fast)][:4]
+    assert {0} == {done for _, done in done_before(slow)}
