@@ -13,9 +13,10 @@ from common.messages import TrainRequest
 from common.passes import Passes
 from node.gpus import Choice
 from node.worker.session import Session
-from researcher import AsyncStrategy, MinimumStrategy
-from tests.support.experiments import make
-from tests.support.fake_node import Failure, Place, Silence, Trial, always, at_rounds
+from researcher import AsyncStrategy, Experiment, MinimumStrategy
+from researcher.monitoring import UpdateArrived
+from tests.support.experiments import Death, crash, dying, make
+from tests.support.fake_node import Failure, Place, Silence, Trial, Update, always, at_rounds
 from tests.support.tasks import Desk
 
 SEED = 5
@@ -168,16 +169,26 @@ def test_a_node_is_told_how_many_of_its_updates_count(trial, federation):
     assert [(1, 0), (2, 3), (3, 3), (4, 6), (5, 6), (6, 7)] == done_before(south)
 
 
-def test_a_resumed_experiment_asks_for_the_same_batches(trial, federation):
-    north = trial.start("north")
+def test_an_experiment_that_dies_inside_a_round_asks_again_for_the_same_batches(trial, tmp_path):
+    north, south = trial.start("north"), trial.start("south", at_rounds({2: Silence(then=Update())}))
+    federation = Place(trial, tmp_path / "home")
     experiment = make(federation, training_args={"num_updates": 4, "random_seed": 7})
-    experiment.run(2)
-    experiment.close()
+    dying(experiment, UpdateArrived, count=3)
 
-    with type(experiment).resume(experiment.folder, federation=federation, observers=()) as again:
-        again.run(1)
+    with pytest.raises(Death):
+        experiment.run(3)
+    crash(federation)
+    experiment._dossier.close()
+    south.until(TrainRequest, 2)
+    south.release()
+    with (
+        Place(trial, tmp_path / "home") as again,
+        Experiment.resume(experiment.folder, federation=again, observers=()) as resumed,
+    ):
+        resumed.run(2)
 
-    assert [(1, 0), (2, 4), (3, 8)] == done_before(north)
+    assert {(1, 0), (2, 4), (3, 8)} == set(done_before(north)) == set(done_before(south))
+    assert 2 == done_before(south).count((2, 4))
 
 
 def test_updates_of_a_failed_round_do_not_move_the_stream(trial, federation):

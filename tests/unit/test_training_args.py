@@ -13,6 +13,7 @@ from torch import nn
 
 from common.data import DataManager
 from common.errors import InvalidArgumentsError
+from common.optimizers import Optimizer
 from common.schedule import LearningRateSchedule
 from common.training_args import TrainingArgs
 from deploy.reference import attribute_docs, reference_pages
@@ -186,6 +187,17 @@ def test_each_layer_keeps_its_share_of_the_rate():
 
     torch.testing.assert_close(plain / 2, halved)
     torch.testing.assert_close(plain[3], step()[3] * 0.1)
+
+
+def test_an_optimizer_of_modules_follows_the_schedule_and_the_bounds():
+    class Modular(LogisticPlan):
+        def init_optimizer(self, optimizer_args):
+            return Optimizer(lr=1.0)
+
+    args = {"lr_schedule": {"kind": "exponential", "gamma": 0.5}, "clip_grad_norm": 0.01, "round_": 2}
+
+    assert step(Modular, **args).norm().item() == pytest.approx(0.005, rel=1e-4)
+    torch.testing.assert_close(step(**args), step(Modular, **args))
 
 
 # Clipping
