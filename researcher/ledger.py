@@ -14,15 +14,12 @@ from typing import Any, Final
 
 from common.errors import NoSuchExperimentError
 from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId
-from common.messages import (
-    DatasetDescription,
-    PayloadManifest,
-    TrainReply,
-)
+from common.messages import DatasetDescription, PayloadManifest, TrainReply
 from common.sqlite import Database, open_database, transaction
 from researcher.history import Kind, NodeRecord, RoundRecord
 from researcher.round import RoundState
 from researcher.rows import (
+    TOLD,
     CountedUpdate,
     ExperimentRow,
     Outcome,
@@ -36,19 +33,6 @@ from researcher.rows import (
 
 FILE: Final = "ledger.sqlite"
 _APPLICATION_ID: Final = 0x57524E4C  # "WRNL"
-_TOLD: Final = {
-    "update",
-    "samples_seen",
-    "samples_train",
-    "samples_test",
-    "losses",
-    "validations",
-    "timings",
-    "device",
-    "notice",
-}
-
-
 _NODES: Final = """
     SELECT tasks.*, opened_at, digest, outcome, updates.reason AS update_reason, arrived_at, record
     FROM tasks JOIN rounds USING (run, round) LEFT JOIN updates ON updates.task = tasks.id
@@ -63,9 +47,9 @@ _SET_ASIDE: Final = """
     SELECT id, round, node, attempt, state, code, reason, settled_at, '' FROM tasks WHERE state = 'failed'
     ORDER BY round, node, attempt, at
 """
-_ROUNDS: Final = """
-    SELECT * FROM rounds WHERE (?1 IS NULL OR run = ?1) AND (?2 IS NULL OR round = ?2) ORDER BY position
-"""
+_ROUNDS: Final = (
+    "SELECT * FROM rounds WHERE (?1 IS NULL OR run = ?1) AND (?2 IS NULL OR round = ?2) ORDER BY position"
+)
 
 
 class Ledger:
@@ -187,16 +171,8 @@ class Ledger:
             self._write(
                 "INSERT INTO rounds (run, round, kind, state, base, sent, encoding, updates, reserve, aggregator, "
                 "agg_optimizer, strategy, opened_at, deadline) VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                *(
-                    run,
-                    round_,
-                    kind,
-                    base,
-                    sent.model_dump_json(),
-                    encoding,
-                    updates,
-                    json.dumps(list(reserve)),
-                ),
+                *(run, round_, kind, base, sent.model_dump_json(), encoding, updates),
+                json.dumps(list(reserve)),
                 json.dumps(dict(aggregator or {})),
                 None if agg_optimizer is None else json.dumps(dict(agg_optimizer)),
                 *(json.dumps(dict(strategy or {})), opened_at, deadline),
@@ -328,7 +304,7 @@ class Ledger:
         self._write(
             "INSERT INTO updates (id, digest, task, outcome, reason, arrived_at, record, counted) VALUES "
             "(?, ?, ?, ?, ?, ?, ?, (SELECT round FROM rounds WHERE run = ? AND state = 'open'))",
-            *(id_, digest, reply.task_id, outcome, reason, at, reply.model_dump_json(include=_TOLD), counted),
+            *(id_, digest, reply.task_id, outcome, reason, at, reply.model_dump_json(include=TOLD), counted),
         )
         return outcome
 
@@ -347,15 +323,12 @@ class Ledger:
             "SELECT streams FROM rounds WHERE state = 'closed' AND kind = 'train' ORDER BY position DESC LIMIT 1"
         )
         counted = self._read(
-            "SELECT node, asked.updates AS updates FROM rounds AS now JOIN updates ON counted = now.round "
+            "SELECT node, sum(asked.updates) AS more FROM rounds AS now JOIN updates ON counted = now.round "
             "JOIN tasks ON tasks.id = task AND tasks.run = now.run JOIN rounds AS asked USING (run, round) "
-            "WHERE now.state = 'open' AND asked.kind = 'train'"
+            "WHERE now.state = 'open' AND asked.kind = 'train' GROUP BY node"
         )
         done: dict[PartyId, int] = json.loads(closed[0]["streams"]) if closed else {}
-        for row in counted:
-            node = PartyId(row["node"])
-            done[node] = done.get(node, 0) + row["updates"]
-        return done
+        return done | {row["node"]: done.get(row["node"], 0) + row["more"] for row in counted}
 
     def expired(self, updates_from: int, models_from: int) -> set[Digest]:
         """Return the files that only rounds before these needed, those of updates and those of models."""

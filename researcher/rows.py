@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from sqlite3 import Row
-from typing import Any
+from typing import Any, Final
 
 from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId, derived_uuid
 from common.messages import (
@@ -20,6 +20,12 @@ from common.messages import (
 )
 from researcher.history import NodeRecord, RoundRecord
 from researcher.round import Event, RoundState, TaskFailed, UpdateAccepted, UpdateRefused
+
+TOLD: Final = {
+    *("update", "samples_seen", "samples_train", "samples_test", "losses", "validations", "timings"),
+    *("device", "notice"),
+}
+"""What is kept of an update as its node told it."""
 
 
 class Outcome(StrEnum):

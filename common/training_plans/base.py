@@ -118,8 +118,7 @@ class TrainingPlan(ABC):
         """Return the number of the round, from 1; 0 before the plan was prepared for one."""
         return self._round
 
-    @property
-    def device(self) -> str:
+    def device_name(self) -> str:
         """Return the name of the device that the plan computes on, `cpu` or `cuda`."""
         return self._device
 

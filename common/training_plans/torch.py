@@ -126,14 +126,14 @@ class TorchTrainingPlan(TrainingPlan):
         """Train the model for one round; see `common.training_plans.training.train`."""
         buffers = None if self._training_args.share_persistent_buffers else self._buffers()
         self._received = {name: value.clone() for name, value in (buffers or {}).items()}
-        with on_device(self.model(), self.device):
-            return train(self, moved(loader, self.device), self._training_args, report)
+        with on_device(self.model(), self.device_name()):
+            return train(self, moved(loader, self.device_name()), self._training_args, report)
 
     def validate(self, loader: Loader) -> dict[str, float | None]:
         """Return the model's metrics; see `common.training_plans.validation.validate`."""
         args = self._training_args
-        with on_device(self.model(), self.device), autocast(args, self.device):
-            return validate(self, moved(loader, self.device), args)
+        with on_device(self.model(), self.device_name()), autocast(args, self.device_name()):
+            return validate(self, moved(loader, self.device_name()), args)
 
     def get_model_params(
         self, *, only_trainable: bool = False, exclude_buffers: bool = False

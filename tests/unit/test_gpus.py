@@ -169,7 +169,7 @@ def test_model_batches_and_optimizer_meet_on_the_device():
 
     class Looking(LogisticPlan):
         def training_step(self, data, target):
-            seen.extend([str(data.device), str(self.model().weight.device), self.device])
+            seen.extend([str(data.device), str(self.model().weight.device), self.device_name()])
             raise StopIteration
 
     plan = prepared(Looking)
