@@ -48,7 +48,7 @@ _SET_ASIDE: Final = """
     ORDER BY round, node, attempt, at
 """
 _ROUNDS: Final = (
-    "SELECT * FROM rounds WHERE (?1 IS NULL OR run = ?1) AND (?2 IS NULL OR round = ?2) ORDER BY position"
+    "SELECT * FROM rounds WHERE run = ifnull(?1, run) AND round = ifnull(?2, round) ORDER BY position"
 )
 
 
