@@ -47,9 +47,9 @@ _SET_ASIDE: Final = """
     SELECT id, round, node, attempt, state, code, reason, settled_at, '' FROM tasks WHERE state = 'failed'
     ORDER BY round, node, attempt, at
 """
-_ROUNDS: Final = (
-    "SELECT * FROM rounds WHERE run = ifnull(?1, run) AND round = ifnull(?2, round) ORDER BY position"
-)
+_ROUNDS: Final = """
+    SELECT * FROM rounds WHERE (?1 IS NULL OR run = ?1) AND (?2 IS NULL OR round = ?2) ORDER BY position
+"""
 
 
 class Ledger:
@@ -319,15 +319,15 @@ class Ledger:
 
     def updates_done(self) -> dict[PartyId, int]:
         """Return how many optimisation steps rounds asked of each node by number, as far as its updates count."""
-        closed = self._read(
-            "SELECT streams FROM rounds WHERE state = 'closed' AND kind = 'train' ORDER BY position DESC LIMIT 1"
+        last = self._read(
+            "SELECT streams FROM rounds WHERE streams IS NOT NULL ORDER BY position DESC LIMIT 1"
         )
         counted = self._read(
             "SELECT node, sum(asked.updates) AS more FROM rounds AS now JOIN updates ON counted = now.round "
             "JOIN tasks ON tasks.id = task AND tasks.run = now.run JOIN rounds AS asked USING (run, round) "
             "WHERE now.state = 'open' AND asked.kind = 'train' GROUP BY node"
         )
-        done: dict[PartyId, int] = json.loads(closed[0]["streams"]) if closed else {}
+        done: dict[PartyId, int] = json.loads(last[0]["streams"]) if last else {}
         return done | {row["node"]: done.get(row["node"], 0) + row["more"] for row in counted}
 
     def expired(self, updates_from: int, models_from: int) -> set[Digest]:
