@@ -172,8 +172,7 @@ class Ledger:
                 "INSERT INTO rounds (run, round, kind, state, base, sent, encoding, updates, reserve, aggregator, "
                 "agg_optimizer, strategy, opened_at, deadline) VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 *(run, round_, kind, base, sent.model_dump_json(), encoding, updates),
-                json.dumps(list(reserve)),
-                json.dumps(dict(aggregator or {})),
+                *(json.dumps(list(reserve)), json.dumps(dict(aggregator or {}))),
                 None if agg_optimizer is None else json.dumps(dict(agg_optimizer)),
                 *(json.dumps(dict(strategy or {})), opened_at, deadline),
             )
