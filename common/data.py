@@ -17,10 +17,13 @@ from torch.utils.data import DataLoader, Subset
 from common.datasets.base import Dataset, Rows
 from common.datasets.split import fold_part, lasting_fold, lasting_part, test_part
 from common.errors import InvalidArgumentsError
+from common.passes import Passes
 
 __all__ = ["DataManager", "Loader", "Parts", "Samples"]
 
-_KNOWN_ARGS: Final = frozenset(inspect.signature(DataLoader).parameters) - {"dataset", "generator", "self"}
+_OURS: Final = frozenset({"dataset", "generator", "sampler", "batch_sampler", "self"})
+"""The node itself draws the order, so that any process can take it up."""
+_KNOWN_ARGS: Final = frozenset(inspect.signature(DataLoader).parameters) - _OURS
 
 
 class Loader(Protocol):
@@ -43,12 +46,12 @@ class Parts:
     Attributes:
         train: Batches to train on.
         test: Batches to validate on.
-        generator: Draws the order of the training batches; seed it to repeat that order.
+        passes: The order of the training batches, which can be taken up at any place.
     """
 
     train: Loader
     test: Loader
-    generator: torch.Generator
+    passes: Passes
 
 
 class Samples(Protocol):
@@ -130,21 +133,22 @@ class DataManager:
         train, test = self._rows(test_ratio, seed, fold)
         if isinstance(self._dataset, Dataset):
             self._dataset.fit(train)
-        generator = torch.Generator()
         for_test = {**arguments, "batch_size": test_batch_size or None, "shuffle": False, "drop_last": False}
+        passes = _passes(train, arguments)
         return Parts(
-            self._loader(train, arguments, generator),
-            self._loader(test, for_test, torch.Generator())
+            self._loader(train, arguments, passes),
+            self._loader(test, for_test, _passes(test, for_test))
             if test_set is None
             else test_set.whole(self._dataset, for_test),
-            generator,
+            passes,
         )
 
     def whole(self, like: Dataset | Samples, arguments: Mapping[str, Any]) -> Loader:
         """Return a loader of all samples, standardized and filled as those of another set are."""
         if isinstance(self._dataset, Dataset) and isinstance(like, Dataset):
             self._dataset.fit_as(like)
-        return self._loader(np.arange(len(self._dataset), dtype=np.int64), arguments, torch.Generator())
+        rows = np.arange(len(self._dataset), dtype=np.int64)
+        return self._loader(rows, arguments, _passes(rows, arguments))
 
     def _rows(self, ratio: float, seed: int, fold: tuple[int, int] | None) -> tuple[Rows, Rows]:
         """Return the rows to train and those to validate on."""
@@ -162,73 +166,65 @@ class DataManager:
             test = (lasting_part if lasting else test_part)(ids, ratio, seed)
         return np.setdiff1d(every, test, assume_unique=True), test
 
-    def _loader(self, rows: Rows, arguments: Mapping[str, Any], generator: torch.Generator) -> Loader:
+    def _loader(self, rows: Rows, arguments: Mapping[str, Any], passes: Passes) -> Loader:
         arrays = self._dataset.arrays() if isinstance(self._dataset, Dataset) else None
         if arrays is not None:
             data, target = (torch.from_numpy(array[rows]) for array in arrays)
-            return _TensorLoader(
-                data,
-                target,
-                arguments["batch_size"],
-                generator if arguments["shuffle"] else None,
-                drop_last=arguments["drop_last"],
-            )
-        return _SampleLoader(self._dataset, rows, arguments, generator)
+            return _TensorLoader(data, target, _batch_size(rows, arguments), passes)
+        return _SampleLoader(self._dataset, rows, arguments, passes)
 
 
 class _TensorLoader:
     """Batches of tensors that are in memory: two index operations each, none for a full batch."""
 
-    def __init__(
-        self,
-        data: Tensor,
-        target: Tensor,
-        batch_size: int | None,
-        generator: torch.Generator | None,
-        *,
-        drop_last: bool,
-    ) -> None:
+    def __init__(self, data: Tensor, target: Tensor, size: int, passes: Passes) -> None:
         self.samples = len(data)
         self._data = data
         self._target = target
-        self._size = batch_size or max(self.samples, 1)
-        self._generator = generator
-        self._batches = self.samples // self._size if drop_last else -(-self.samples // self._size)
+        self._size = size
+        self._passes = passes
 
     def __len__(self) -> int:
-        return self._batches
+        return self._passes.batches
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if self._batches == 1 and self._size >= self.samples:
+        if len(self) == 1 and self._size >= self.samples:
             yield self._data, self._target
             return
-        order = None if self._generator is None else torch.randperm(self.samples, generator=self._generator)
-        for batch in range(self._batches):
-            rows = slice(batch * self._size, (batch + 1) * self._size)
-            chosen = rows if order is None else order[rows]
+        rows = self._passes.take()
+        for first in range(0, len(rows), self._size):
+            chosen = rows[first : first + self._size]
             yield self._data[chosen], self._target[chosen]
 
 
 class _SampleLoader:
     """Batches of samples that are fetched one by one, through torch's DataLoader."""
 
-    def __init__(
-        self, dataset: Any, rows: Rows, arguments: Mapping[str, Any], generator: torch.Generator
-    ) -> None:
+    def __init__(self, dataset: Any, rows: Rows, arguments: Mapping[str, Any], passes: Passes) -> None:
         self.samples = len(rows)
-        size = arguments["batch_size"] or max(self.samples, 1)
-        # the sampler refuses to shuffle an empty set
-        shuffle = arguments["shuffle"] and self.samples > 0
+        self._passes = passes
         part: Subset[Any] = Subset(dataset, rows.tolist())
-        self._loader: DataLoader[Any] = DataLoader(
-            part, generator=generator, **{**arguments, "batch_size": size, "shuffle": shuffle}
-        )
+        ours = {"batch_size": _batch_size(rows, arguments), "shuffle": False, "sampler": passes}
+        self._loader: DataLoader[Any] = DataLoader(part, generator=passes.generator, **{**arguments, **ours})
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return self._passes.batches
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._loader)
+
+
+def _batch_size(rows: Rows, arguments: Mapping[str, Any]) -> int:
+    return arguments["batch_size"] or max(len(rows), 1)
+
+
+def _passes(rows: Rows, arguments: Mapping[str, Any]) -> Passes:
+    return Passes(
+        len(rows),
+        _batch_size(rows, arguments),
+        shuffle=arguments["shuffle"],
+        drop_last=arguments["drop_last"],
+    )
 
 
 def _checked(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from common.errors import InvalidArgumentsError
+from common.schedule import LearningRateSchedule
 from common.settings import describe
 
 __all__ = ["Metric", "TrainingArgs"]
@@ -79,8 +80,22 @@ class TrainingArgs(BaseModel):
     """Steps of training after which the received model is validated once more, as the personal model, and forgotten."""
     ditto_lambda: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Keep a personal model at each node, pulled towards the global one with this weight (Ditto, Li et al., ICML 2021)."""
+    clip_grad_value: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Bound on the size of each number of the gradient; larger ones are cut before each step."""
+    clip_grad_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Bound on the Euclidean norm of the whole gradient; a longer one is shortened before each step (Pascanu et al., ICML 2013), after
+    `clip_grad_value`."""
+    autocast: Literal["bfloat16", "float16"] | None = None
+    """Compute losses and metrics in mixed precision; with `float16` the loss is scaled (Micikevicius et al., ICLR 2018). Parameters stay as they are."""
+    lr_schedule: LearningRateSchedule | None = None
+    """Change the optimizer's learning rates from round to round: `kind` is `constant`, `step`, `exponential` or `cosine`, each with
+    `warmup_rounds`."""
+    use_gpu: bool = False
+    """Ask for a GPU; a node that offers none trains on its CPU and says so."""
+    share_persistent_buffers: bool = True
+    """Send buffers such as the running statistics of BatchNorm; otherwise the update holds those that were received."""
     random_seed: Whole | None = None
-    """Seed of the experiment; drawn and recorded if not given."""
+    """Seed of the experiment; drawn and recorded if not given. Each round has random streams of its own that follow from it."""
 
     @model_validator(mode="after")
     def _has_an_end(self) -> TrainingArgs:
@@ -121,6 +136,12 @@ class TrainingArgs(BaseModel):
         """Return how precision, recall and F1 are averaged over classes, if it was said."""
         average = self.test_metric_args.get("average")
         return average if isinstance(average, str) else None
+
+    @property
+    def stream_batches(self) -> int:
+        """Return by how many batches a round goes on in the stream of a node: none with `epochs`."""
+        updates = self.num_updates or 0
+        return min(updates, 1) if self.dry_run else updates
 
     @classmethod
     def of(cls, arguments: dict[str, Any] | TrainingArgs) -> TrainingArgs:

@@ -160,13 +160,22 @@ def _default(value: object) -> str:
 def _kind(annotation: Any) -> str:
     """Return a type in words."""
     if get_origin(annotation) in (Union, types.UnionType):
-        return " or ".join(_kind(one) for one in get_args(annotation) if one is not type(None))
+        kinds = [_kind(one) for one in get_args(annotation) if one is not type(None)]
+        return " or ".join(dict.fromkeys(kinds))
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{one}`" for one in get_args(annotation))
     if hasattr(annotation, "__metadata__"):
         return _kind(get_args(annotation)[0])
-    words = {int: "whole number", float: "number", bool: "true or false", dict: "table", tuple: "list"}
-    return words[get_origin(annotation) or annotation]
+    words = {
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        dict: "table",
+        tuple: "list",
+        BaseModel: "table",
+    }
+    kind = get_origin(annotation) or annotation
+    return words[BaseModel if issubclass(kind, BaseModel) else kind]
 
 
 def _commands_page() -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Self
+from types import UnionType
+from typing import Annotated, Any, Final, Self, Union, get_args, get_origin
 
 from common.errors import ArgumentLimitError, InvalidLimitError
 from common.ids import PartyId
@@ -65,10 +66,14 @@ class Limit:
         return value <= self.bound if self.operator == "<=" else value >= self.bound
 
 
+def _is_number(annotation: Any) -> bool:
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return any(map(_is_number, get_args(annotation)))
+    return annotation in (int, float)
+
+
 _NUMBERS: Final = frozenset(
-    name
-    for name, field in TrainingArgs.model_fields.items()
-    if name not in _TABLES and field.annotation is not bool and name != "test_metric"
+    name for name, field in TrainingArgs.model_fields.items() if _is_number(field.annotation)
 )
 
 

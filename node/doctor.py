@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 from common.errors import DataError, FederationError, InvalidSettingsError, WarrenError
 from common.security.expiry import WARN_DAYS
 from common.security.kit import Kit
 from common.transport.amqp import AmqpTransport
+from node.gpus import device_files
 from node.home import NodeHome
 from node.policy import Policy
 from node.registry import Registry
@@ -73,6 +75,7 @@ def examine(home: NodeHome) -> tuple[Finding, ...]:
         *_found("broker", partial(_broker, home, kit)),
         *_found("data sets", partial(_datasets, home)),
         _disk(home, policy),
+        *_gpus(policy),
         *_found("protections", partial(_protections, home, policy)),
     )
 
@@ -169,6 +172,19 @@ def _disk(home: NodeHome, policy: Policy) -> Finding:
         return Finding("disk", Health.OK, text)
     text += f", less than disk_floor_bytes, which is {policy.disk_floor_bytes / _GIB:.1f} GiB"
     return Finding("disk", Health.WRONG, text, "free some space: until then all tasks are stopped")
+
+
+def _gpus(policy: Policy) -> Iterator[Finding]:
+    if policy.gpu == "none":
+        return
+    found = device_files(Path("/dev").iterdir(), policy.gpu, policy.gpu_device)
+    if found:
+        yield Finding("gpu", Health.OK, f"workers may open {', '.join(map(str, found))}")
+    else:
+        advice = (
+            "install the driver, or look at gpu and gpu_device in policy.toml; until then tasks use the CPU"
+        )
+        yield Finding("gpu", Health.NOTE, "one is offered, and there is none", advice)
 
 
 def _protections(home: NodeHome, policy: Policy) -> Iterator[Finding]:

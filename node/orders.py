@@ -6,6 +6,7 @@ from typing import Final
 
 from common.ids import PartyId
 from common.messages import TrainRequest
+from node.gpus import GpuOffer
 from node.registry import Dataset
 from node.replies import share
 from node.stock import Stock
@@ -18,7 +19,14 @@ _STATE: Final = "state.safetensors"
 
 
 def order(
-    task: Task, request: TrainRequest, dataset: Dataset, *, node: PartyId, folder: RunFolder, stock: Stock
+    task: Task,
+    request: TrainRequest,
+    dataset: Dataset,
+    *,
+    node: PartyId,
+    folder: RunFolder,
+    stock: Stock,
+    gpu: GpuOffer,
 ) -> RunTask:
     """Put plan, model and state into the folder, and return the order to do the task with them.
 
@@ -37,6 +45,8 @@ def order(
         round=task.round,
         node_id=node,
         seed=request.seed,
+        gpu=gpu,
+        updates_done=share(request, node).updates_done,
         train=request.train,
         plan_path=str(plan),
         plan_name=request.plan_name,

@@ -115,4 +115,6 @@ def _walls(home: NodeHome, policy: Policy) -> Walls:
         compulsory=frozenset(policy.compulsory_protections),
         hidden=(home.path, home.kit_path, *databases, home.payloads, home.work, home.log),
         user=user,
+        gpu=policy.gpu,
+        gpu_device=policy.gpu_device,
     )

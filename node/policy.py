@@ -16,6 +16,7 @@ from common.limits import PAYLOAD_BYTES, UPDATE_NORM
 from common.messages import PlanState, TrainRequest
 from common.messages.base import Name
 from common.settings import Settings, load_toml
+from node.gpus import GpuOffer
 from node.hours import HOURS
 from node.sandbox import Limits, ProtectionName
 
@@ -69,6 +70,10 @@ class Policy(Settings):
     """Protections of updates without which no task runs; no request has them in this version, so with any of them all are refused."""
     worker_user: str | None = Field(default=None, examples=["warren-worker"])
     """Account that workers run as, if the agent is root; it must be able to read the installation and the data."""
+    gpu: GpuOffer = "none"
+    """Whether tasks may use a GPU: `none`, `offer` to those that ask for it, or `only`: all tasks use it, asked or not."""
+    gpu_device: Annotated[int, Field(ge=0, le=255)] | None = Field(default=None, examples=[0])
+    """Number of the one GPU that tasks may use, if `gpu` offers any; all of the machine if not set."""
     worker_memory_bytes: Annotated[int, Field(ge=_LEAST_MEMORY_BYTES, lt=2**63)] | None = Field(
         default=None, examples=[8 * 1024**3]
     )

@@ -75,6 +75,8 @@ def trained(
         losses=done.losses,
         validations=done.validations,
         timings=timings,
+        device=done.device,
+        notice=done.notice,
     )
 
 

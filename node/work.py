@@ -358,7 +358,13 @@ class Work:
 
     def _give(self, task: Task, request: TrainRequest, dataset: Dataset) -> None:
         folder = self._pool.folder(task.run_id, *dataset.paths)
-        spec = order(task, request, dataset, node=self._mailbox.party, folder=folder, stock=self._stock)
+        spec = order(
+            *(task, request, dataset),
+            node=self._mailbox.party,
+            folder=folder,
+            stock=self._stock,
+            gpu=self._policy.gpu,
+        )
         if not self._pool.is_warm(task.run_id):
             self._mailbox.send(task_progress(self._mailbox.party, request, task.task_id))
         self._pool.give(task.run_id, spec)

@@ -39,7 +39,8 @@ class Courier:
         hub, order = self._desk.hub, self._order
         nodes, ids = [task.node for task in tasks], tuple(task.task_id for task in tasks)
         path = self._desk.parcels.packed(order.sent)
-        request = order.request(hub.party, tasks, deadline, self._desk.ledger.last_counted())
+        ledger = self._desk.ledger
+        request = order.request(hub.party, tasks, deadline, ledger.last_counted(), ledger.updates_done())
         try:
             sent = hub.send(request, path.read_bytes() if order.sent.inline else b"")
         except UnknownPartyError as error:  # revoked meanwhile

@@ -128,6 +128,7 @@ class RoundDriver:
             [self._row(task) for task in sent],
             sent=self._order.sent,
             encoding=str(self._order.encoding),
+            updates=self._order.training_args.stream_batches,
             reserve=self._order.reserve,
             aggregator=aggregator_config(self._order.aggregator),
             agg_optimizer=optimizer_config(self._order.agg_optimizer),

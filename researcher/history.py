@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 
 from common.errors import InvalidSettingsError, MissingExtraError
 from common.ids import Digest, PartyId, RunId
-from common.messages import LossPoint, PayloadManifest, TaskTimings, Validation
+from common.messages import GpuNotice, LossPoint, PayloadManifest, TaskTimings, Validation
 from researcher.chart import Chart, chart_of
 from researcher.round import RoundState
 from researcher.scores import LOSS, On, Score, scores_of
@@ -35,6 +35,8 @@ class NodeRecord:
         losses: Training loss over time.
         validations: Metrics of the model received and of the one trained.
         timings: Seconds of each step at the node.
+        device: Where it trained, `cpu` or `gpu`.
+        notice: Why not on a GPU, if one was wanted.
     """
 
     node: PartyId
@@ -50,6 +52,8 @@ class NodeRecord:
     losses: tuple[LossPoint, ...] = ()
     validations: tuple[Validation, ...] = ()
     timings: TaskTimings | None = None
+    device: str = "cpu"
+    notice: GpuNotice | None = None
 
     @property
     def loss(self) -> float | None:

@@ -228,6 +228,8 @@ class Intake:
         written = ledger.add_update(self._order.experiment, reply, outcome, now, reason=reason)
         if written is None:
             return  # it came twice
+        if reply.notice is not None:
+            log.warning("no gpu", extra={"action": "gpu_missing", "node": reply.sender, "why": reply.notice})
         record = NodeRecord(
             node=reply.sender,
             outcome=written,
@@ -241,6 +243,8 @@ class Intake:
             losses=reply.losses,
             validations=reply.validations,
             timings=reply.timings,
+            device=reply.device,
+            notice=reply.notice,
         )
         self.tell(UpdateArrived(reply.round, record))
 

@@ -14,11 +14,7 @@ from typing import Any, Final
 
 from common.errors import NoSuchExperimentError
 from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId
-from common.messages import (
-    DatasetDescription,
-    PayloadManifest,
-    TrainReply,
-)
+from common.messages import DatasetDescription, PayloadManifest, TrainReply
 from common.sqlite import Database, open_database, transaction
 from researcher.history import Kind, NodeRecord, RoundRecord
 from researcher.round import RoundState
@@ -163,6 +159,7 @@ class Ledger:
         *,
         sent: PayloadManifest,
         encoding: str,
+        updates: int = 0,
         reserve: Iterable[PartyId] = (),
         aggregator: Mapping[str, Any] | None = None,
         agg_optimizer: Mapping[str, Any] | None = None,
@@ -173,11 +170,11 @@ class Ledger:
         """Begin a round: after this it is resumed if the process dies, with the model as it was sent."""
         with self.together():
             self._write(
-                "INSERT INTO rounds (run, round, kind, state, base, sent, encoding, reserve, aggregator, "
+                "INSERT INTO rounds (run, round, kind, state, base, sent, encoding, updates, reserve, aggregator, "
                 "agg_optimizer, strategy, opened_at, members, deadline) "
-                "VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                *(run, round_, kind, base, sent.model_dump_json(), encoding, json.dumps(list(reserve))),
-                json.dumps(dict(aggregator or {})),
+                "VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                *(run, round_, kind, base, sent.model_dump_json(), encoding, updates),
+                *(json.dumps(list(reserve)), json.dumps(dict(aggregator or {}))),
                 None if agg_optimizer is None else json.dumps(dict(agg_optimizer)),
                 *(json.dumps(dict(strategy or {})), opened_at, members, deadline),
             )
@@ -223,10 +220,11 @@ class Ledger:
         """End an open round; its tasks that are still out become cancelled, unless they are wanted in the next one."""
         timings = timings or {}
         with self.together():
+            streams = json.dumps(self.updates_done()) if state is RoundState.CLOSED else None
             self._write(
-                "UPDATE rounds SET state = ?, closed_at = ?, model = ?, reason = ?, broadcast_s = ?, collect_s = ?, "
-                "aggregate_s = ?, save_s = ? WHERE run = ? AND round = ? AND state = 'open'",
-                *(state, at, model, reason),
+                "UPDATE rounds SET state = ?, closed_at = ?, model = ?, reason = ?, streams = ?, broadcast_s = ?, "
+                "collect_s = ?, aggregate_s = ?, save_s = ? WHERE run = ? AND round = ? AND state = 'open'",
+                *(state, at, model, reason, streams),
                 *(timings.get(name) for name in ("broadcast_s", "collect_s", "aggregate_s", "save_s")),
                 *(run, round_),
             )
@@ -335,6 +333,19 @@ class Ledger:
             "ORDER BY position, tasks.round, attempt"
         )
         return {PartyId(row["node"]): TaskId(row["task"]) for row in rows}
+
+    def updates_done(self) -> dict[PartyId, int]:
+        """Return how many optimisation steps rounds asked of each node by number, as far as its updates count."""
+        last = self._read(
+            "SELECT streams FROM rounds WHERE streams IS NOT NULL ORDER BY position DESC LIMIT 1"
+        )
+        counted = self._read(
+            "SELECT node, sum(asked.updates) AS more FROM rounds AS now JOIN updates ON counted = now.round "
+            "JOIN tasks ON tasks.id = task AND tasks.run = now.run JOIN rounds AS asked USING (run, round) "
+            "WHERE now.state = 'open' AND asked.kind = 'train' GROUP BY node"
+        )
+        done: dict[PartyId, int] = json.loads(last[0]["streams"]) if last else {}
+        return done | {row["node"]: done.get(row["node"], 0) + row["more"] for row in counted}
 
     def expired(self, updates_from: int, models_from: int) -> set[Digest]:
         """Return the files that only rounds before these needed, those of updates and those of models."""

@@ -96,6 +96,7 @@ class RoundOrder:
         tasks: Sequence[SendTask],
         deadline: float | None,
         states: Mapping[PartyId, TaskId],
+        updates_done: Mapping[PartyId, int],
     ) -> TrainRequest:
         """Return the one message that asks for all these tasks; in an asynchronous run they are of one attempt.
 
@@ -104,6 +105,7 @@ class RoundOrder:
             tasks: What for.
             deadline: Unix time after which nobody needs the answers.
             states: The task that each node's task builds on.
+            updates_done: How many optimisation steps each node was asked for before, as far as its updates count.
         """
         return TrainRequest(
             sender=sender,
@@ -118,6 +120,7 @@ class RoundOrder:
                     task_id=task.task_id,
                     dataset_id=self.datasets[task.node].dataset_id,
                     state_of=states.get(task.node),
+                    updates_done=updates_done.get(task.node, 0),
                 )
                 for task in tasks
             ),

@@ -24,6 +24,7 @@ from researcher.round import Event, RoundState, TaskFailed, UpdateAccepted, Upda
 TOLD: Final = {
     *("update", "samples_seen", "samples_train", "samples_test"),
     *("steps", "lr_sum", "losses", "validations", "timings"),
+    *("device", "notice"),
 }
 """What is kept of a reply: its fields as the node told them."""
 
@@ -140,6 +141,8 @@ def node_record(row: Row) -> NodeRecord:
         losses=tuple(LossPoint.model_validate(one) for one in told["losses"]),
         validations=tuple(Validation.model_validate(one) for one in told["validations"]),
         timings=TaskTimings.model_validate(told["timings"]),
+        device=told["device"],
+        notice=told["notice"],
     )
 
 

@@ -26,6 +26,8 @@ CREATE TABLE rounds (
     sent TEXT NOT NULL,         -- JSON: manifest of that model as it went to the nodes, perhaps encoded
     encoding TEXT NOT NULL,     -- how nodes were to encode their updates
     model TEXT,                 -- digest of the global model that it made
+    updates INTEGER NOT NULL,   -- optimisation steps that each task was asked for; 0 if it was asked for epochs
+    streams TEXT,               -- JSON, once it is closed: steps of this kind of each node so far, as far as its updates count
     reserve TEXT NOT NULL,      -- JSON: nodes that could be asked in place of others, in this order
     aggregator TEXT NOT NULL,   -- JSON, as in the configuration when the round was opened
     agg_optimizer TEXT,         -- JSON, likewise; none if the aggregator made the model alone
@@ -74,3 +76,4 @@ CREATE TABLE updates (
 
 CREATE UNIQUE INDEX accepted_once ON updates (id) WHERE outcome = 'accepted';
 CREATE INDEX updates_of_task ON updates (task);
+CREATE INDEX updates_of_model ON updates (counted, task) WHERE counted IS NOT NULL;

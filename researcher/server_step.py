@@ -16,7 +16,6 @@ import numpy as np
 from common.optimizers import Optimizer
 from common.payload.blocks import BlockFile, blocks, from_doubles, to_doubles
 from common.payload.encodings.writer import BlockWriter
-from common.payload.header import BUFFERS
 from researcher.memory import settle
 
 _STEP: Final = "step"
@@ -52,7 +51,7 @@ def server_step(
         if known is not None and known.index.metadata.get(_MODULES) != modules:
             known = None
         number = 1 + (int(known.index.metadata[_STEP]) if known else 0)
-        buffers = set(json.loads(model.index.metadata.get(BUFFERS, "[]")))
+        buffers = model.index.buffers
         stepped = [
             name for name, entry in model.index.items() if entry.dtype in _FLOATS and name not in buffers
         ]

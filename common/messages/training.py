@@ -14,6 +14,9 @@ from common.messages.plan import PlanSource
 from common.messages.statistics import Statistics
 from common.training_args import TrainingArgs
 
+GpuNotice = Literal["gpu_not_offered", "gpu_not_found"]
+"""Why a task that was to be done on a GPU was done on the CPU: the node offers none, or its worker sees none."""
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -37,6 +40,8 @@ class Assignment(Part):
     dataset_id: DatasetId
     state_of: TaskId | None = None
     """The node's last task that counts in this experiment: what the node kept of that is what this one begins with."""
+    updates_done: Count = 0
+    """Optimisation steps that rounds by `num_updates` asked of this node, as far as its updates count; training goes on behind them."""
 
 
 class ScaffoldCorrection(Part):
@@ -143,6 +148,9 @@ class TrainReply(TaskMessage):
     losses: Annotated[tuple[LossPoint, ...], Field(max_length=1000)]
     validations: Annotated[tuple[Validation, ...], Field(max_length=3)] = ()
     timings: TaskTimings
+    device: Literal["cpu", "gpu"] = "cpu"
+    """Where it was done."""
+    notice: GpuNotice | None = None
 
 
 class TaskFailed(TaskMessage):

@@ -81,6 +81,11 @@ class TensorIndex(Mapping[str, TensorEntry]):
     metadata: Mapping[str, str]
     size_bytes: int
 
+    @property
+    def buffers(self) -> frozenset[str]:
+        """Return the tensors that are no parameters: running statistics and the like."""
+        return frozenset(json.loads(self.metadata.get(BUFFERS, "[]")))
+
     def __getitem__(self, name: str) -> TensorEntry:
         return self.entries[name]
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from common.training_plans.cox import FedCoxPH
     from common.training_plans.naive_bayes import FedBernoulliNB, FedGaussianNB
     from common.training_plans.newton import FedLinearRegression, FedLogisticRegression, FedRidge
+    from common.training_plans.preprocess import ProcessTypes
     from common.training_plans.sklearn import (
         FedMLPClassifier,
         FedPerceptron,
@@ -32,6 +33,7 @@ __all__ = [
     "FedSGDRegressor",
     "FedXGBClassifier",
     "FedXGBRegressor",
+    "ProcessTypes",
     "TorchTrainingPlan",
     "TrainingPlan",
 ]
@@ -41,6 +43,7 @@ _HOMES: Final = {
     "cox": ("FedCoxPH",),
     "naive_bayes": ("FedBernoulliNB", "FedGaussianNB"),
     "newton": ("FedLinearRegression", "FedLogisticRegression", "FedRidge"),
+    "preprocess": ("ProcessTypes",),
     "sklearn": ("FedMLPClassifier", "FedPerceptron", "FedSGDClassifier", "FedSGDRegressor"),
     "torch": ("TorchTrainingPlan",),
     "trees": ("FedXGBClassifier", "FedXGBRegressor"),

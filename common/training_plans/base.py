@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 from common.errors import PlanContractError
 from common.training_args import TrainingArgs
 from common.training_plans.guard import PlanCode
+from common.training_plans.preprocess import Preprocessed, ProcessTypes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,6 +60,8 @@ class TrainingPlan(ABC):
     _training_args: TrainingArgs = TrainingArgs(num_updates=0)
     _node_id: str = ""
     _round: int = 0
+    _device: str = "cpu"
+    _preprocesses: Mapping[str, Callable[..., Any]] = {}
     _dataset_path: Path | None = None
 
     @abstractmethod
@@ -214,6 +217,10 @@ class TrainingPlan(ABC):
         """Return the number of the round, from 1; 0 before the plan was prepared for one."""
         return self._round
 
+    def device_name(self) -> str:
+        """Return the name of the device that the plan computes on, `cpu` or `cuda`."""
+        return self._device
+
     @property
     def dataset_path(self) -> Path:
         """Return where the node keeps the data set, for plans that read it themselves.
@@ -225,14 +232,59 @@ class TrainingPlan(ABC):
             self.breaks_contract("dataset_path", "is known at nodes only")
         return self._dataset_path
 
-    def enter(
-        self, *, node_id: str, round_: int, training_args: TrainingArgs, dataset_path: Path | None = None
+    def add_preprocess(
+        self, method: Callable[..., Any], process_type: ProcessTypes = ProcessTypes.DATA_LOADER
     ) -> None:
-        """Tell the plan where, when and how it runs; called by a node before each task."""
+        """Let a method change the batches to train on; call this in `training_data`.
+
+        Args:
+            method: Takes the loader of the training part and returns the batches of one pass: a list, a generator, or another loader.
+                It is called for each pass; several methods follow one another, and of those with the same name the last one counts.
+            process_type: What the method changes.
+
+        Raises:
+            PlanContractError: If the method cannot be called, or changes something else.
+        """
+        if not callable(method) or not isinstance(process_type, ProcessTypes):
+            self.breaks_contract("add_preprocess", "takes a method and one of ProcessTypes")
+        name = getattr(method, "__name__", repr(method))
+        self._preprocesses = {**self._preprocesses, name: method}
+
+    def preprocessed(self, loader: Loader) -> Loader:
+        """Return a loader with what the methods of `add_preprocess` make of its batches."""
+        for method in self._preprocesses.values():
+            loader = Preprocessed(self, loader, method)
+        return loader
+
+    def source(self) -> str:
+        """Return the text that nodes approve and run.
+
+        Raises:
+            PlanSourceError: If something that the class uses cannot be written down; names it.
+        """
+        from common.training_plans.source import plan_source  # which needs this module
+
+        return plan_source(type(self))
+
+    def save_code(self, path: Path | str) -> None:
+        """Write the text that nodes approve and run to a file; raises as `source`."""
+        Path(path).write_text(self.source(), encoding="utf-8")
+
+    def enter(
+        self,
+        *,
+        node_id: str,
+        round_: int,
+        training_args: TrainingArgs,
+        dataset_path: Path | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """Tell the plan where, when, how and on which device it runs; called by a node before each task."""
         self._node_id = node_id
         self._round = round_
         self._training_args = training_args
         self._dataset_path = dataset_path
+        self._device = device
 
     def breaks_contract(self, method: str, problem: str) -> NoReturn:
         """Raise PlanContractError about one of the plan's methods."""

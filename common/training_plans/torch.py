@@ -19,9 +19,12 @@ from common.payload.header import BUFFERS
 from common.payload.tensors import DTYPES, SavedTensors, open_tensors, save_tensors
 from common.training_args import TrainingArgs
 from common.training_plans.base import Effort, TrainingPlan
+from common.training_plans.descent import autocast
+from common.training_plans.device import moved, on_device
 from common.training_plans.kinds import check_fit, kinds
 from common.training_plans.remembering import recall, remembered
 from common.training_plans.seeding import derived_seed, seed_everything
+from common.training_plans.state_dict import read_state_dict
 from common.training_plans.steering import Guide, Steering
 from common.training_plans.stepping import TorchStepper
 from common.training_plans.training import train
@@ -43,6 +46,7 @@ class TorchTrainingPlan(TrainingPlan):
     _recalled: Mapping[str, Tensor] = {}
     _local: Mapping[str, Tensor] = {}
     _persistent: frozenset[str] = frozenset()
+    _received: Mapping[str, Tensor] = {}
 
     @abstractmethod
     def init_model(self, model_args: dict[str, Any]) -> nn.Module:
@@ -167,12 +171,17 @@ class TorchTrainingPlan(TrainingPlan):
 
     def train(self, loader: Loader, report: Callable[[LossPoint], None]) -> int:
         """Train the model for one round; see `common.training_plans.training.train`."""
-        return train(self, loader, self._training_args, report)
+        buffers = None if self._training_args.share_persistent_buffers else self._buffers()
+        self._received = {name: value.clone() for name, value in (buffers or {}).items()}
+        with on_device(self.model(), self.device_name()):
+            return train(self, moved(loader, self.device_name()), self._training_args, report)
 
     def validate(self, loader: Loader) -> Validated:
         """Return the model's metrics; see `common.training_plans.validation.validate`."""
         self.model().eval()
-        return validate(self, loader, self._training_args)
+        args = self._training_args
+        with on_device(self.model(), self.device_name()), autocast(args, self.device_name()):
+            return validate(self, moved(loader, self.device_name()), args)
 
     def get_model_params(
         self, *, only_trainable: bool = False, exclude_buffers: bool = False, local_params: bool = False
@@ -236,25 +245,33 @@ class TorchTrainingPlan(TrainingPlan):
             for name, value in own.items():
                 value.copy_(params[name])
 
+    def _buffers(self) -> dict[str, Tensor]:
+        """Return the buffers by name; they share the model's memory."""
+        parameters = self.get_model_params(exclude_buffers=True)
+        return {name: value for name, value in self.get_model_params().items() if name not in parameters}
+
     def after_training_params(self) -> dict[str, Tensor]:
         """Return the tensors to send: the model's, after `postprocess` if the plan has one.
+
+        Without `share_persistent_buffers` the buffers are those from before the last training, and `postprocess` does not get them.
 
         Raises:
             PlanFailedError: If `postprocess` raises; says where.
             PlanContractError: If it returns no tensors by name.
             ModelMismatchError: If they do not fit the model.
         """
-        own = self.get_model_params()
+        shared = self.get_model_params(exclude_buffers=not self._training_args.share_persistent_buffers)
         postprocess = getattr(self, "postprocess", None)
+        rest = {**self._buffers(), **self._received}
         if postprocess is None:
-            return own
-        changed = self.call(postprocess, params=own)
+            return {**rest, **shared}
+        changed = self.call(postprocess, params=shared)
         if not isinstance(changed, Mapping) or not all(
             isinstance(value, Tensor) for value in changed.values()
         ):
             self.breaks_contract("postprocess", "must return tensors by name")
-        check_fit(own, kinds(changed), where="what postprocess returned")
-        return dict(changed)
+        check_fit(shared, kinds(changed), where="what postprocess returned")
+        return {**rest, **changed}
 
     def set_model_params(self, params: Mapping[str, Tensor]) -> None:
         """Copy tensors into the model; nothing changes if they do not fit.
@@ -270,9 +287,21 @@ class TorchTrainingPlan(TrainingPlan):
 
     def export_model(self, path: Path | str) -> SavedTensors:
         """Write the model's tensors to a safetensors file, whole or not at all; its metadata lists those that are buffers."""
-        params = self.get_model_params()
-        buffers = sorted(params.keys() - self.get_model_params(exclude_buffers=True).keys())
-        return save_tensors(Path(path), params, {BUFFERS: json.dumps(buffers)} if buffers else None)
+        buffers = sorted(self._buffers())
+        metadata = {BUFFERS: json.dumps(buffers)} if buffers else None
+        return save_tensors(Path(path), self.get_model_params(), metadata)
+
+    def import_state_dict(self, path: Path | str) -> None:
+        """Read the model's tensors from a state dict that `torch.save` wrote; nothing changes if they do not fit.
+
+        Nothing in the file is run: torch reads tensors and plain values alone (`weights_only=True`). The way back is
+        `model.load_state_dict(safetensors.torch.load_file(path))` with the file of `export_model`.
+
+        Raises:
+            InvalidTensorsError: If the file holds anything but tensors by name.
+            ModelMismatchError: If names, shapes or dtypes differ; says which.
+        """
+        self.set_model_params(read_state_dict(Path(path)))
 
     def import_model(self, path: Path | str) -> None:
         """Read the model's tensors from a safetensors file; nothing changes if they do not fit.

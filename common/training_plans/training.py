@@ -13,6 +13,7 @@ from torch import Tensor
 from common.data import Loader
 from common.messages import LossPoint
 from common.training_args import TrainingArgs
+from common.training_plans.descent import Descent, autocast
 from common.training_plans.guard import PlanCode
 
 if TYPE_CHECKING:
@@ -25,15 +26,16 @@ def train(
 ) -> int:
     """Train a prepared plan as its arguments say and return the number of samples seen, each time counted.
 
-    With `num_updates` the loader goes on over epochs. Loss points carry the mean of the plan's own loss over the batches
-    since the last point, without the proximal term, every `log_interval` batches and at the end; one that is not finite is
-    reported as none and training goes on.
+    With `num_updates` the loader goes on over epochs from where it stands, which `Parts.passes` decides. Loss points carry the mean
+    of the plan's own loss over the batches since the last point, without the proximal term, every `log_interval` batches and at
+    the end; one that is not finite is reported as none and training goes on.
 
     Raises:
         PlanFailedError: If a line of the plan raises; says which.
         PlanContractError: If a method returns the wrong thing, or there is no batch to train on.
     """
     optimizer = plan.start()
+    descent = Descent(optimizer, args, plan.round(), plan.device_name())
     plan.model().train()
     proximal = _Proximal(plan, args.fedprox_mu) if args.fedprox_mu else None
     curve = Curve(args.log_interval, report)
@@ -41,11 +43,11 @@ def train(
         for epoch, batch in batches(plan, loader, args):
             data, target = pair(plan, batch)
             optimizer.zero_grad()
-            loss = plan.training_step(data, target)
+            with autocast(args, plan.device_name()):
+                loss = plan.training_step(data, target)
             if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
                 plan.breaks_contract("training_step", "must return a scalar tensor with a gradient")
-            torch.autograd.backward(loss + proximal() if proximal else loss)
-            optimizer.step()
+            descent.step(loss + proximal() if proximal else loss)
             curve.add(epoch, samples_in(data), loss.item())
     curve.finish()
     return curve.samples

@@ -13,7 +13,7 @@ from typing import Final
 
 from common.errors import ProtectionMissingError
 from node.sandbox import landlock, limits, namespaces, privileges, seccomp, user
-from node.sandbox.paths import NULL, SYSTEM_FILES, python_files
+from node.sandbox.paths import DRIVER_FILES, NULL, SYSTEM_FILES, python_files
 from node.sandbox.policy import Protection, ProtectionName, Protections, SandboxPolicy, WorkerUser, exposed
 
 _LIMIT_REMEDY: Final = "set a bound, not above the one that the agent itself was started with"
@@ -79,7 +79,7 @@ def confine(policy: SandboxPolicy) -> Protections:
                 partial(_threads, bounds.threads, in_namespace=plain and network.active),
             ),
             _wall(ProtectionName.PRIVILEGES, partial(_privileges, policy.agent_pid)),
-            _wall(ProtectionName.FILES, partial(_files, readable, policy.scratch)),
+            _wall(ProtectionName.FILES, partial(_files, readable, policy.scratch, policy.devices)),
             _wall(ProtectionName.SYSTEM_CALLS, _system_calls),
         ]
     )
@@ -170,10 +170,12 @@ def _privileges(agent_pid: int) -> str:
     return "no capabilities, no new privileges, hidden from other processes, ends with the agent"
 
 
-def _files(readable: Sequence[Path], scratch: Path) -> str:
+def _files(readable: Sequence[Path], scratch: Path, devices: Sequence[Path]) -> str:
+    drivers = DRIVER_FILES if devices else ()
     abi = landlock.restrict(
         [
-            *((path, landlock.READ) for path in (*readable, *SYSTEM_FILES)),
+            *((path, landlock.READ) for path in (*readable, *SYSTEM_FILES, *drivers)),
+            *((path, landlock.DEVICE) for path in devices),
             (scratch, landlock.WRITE),
             (NULL, landlock.READ_FILE | landlock.WRITE_FILE),
         ]

@@ -37,6 +37,8 @@ READ: Final = READ_FILE | READ_DIR
 WRITE: Final = READ | WRITE_FILE | TRUNCATE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | REFER
 """No right to execute and none to make links, pipes, sockets or devices: the agent walks these folders later."""
 
+DEVICE: Final = READ_FILE | WRITE_FILE | IOCTL_DEV
+
 _FILE_RIGHTS: Final = WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 _NETWORK: Final = 0b11
 """TCP: bind, connect."""

@@ -24,6 +24,9 @@ _KERNEL: Final = (
 SYSTEM_FILES: Final = tuple(Path(name) for name in (*_SYSTEM, *_KERNEL))
 """Shared libraries, time zones, and what libraries ask the kernel about the machine and the process itself."""
 
+DRIVER_FILES: Final = tuple(map(Path, ("/proc/driver/nvidia", "/proc/devices")))
+"""What the driver of a GPU tells about it; read where GPUs are offered."""
+
 NULL: Final = Path("/dev/null")
 
 

@@ -75,6 +75,8 @@ class SandboxPolicy(Settings):
     """The one folder that it may write to. Links, devices, pipes and sockets cannot be made in it."""
     read_only: tuple[AbsolutePath, ...] = ()
     """The data set and the folder of inputs, beside the Python installation."""
+    devices: tuple[AbsolutePath, ...] = ()
+    """Device files that it may read, write and control: those of the GPUs that the node offers."""
     hidden: tuple[AbsolutePath, ...] = ()
     """What must never become readable: the home of the node. A readable folder that contains one of these is refused."""
     limits: Limits = Limits()

@@ -53,10 +53,10 @@ def _train(plan: TrainingPlan, parts: Parts, task: RunTask, changes: Mapping[str
     args = task.training_args
     seed = derived_seed("personal", task.seed, task.node_id)
     seed_everything(seed)
-    parts.generator.manual_seed(seed)
+    parts.passes.begin(seed)
     _enter(plan, task, args.model_copy(update=dict(changes)))
     try:
-        plan.train(parts.train, lambda _: None)
+        plan.train(plan.preprocessed(parts.train), lambda _: None)
     finally:
         _enter(plan, task, args)
 

@@ -15,13 +15,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from common.errors import MalformedMessageError, WorkerDiedError
 from common.ids import RunId, TaskId
+from node.gpus import GpuOffer, device_files, environment
 from node.sandbox import Limits, ProtectionName, SandboxPolicy, WorkerUser, remove_scratch
 from node.worker.folder import RunFolder, let_in
 from node.worker.harvest import Bounds, Harvest, harvest
@@ -58,12 +59,16 @@ class Walls:
         compulsory: A worker does not run without these.
         hidden: What no data set may contain.
         user: Who workers become; the agent's user if not given.
+        gpu: Whether GPUs are let through.
+        gpu_device: Number of the only one that is.
     """
 
     limits: Limits
     compulsory: frozenset[ProtectionName]
     hidden: tuple[Path, ...]
     user: WorkerUser | None = None
+    gpu: GpuOffer = "none"
+    gpu_device: int | None = None
 
     def around(self, folder: RunFolder, *datasets: Path) -> SandboxPolicy:
         """Return what a worker with this folder and these data sets may do."""
@@ -71,6 +76,7 @@ class Walls:
             agent_pid=os.getpid(),
             scratch=folder.scratch,
             read_only=(*datasets, folder.inputs),
+            devices=device_files(Path("/dev").iterdir(), self.gpu, self.gpu_device),
             hidden=self.hidden,
             limits=self.limits,
             user=self.user,
@@ -109,7 +115,7 @@ class Worker:
         folder: RunFolder,
         policy: SandboxPolicy,
         output: WorkerLog,
-        threads: int | None,
+        variables: Mapping[str, str],
         post: Callable[[WorkerEvent], None],
         bounds: Bounds,
     ) -> None:
@@ -131,7 +137,7 @@ class Worker:
                 stdout=printed,
                 stderr=printed,
                 cwd=folder.scratch,
-                env=_environment(folder.scratch, threads),
+                env={**_environment(folder.scratch), **variables},
                 start_new_session=True,
             )
         self._socket = ours
@@ -255,7 +261,10 @@ class WorkerPool:
             self._make_room()
             folder = RunFolder(self.work / run_id, self._user)
             policy = self._walls.around(folder, *self._datasets[run_id])
-            worker = Worker(run_id, folder, policy, self._output, self._threads, self._post, self._bounds)
+            variables = environment(self._walls.gpu, self._walls.gpu_device)
+            if self._threads is not None:
+                variables["OMP_NUM_THREADS"] = str(self._threads)
+            worker = Worker(run_id, folder, policy, self._output, variables, self._post, self._bounds)
             log.info("worker started", extra={"action": "worker_started", "run": run_id, "pid": worker.pid})
         self._workers[run_id] = worker  # last in order: most recently used
         worker.give(task)
@@ -311,17 +320,14 @@ class WorkerPool:
             self.retire(run_id)
 
 
-def _environment(folder: Path, threads: int | None) -> dict[str, str]:
-    environment = {
+def _environment(folder: Path) -> dict[str, str]:
+    return {
         "PATH": os.defpath,
         "HOME": str(folder),
         "TMPDIR": str(folder),
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",
     }
-    if threads is not None:
-        environment["OMP_NUM_THREADS"] = str(threads)
-    return environment
 
 
 def _status(code: int) -> str:

@@ -14,11 +14,12 @@ from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 from common.errors import MalformedMessageError, MessageTooLargeError
 from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId
 from common.limits import HEADER_BYTES
-from common.messages import Correction, LossPoint, Validation
+from common.messages import Correction, GpuNotice, LossPoint, Validation
 from common.messages.base import Count, Duration, Name, Part, Text
 from common.messages.payload import EncodingText, PayloadSize
 from common.settings import describe
 from common.training_args import TrainingArgs
+from node.gpus import GpuOffer
 from node.sandbox import Protections, SandboxPolicy
 
 ORDER_BYTES: Final = 4 * 1024 * 1024
@@ -61,6 +62,10 @@ class RunTask(Part):
     node_id: PartyId
     seed: Count
     """Seed of the round; the worker derives the node's own stream from it."""
+    updates_done: Count = 0
+    """Optimisation steps of earlier rounds; with `num_updates` the stream of batches goes on behind them."""
+    gpu: GpuOffer = "none"
+    """What the node offers."""
     train: bool = True
     """False asks for validation of the given model alone."""
     plan_path: str
@@ -141,6 +146,10 @@ class Done(Part):
     """In bytes, before compression; none if it is not compressed."""
     keeps_state: bool = False
     """Whether it left something for the tasks that build on it."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    """Where it was done."""
+    notice: GpuNotice | None = None
+    """Why not on a GPU."""
     loaded_s: Duration
     trained_s: Duration
     validated_s: Duration

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from common.data import DataManager, Parts
@@ -16,6 +17,7 @@ from common.training_plans.base import Effort, TrainingPlan
 from common.training_plans.guard import PlanCode
 from common.training_plans.seeding import derived_seed, seed_everything
 from common.training_plans.source import load_plan
+from node.gpus import Choice, choose_device
 from node.worker.correction import corrector
 from node.worker.exchange import Received, SavedUpdate, received, save_update
 from node.worker.kept import Kept, Section, keep
@@ -63,7 +65,8 @@ class Session:
     def _run(self, task: RunTask, report: Callable[[Progress], None]) -> Done:
         watch = _Stopwatch()
         args = task.training_args
-        plan = self._ready_plan(task)
+        choice = _choice(task)
+        plan = self._ready_plan(task, choice)
         parts = self._ready_parts(plan, task)
         came = received(task)
         kept = Kept(Path(task.state_path) if task.state_path else None)
@@ -85,12 +88,11 @@ class Session:
         if task.train:
             correct = corrector(task, plan, kept, came.carried)
             plan.steer(correct.steering if correct else None)
-            seed = derived_seed("round", task.seed, task.node_id)
-            seed_everything(seed)
-            parts.generator.manual_seed(seed)
+            seed_everything(derived_seed("round", task.seed, task.node_id))
+            _take_up(parts, task)
             if args.keep_optimizer:
                 plan.recall_optimizer(kept.section("optimizer"))
-            seen = plan.train(parts.train, curve.add)
+            seen = plan.train(plan.preprocessed(parts.train), curve.add)
             effort = plan.effort()
             if args.keep_optimizer:
                 keeps["optimizer"] = plan.optimizer_memory()
@@ -114,12 +116,18 @@ class Session:
             watch.lap("validated")
         keeps_state = task.train and keep(Path(task.state_to), keeps)
         watch.lap("saved")
-        done = _done(task, parts, watch, seen=seen, losses=curve.points, validations=validations, saved=saved)
+        done = _done(
+            *(task, parts, watch, choice),
+            seen=seen,
+            losses=curve.points,
+            validations=validations,
+            saved=saved,
+        )
         return done.model_copy(
             update={"steps": effort.steps, "lr_sum": effort.lr_sum, "keeps_state": keeps_state}
         )
 
-    def _ready_plan(self, task: RunTask) -> TrainingPlan:
+    def _ready_plan(self, task: RunTask, choice: Choice) -> TrainingPlan:
         args = task.training_args
         key = (task.plan_hash, task.plan_name, repr(task.model_args), repr(args))
         if self._plan is None or self._plan[0] != key:
@@ -135,13 +143,14 @@ class Session:
             round_=task.round,
             training_args=args,
             dataset_path=Path(task.dataset.path),
+            device=choice.device,
         )
         return plan
 
     def _ready_parts(self, plan: TrainingPlan, task: RunTask) -> Parts:
         args, source, apart = task.training_args, task.dataset, task.test_dataset
         # the split is the same in all rounds, and in another experiment with the same seed
-        campaign = task.experiment_id if args.random_seed is None else args.random_seed
+        campaign = _campaign(task)
         seed = derived_seed("split", task.seed if args.shuffle_testing_dataset else campaign, task.node_id)
         key = repr((source, apart, args))  # the plan sees all of them when it chooses its data
         if self._data is None or self._data[0] != key:
@@ -177,6 +186,33 @@ def _bound(plan: TrainingPlan, task: RunTask, source: DatasetSource) -> DataMana
     with PlanCode(type(plan)):
         manager.bind(Path(source.path), source.parameters)
     return manager
+
+
+def _campaign(task: RunTask) -> int | str:
+    """Return what seeds whatever is the same in all rounds."""
+    seed = task.training_args.random_seed
+    return task.experiment_id if seed is None else seed
+
+
+def _choice(task: RunTask) -> Choice:
+    """Choose the device of a task, and log if it is another than was wanted."""
+    choice = choose_device(task.gpu, asked=task.training_args.use_gpu, found=torch.cuda.device_count())
+    if choice.notice is not None:
+        log.warning("no gpu", extra={"action": "gpu_missing", "task": task.task_id, "why": choice.notice})
+    return choice
+
+
+def _take_up(parts: Parts, task: RunTask) -> None:
+    """Go to the batches of a round.
+
+    With `num_updates` all rounds of a node are one stream, and this one begins behind the updates that count: a round that the node
+    did not take part in, or that failed, moves nothing, and a task that is done again gets the same batches. With `epochs` each
+    round is whole passes in an order of its own.
+    """
+    if task.training_args.num_updates is None:
+        parts.passes.begin(derived_seed("round", task.seed, task.node_id))
+    else:
+        parts.passes.begin(derived_seed("stream", _campaign(task), task.node_id), task.updates_done)
 
 
 class _Stopwatch:
@@ -243,6 +279,7 @@ def _done(
     task: RunTask,
     parts: Parts,
     watch: _Stopwatch,
+    choice: Choice,
     *,
     seen: int,
     losses: list[LossPoint],
@@ -259,6 +296,8 @@ def _done(
         update_sha256=saved.sha256 if saved else None,
         update_size=saved.size_bytes if saved else None,
         update_decoded_bytes=saved.decoded_bytes if saved else None,
+        device="cpu" if choice.device == "cpu" else "gpu",
+        notice=choice.notice,
         loaded_s=watch.seconds["loaded"],
         trained_s=watch.seconds["trained"],
         validated_s=watch.seconds["validated"],

@@ -17,6 +17,9 @@ from common.payload.encodings.decoder import DecodedFile
 class RebasedFile:
     """What an update changed, scaled and put upon another model; read like any file of tensors.
 
+    Buffers are no changes to be added up, and a variance that is moved so may become negative: they are mixed with those of the other
+    model instead, `(1 - scale) base + scale update`.
+
     Args:
         update: The trained model; closed with this.
         start: The model that training started from.
@@ -33,6 +36,7 @@ class RebasedFile:
             self._stack = stack.pop_all()
         self._scale = scale
         self.index = self._base.index
+        self._buffers = self.index.buffers
 
     def __enter__(self) -> Self:
         return self
@@ -45,9 +49,9 @@ class RebasedFile:
     def read(self, name: str, first: int, count: int) -> Array:
         """Return `count` elements of a tensor from element `first` on."""
         dtype = self.index[name].dtype
+        origin = self._base if name in self._buffers else self._start
         update, start, base = (
-            to_doubles(file.read(name, first, count), dtype)
-            for file in (self._update, self._start, self._base)
+            to_doubles(file.read(name, first, count), dtype) for file in (self._update, origin, self._base)
         )
         return from_doubles(base + self._scale * (update - start), dtype)
 

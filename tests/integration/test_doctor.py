@@ -130,3 +130,12 @@ def test_people_read_the_same_in_sentences(home):
     assert "wrong  broker: WRN-201" in result.stdout
     assert "what to do:" in result.stdout
     assert "ok     protection privileges" in result.stdout
+
+
+def test_a_gpu_that_is_offered_and_not_there_is_noted(home):
+    home.settings_path.write_text('compulsory_protections = []\ngpu = "offer"\ngpu_device = 255\n')
+
+    _, findings = examined(home)
+
+    assert "note" == health(findings, "gpu")
+    assert "gpu_device" in findings["gpu"]["advice"]

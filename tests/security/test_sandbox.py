@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import errno
 import functools
 import itertools
 import json
@@ -322,6 +323,27 @@ def attack_work(facts):
     assert "('update', 1)" == lines["attack_work"]["gained"], lines
     assert stands[ProtectionName.FILES].active
     (hospital.scratch / "update").unlink()
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+def test_devices_that_are_offered_can_be_used_and_no_others(hospitals, identity):
+    """A GPU is read, written and controlled by ioctl; a character device that every machine has stands for it."""
+    source = """
+import fcntl, os
+def attack_use_the_device(facts):
+    device = os.open("/dev/full", os.O_RDWR)
+    try:
+        fcntl.ioctl(device, 0x541B, bytes(4))
+    except OSError as error:
+        return os.read(device, 1), os.strerror(error.errno)
+"""
+    hospital = hospitals(identity)
+    offered = hospital.run(source, policy=hospital.policy(devices=["/dev/full"]))
+    plain = hospital.run(source, policy=hospital.policy())
+
+    # the device itself does not know the request, which is what it says once the wall lets it through
+    assert repr((bytes(1), os.strerror(errno.ENOTTY))) == offered[1]["attack_use_the_device"]["gained"]
+    assert "Permission denied" in plain[1]["attack_use_the_device"]["error"]
 
 
 MISSING = {

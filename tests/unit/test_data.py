@@ -70,7 +70,7 @@ def test_the_order_changes_with_each_pass_and_is_repeated_by_the_seed(make, tmp_
 
     orders = []
     for _ in range(2):
-        parts.generator.manual_seed(3)
+        parts.passes.begin(3)
         orders.append([numbers(parts.train), numbers(parts.train)])
 
     assert orders[0] == orders[1]

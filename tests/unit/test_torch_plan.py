@@ -52,7 +52,7 @@ TARGET = (DATA.sum(axis=1, keepdims=True) > 0).astype(np.int64)
 
 def parts(data=DATA, target=TARGET, test_ratio=0.0, **loader_args):
     made = DataManager(Pairs(data, target)).split(test_ratio=test_ratio, seed=1, loader_args=loader_args)
-    made.generator.manual_seed(5)
+    made.passes.begin(5)
     return made
 
 

@@ -86,7 +86,9 @@ def test_a_warm_worker_gives_bit_for_bit_what_a_fresh_one_gives(desk):
 
 @pytest.mark.parametrize("changed", [{"seed": 12}, {"node_id": "south"}])
 def test_another_seed_or_node_gives_another_stream(desk, changed):
-    assert run(desk)[0].update_sha256 != run(desk, **changed)[0].update_sha256
+    args = {"num_updates": None, "epochs": 2}
+
+    assert run(desk, args=args)[0].update_sha256 != run(desk, args=args, **changed)[0].update_sha256
 
 
 def test_data_and_plan_are_read_once(desk):
