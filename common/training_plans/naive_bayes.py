@@ -67,7 +67,7 @@ class FedGaussianNB(_NaiveBayesPlan[GaussianArguments]):
 
     arguments_class = GaussianArguments
 
-    def first_params(self) -> dict[str, Tensor]:
+    def first_tensors(self) -> dict[str, Tensor]:
         """Return counts and sums of zero."""
         zeros = self.zeros()
         return {"sum.class_count": zeros[:, 0], "sum.features": zeros, "sum.squares": zeros}
@@ -138,7 +138,7 @@ class FedBernoulliNB(_NaiveBayesPlan[BernoulliArguments]):
 
     arguments_class = BernoulliArguments
 
-    def first_params(self) -> dict[str, Tensor]:
+    def first_tensors(self) -> dict[str, Tensor]:
         """Return counts of zero."""
         zeros = self.zeros()
         return {"sum.class_count": zeros[:, 0], "sum.feature_count": zeros}

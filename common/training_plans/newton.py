@@ -66,7 +66,7 @@ class NewtonPlan(SumPlan[A]):
         """Return p of the term -p/2 |w|^2 that is added once to the log-likelihood of all data; the intercept is left out of it."""
         return 0.0
 
-    def first_params(self) -> dict[str, Tensor]:
+    def first_tensors(self) -> dict[str, Tensor]:
         """Return a model of zeros."""
         count = len(self.names())
         penalties = torch.full((count,), float(self.penalty()), dtype=torch.float64)

@@ -35,7 +35,7 @@ class SumPlan(TensorPlan[A]):
     _params: Mapping[str, Tensor] = {}
 
     @abstractmethod
-    def first_params(self) -> dict[str, Tensor]:
+    def first_tensors(self) -> dict[str, Tensor]:
         """Return the tensors of the first model besides `sum.samples`, float64; those that hold sums begin with `sum.`."""
 
     @abstractmethod
@@ -44,7 +44,7 @@ class SumPlan(TensorPlan[A]):
 
     def build(self) -> None:
         """Make the first model."""
-        self._params = self.first_params() | {f"{SUMS}samples": _zeros()}
+        self._params = self.first_tensors() | {f"{SUMS}samples": _zeros()}
 
     def prepare(self, *, model_args: Mapping[str, Any], training_args: TrainingArgs) -> None:
         """Build the model; see `TensorPlan.prepare`.
