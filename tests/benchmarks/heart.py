@@ -20,7 +20,7 @@ from common.optimizers import AdaGradModule, AdamModule, EWMAModule, Optimizer, 
 from common.training_plans.source import plan_source
 from deploy.demo.baselines import Linear, Site, evaluate, pooled_optimum
 from deploy.demo.hospitals import NAMES, hospitals, write_csv
-from researcher import Experiment, FedAverage
+from researcher import Experiment, FedAverage, Scaffold
 from researcher.aggregators.base import Aggregator
 from researcher.federation import Federation as Place
 from tests.benchmarks.heart_plan import HeartBenchmark
@@ -45,6 +45,7 @@ class Recipe:
 RECIPES: Final = {
     "FedAvg": Recipe(0.6850, 0.001),
     "FedProx": Recipe(0.6850, 0.001, extra={"fedprox_mu": 1.0}),
+    "Scaffold": Recipe(0.6840, 0.001, aggregator=Scaffold()),
     "FedAdam": Recipe(
         0.7255,
         0.01,
