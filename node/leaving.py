@@ -6,12 +6,10 @@ error go out its code, its line and what both sides know already. Counts and sum
 
 from __future__ import annotations
 
-import ast
 import builtins
 import re
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import Final, get_args
+from typing import Final
 
 from common.errors import (
     PlanFailedError,
@@ -24,7 +22,7 @@ from common.errors import (
 )
 from common.limits import METRICS
 from common.messages import LossPoint, TrainRequest
-from common.training_args import Metric
+from common.training_plans.metric_names import is_declared
 from node.policy import STATISTICS, Policy
 from node.registry import Dataset
 from node.task_events import (
@@ -33,10 +31,6 @@ from node.task_events import (
 from node.worker.pace import Bucket
 from node.worker.protocol import LOSS_POINTS, Done, Failed
 
-_OWN_NAMES: Final = frozenset({"loss", "Custom", "Custom_", *get_args(Metric)})
-_NUMBER: Final = re.compile(r"(?<!\d)\d{1,3}(?!\d)")
-_NUMBERS: Final = 2
-"""A name may be numbered, by class or by layer."""
 _FAILED_AT: Final = re.compile(r"(\w+) at line \d+ of the plan, in ([\w.<>]+|the module itself)")
 _QUOTED: Final = re.compile(r"'([^']{1,200})'")
 _MOST_NAMED: Final = 3
@@ -65,7 +59,6 @@ def refusal(done: Done, request: TrainRequest, policy: Policy, dataset: Dataset)
             return TooFewSamplesError(samples=part, minimum=policy.minimum_samples)
     if len({one.on for one in done.validations}) < len(done.validations):
         return _unsound("one validation is told twice")
-    declared = _declared(request.source)
     for one in done.validations:
         if one.samples != done.samples_test:
             return _unsound("a validation is not of the test part")
@@ -74,7 +67,7 @@ def refusal(done: Done, request: TrainRequest, policy: Policy, dataset: Dataset)
         if len(one.metrics) > METRICS:
             return _unsound(f"there are more than {METRICS} metrics")
         for name in one.metrics:
-            if not _is_declared(name, declared):
+            if not is_declared(name, request.source):
                 return _unsound("a metric has a name that is not in the plan")
             if policy.allowed_metrics is not None and name not in policy.allowed_metrics:
                 return _unsound("a metric is not one of the allowed")
@@ -127,23 +120,6 @@ class LossPace:
 
 def _unsound(reason: str) -> TaskError:
     return UpdateUnsoundError(reason=reason)
-
-
-@lru_cache(maxsize=16)
-def _declared(source: str) -> frozenset[str]:
-    """Return the texts that a plan's source holds, without numbers in them."""
-    try:
-        nodes = list(ast.walk(ast.parse(source)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return frozenset()
-    texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
-    return frozenset(piece for text in texts for piece in _NUMBER.split(text))
-
-
-def _is_declared(name: str, declared: frozenset[str]) -> bool:
-    pieces = _NUMBER.split(name)
-    known = all(piece == "" or piece in declared or piece in _OWN_NAMES for piece in pieces)
-    return name in _OWN_NAMES or (known and len(pieces) <= _NUMBERS + 1 and any(pieces))
 
 
 def _texts(request: TrainRequest) -> Iterator[str]:

@@ -14,6 +14,7 @@ from common.payload.blocks import Layout
 from common.payload.encodings.choice import Encoding
 from common.payload.soundness import unsound
 from common.training_args import TrainingArgs
+from common.training_plans.metric_names import is_declared
 from researcher.aggregators.stateful import Told
 
 _SLACK_BYTES: Final = 64 * 1024
@@ -34,6 +35,7 @@ class Gate:
         model_path: Its file, not encoded.
         encoding: How updates were to be encoded.
         plan_hash: The plan that was sent.
+        plan_source: The text of the plan, which names its metrics.
         arguments: The training arguments that were sent.
         train: Whether nodes were asked to train, not only to validate.
         requires: What they must tell beside the update for the aggregator.
@@ -44,6 +46,7 @@ class Gate:
     model_path: Path
     encoding: Encoding
     plan_hash: Digest
+    plan_source: str
     arguments: TrainingArgs
     train: bool = True
     requires: tuple[Told, ...] = ()
@@ -145,6 +148,8 @@ class Gate:
                 return f"its counts are not of the {one.samples} samples of its test part"
             if len(one.metrics) > METRICS:
                 return f"it tells {len(one.metrics)} metrics, and {METRICS} are allowed"
+            if not all(is_declared(name, self.plan_source) for name in one.metrics):
+                return "it tells a metric whose name is not in the plan"
         return None
 
 

@@ -62,6 +62,7 @@ class Intake:
             model=_layout(model),
             model_path=model,
             plan_hash=order.plan_hash,
+            plan_source=order.plan_source,
             arguments=order.training_args,
             train=order.kind == "train",
             encoding=order.encoding,

@@ -42,6 +42,7 @@ def record(number, metrics, statistics=None, *, kind="train", samples=None, stat
         aggregator={},
         agg_optimizer=None,
         strategy={},
+        members=len(nodes),
         opened_at=1.0,
         deadline=None,
         closed_at=2.0,

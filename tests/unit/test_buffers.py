@@ -137,7 +137,7 @@ def test_every_aggregator_keeps_buffers_and_ties_sound(aggregator, base, tmp_pat
     assert read_header(base).buffers == read_header(tmp_path / "new").buffers
     plan = prepared(TiedPlan)
     plan.import_model(tmp_path / "new")
-    assert all(loss is not None for loss in plan.validate(loader(0)).values())
+    assert all(loss is not None for loss in plan.validate(loader(0)).metrics.values())
 
 
 @EVERY

@@ -23,6 +23,7 @@ from tests.support.fake_node import dataset
 MODEL = {"w": torch.zeros(2, 3), "b": torch.zeros(2), "n": torch.tensor(4)}
 DATA = dataset("north", samples=100)
 BASE, PLAN = "a" * 64, "b" * 64
+SOURCE = 'def testing_step(self, data, target):\n    return {"dice": 1.0}\n'
 
 
 def layout(path):
@@ -31,7 +32,7 @@ def layout(path):
 
 
 def make_gate(path, encoding="raw", **arguments):
-    return Gate(BASE, layout(path), path, Encoding.parse(encoding), PLAN, TrainingArgs(**arguments))
+    return Gate(BASE, layout(path), path, Encoding.parse(encoding), PLAN, SOURCE, TrainingArgs(**arguments))
 
 
 @pytest.fixture
@@ -290,7 +291,8 @@ def validation(on="global", samples=20, metrics=None, cases=None):
 def test_validations_that_were_asked_for_pass(tmp_path, gate):
     asking = make_gate(tmp_path / "base", epochs=2, test_on_global_updates=True, test_on_local_updates=True)
 
-    asking.check_reply(reply(validations=(validation("global", cases=20), validation("local"))), DATA)
+    own = validation("local", metrics={"dice": 0.5, "loss": 0.1, "C_INDEX": 0.7})
+    asking.check_reply(reply(validations=(validation("global", cases=20), own)), DATA)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +302,7 @@ def test_validations_that_were_asked_for_pass(tmp_path, gate):
         ((validation(), validation()), "tells of one validation twice"),
         ((validation(samples=21),), "validated on 21 samples of a test part of 20"),
         ((validation(cases=19),), "its counts are not of the 20 samples"),
+        ((validation(metrics={"dice of patient Smith": 1.0}),), "a metric whose name is not in the plan"),
         ((validation(metrics={str(number): 1.0 for number in range(101)}),), "tells 101 metrics"),
     ],
 )
