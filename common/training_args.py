@@ -93,7 +93,7 @@ class TrainingArgs(BaseModel):
     use_gpu: bool = False
     """Ask for a GPU; a node that offers none trains on its CPU and says so."""
     share_persistent_buffers: bool = True
-    """Send buffers such as the running statistics of BatchNorm; otherwise the update holds those that were received."""
+    """Send buffers such as the running statistics of BatchNorm; otherwise each node keeps its own from round to round."""
     random_seed: Whole | None = None
     """Seed of the experiment; drawn and recorded if not given. Each round has random streams of its own that follow from it."""
 

@@ -171,8 +171,6 @@ class TorchTrainingPlan(TrainingPlan):
 
     def train(self, loader: Loader, report: Callable[[LossPoint], None]) -> int:
         """Train the model for one round; see `common.training_plans.training.train`."""
-        buffers = None if self._training_args.share_persistent_buffers else self._buffers()
-        self._received = {name: value.clone() for name, value in (buffers or {}).items()}
         with on_device(self.model(), self.device_name()):
             return train(self, moved(loader, self.device_name()), self._training_args, report)
 
@@ -222,7 +220,12 @@ class TorchTrainingPlan(TrainingPlan):
 
     def kept_params(self) -> dict[str, Tensor]:
         """See `TrainingPlan.kept_params`."""
-        return {name: value for name, value in self.all_params().items() if name in self._persistent}
+        buffers = {} if self._training_args.share_persistent_buffers else self._buffers()
+        return {
+            name: value
+            for name, value in self.all_params().items()
+            if name in self._persistent or name in buffers
+        }
 
     def batch_norm_params(self) -> frozenset[str]:
         """Return the names of all tensors of BatchNorm layers, their running statistics too.
@@ -253,7 +256,7 @@ class TorchTrainingPlan(TrainingPlan):
     def after_training_params(self) -> dict[str, Tensor]:
         """Return the tensors to send: the model's, after `postprocess` if the plan has one.
 
-        Without `share_persistent_buffers` the buffers are those from before the last training, and `postprocess` does not get them.
+        Without `share_persistent_buffers` the buffers are those of the model file that came, and `postprocess` does not get them.
 
         Raises:
             PlanFailedError: If `postprocess` raises; says where.
@@ -262,7 +265,7 @@ class TorchTrainingPlan(TrainingPlan):
         """
         shared = self.get_model_params(exclude_buffers=not self._training_args.share_persistent_buffers)
         postprocess = getattr(self, "postprocess", None)
-        rest = {**self._buffers(), **self._received}
+        rest = self._received or self._buffers()
         if postprocess is None:
             return {**rest, **shared}
         changed = self.call(postprocess, params=shared)
@@ -317,3 +320,4 @@ class TorchTrainingPlan(TrainingPlan):
             with torch.no_grad():
                 for name, value in own.items():
                     value.copy_(file[name])
+        self._received = {name: value.clone() for name, value in self._buffers().items()}

@@ -258,7 +258,8 @@ def _keep(points: list[LossPoint], point: LossPoint) -> None:
 def _begin(plan: TrainingPlan, came: Received, kept: Kept) -> None:
     """Bring the model to where the round starts: as it was received, and what is the node's own as it was kept."""
     plan.import_model(came.model)
-    plan.set_params({**plan.first_params(), **kept.section("plan")})
+    own = {name: value for name, value in kept.section("plan").items() if name in plan.kept_params()}
+    plan.set_params({**plan.first_params(), **own})
 
 
 def _copies(params: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -65,6 +65,16 @@ class Normalised(Headed):
         return {"local", "persistent"} if name in self.batch_norm_params() else set()
 
 
+class Shared(Headed):
+    """Send all of BatchNorm."""
+
+    def init_model(self, model_args):
+        return torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 1))
+
+    def tag_parameters(self, name):
+        return set()
+
+
 class Secretive(Headed):
     """Send nothing."""
 
@@ -141,6 +151,19 @@ def test_batch_norm_stays_at_its_node_with_its_statistics(tmp_path):
     assert {f"plan/{name}" for name in study.plan().batch_norm_params()} == kept[0].keys()
     assert 6 == kept[0]["plan/0.num_batches_tracked"].item()
     assert not torch.equal(kept[0]["plan/0.running_mean"], kept[1]["plan/0.running_mean"])
+
+
+def test_buffers_that_are_not_shared_go_on_at_their_node_and_never_leave(tmp_path):
+    study = Study(tmp_path, TABLES, FedAverage(), plan=Shared, share_persistent_buffers=False)
+    first = {name: value.copy() for name, value in study.weights.items()}
+    study.run(2)
+
+    buffers = {"0.running_mean", "0.running_var", "0.num_batches_tracked"}
+    assert {f"plan/{name}" for name in buffers} == load_tensors(study.kept["n0"]).keys()
+    assert 6 == load_tensors(study.kept["n0"])["plan/0.num_batches_tracked"].item()
+    for name in buffers:
+        np.testing.assert_array_equal(first[name], study.weights[name])
+    assert (first["0.weight"] != study.weights["0.weight"]).any()
 
 
 def test_a_warm_worker_knows_nothing_of_a_head_that_was_not_kept(tmp_path):
