@@ -390,6 +390,8 @@ class Experiment(Participation):
         entries = [entry_of(event, self._dossier.row, self._federation.party) for event in events]
         told = [entry for entry in entries if entry is not None]
         self._federation.audit.append(*told, durable=any(entry.action in DURABLE for entry in told))
+        for event in events:
+            self._federation.figures.note(self._dossier.row.id, event)
         for observer in list(self._observers):
             try:
                 for event in events:

@@ -22,6 +22,7 @@ from common.messages import (
     Chunk,
     ChunkRequest,
     ExperimentMessage,
+    NodeFigures,
     NodeInfo,
     NodePresence,
     PayloadManifest,
@@ -35,7 +36,7 @@ from common.security.files import write_atomic
 from common.security.roster import Roster
 from common.settings import Timeouts
 from common.sqlite import storage_errors
-from researcher.directory import SNAPSHOT, NodeChange, NodeDirectory, NodeStatus, read_snapshot
+from researcher.directory import NodeChange, NodeDirectory, NodeStatus, read_snapshot, snapshot
 from researcher.home import Home
 from researcher.inbox import DiskFailed, Inbox, PayloadDamaged, PayloadWhole, Switchboard
 from researcher.requests import Pending
@@ -111,6 +112,11 @@ class Hub:
         """Return what is known of each node now."""
         with self._changed:
             return dict(self._directory.nodes)
+
+    def health(self) -> tuple[bool, dict[str, object]]:
+        """Tell whether the broker can be reached."""
+        with self._changed:
+            return self._connected, {"connected": self._connected}
 
     def wait(self, ready: Callable[[dict[PartyId, NodeStatus]], bool], timeout_s: float) -> bool:
         """Wait until the nodes are as wanted, and tell whether they are."""
@@ -285,8 +291,8 @@ class Hub:
             case Chunk() as chunk:
                 self._take_chunk(mail, chunk)
                 return
-            case NodePresence(sender=node, info=info, leaving=leaving):
-                self._seen(node, info, leaving=leaving)
+            case NodePresence(sender=node, info=info, figures=figures, leaving=leaving):
+                self._seen(node, info, figures, leaving=leaving)
             case PingReply(sender=node, info=info) as reply:
                 self._seen(node, info)
                 self._answered(reply)
@@ -303,11 +309,20 @@ class Hub:
                 return
         mail.ack()
 
-    def _seen(self, node: PartyId, info: NodeInfo | None = None, *, leaving: bool = False) -> None:
+    def _seen(
+        self,
+        node: PartyId,
+        info: NodeInfo | None = None,
+        figures: NodeFigures | None = None,
+        *,
+        leaving: bool = False,
+    ) -> None:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         with self._changed:
             known = self._directory.nodes.get(node)
-            change = self._directory.seen(node, now=now, monotonic=monotonic, info=info, leaving=leaving)
+            change = self._directory.seen(
+                node, now=now, monotonic=monotonic, info=info, figures=figures, leaving=leaving
+            )
         if change is not None:
             self._announce(change)
         elif info is not None and known is not None and known.info != info:
@@ -329,7 +344,7 @@ class Hub:
         self._switchboard.tell_all(change)
 
     def _write_snapshot(self) -> None:
-        document = SNAPSHOT.dump_json({str(node): status for node, status in self.statuses().items()})
+        document = snapshot(self.statuses())
         write_atomic(self._home.directory, document)
 
     def _answered(self, reply: Reply) -> None:

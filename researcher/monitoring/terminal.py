@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.ids import PartyId
-from researcher.history import RoundRecord
+from researcher.history import RoundRecord, mean_loss
 from researcher.monitoring.events import (
     Event,
     NodeChanged,
@@ -160,17 +160,6 @@ class TerminalView:
 
     def _warn(self, text: str) -> None:
         self._console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
-
-
-def mean_loss(record: RoundRecord) -> float | None:
-    """Return the mean of the last training losses of a round, weighted by samples; None if there is none."""
-    told = [
-        (node.loss, node.samples_seen)
-        for node in record.nodes.values()
-        if node.outcome == "accepted" and node.loss is not None and node.samples_seen
-    ]
-    total = sum(samples for _, samples in told)
-    return sum(loss * samples for loss, samples in told) / total if total else None
 
 
 def _line(record: RoundRecord, last: int) -> str:

@@ -97,6 +97,7 @@ PUBLIC = {
         "ListRequest",
         "LossPoint",
         "Message",
+        "NodeFigures",
         "NodeInfo",
         "NodePresence",
         "PayloadManifest",

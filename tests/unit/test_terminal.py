@@ -9,7 +9,7 @@ from rich.console import Console
 
 from common.ids import derived_uuid
 from common.messages import LossPoint, PayloadManifest, TaskState
-from researcher.history import NodeRecord, RoundRecord
+from researcher.history import NodeRecord, RoundRecord, mean_loss
 from researcher.monitoring import (
     NodeChanged,
     NodeProgress,
@@ -21,7 +21,6 @@ from researcher.monitoring import (
     TerminalView,
     UpdateArrived,
 )
-from researcher.monitoring.terminal import mean_loss
 from researcher.round import RoundState
 
 NODES = ("north", "south")
