@@ -74,7 +74,8 @@ class Exporter:
         except OSError as error:
             reason = error.strerror or str(error)
             raise PortTakenError(host=str(settings.address), port=settings.port, reason=reason) from error
-        self._thread = threading.Thread(target=self._server.serve_forever, name="exporter", daemon=True)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="exporter", daemon=True)
         self._thread.start()
 
     @property
@@ -84,9 +85,14 @@ class Exporter:
 
     def close(self) -> None:
         """Serve no more."""
-        self._server.shutdown()
+        self._closed.set()
+        self._server.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
         self._thread.join()
         self._server.server_close()
+
+    def _serve(self) -> None:
+        while not self._closed.is_set():
+            self._server.handle_request()
 
 
 class _Server(ThreadingHTTPServer):

@@ -10,9 +10,10 @@ import platform
 from importlib.metadata import version
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
 from prometheus_client.metrics import MetricWrapperBase
 
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series beside each counter that tells nothing but the start of the process
 REGISTRY: Final = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)  # process_cpu_seconds_total, process_resident_memory_bytes and their like
 
@@ -74,7 +75,6 @@ def values(metric: MetricWrapperBase, label: str | None = None) -> dict[str, flo
     found: dict[str, float] = {}
     for family in metric.collect():
         for sample in family.samples:
-            if not sample.name.endswith("_created"):
-                key = sample.labels[label] if label else ""
-                found[key] = found.get(key, 0.0) + sample.value
+            key = sample.labels[label] if label else ""
+            found[key] = found.get(key, 0.0) + sample.value
     return found

@@ -162,8 +162,6 @@ def _lane_bytes() -> dict[str, dict[LaneName, int]]:
             lanes[lane] = sum(
                 int(one.value)
                 for one in samples
-                if one.name.endswith("_total")
-                and one.labels["lane"] == lane
-                and one.labels["direction"] == direction
+                if one.labels["lane"] == lane and one.labels["direction"] == direction
             )
     return found

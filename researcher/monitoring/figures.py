@@ -10,12 +10,14 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Final
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from common.ids import ExperimentId, PartyId
+from common.messages import TaskTimings
 from researcher.history import NodeRecord, RoundRecord, mean_loss
 from researcher.monitoring.events import (
     Event,
@@ -27,12 +29,18 @@ from researcher.monitoring.events import (
     UpdateArrived,
 )
 from researcher.monitoring.families import FAMILIES, Value, shown
+from researcher.rows import Outcome
 
 EXPERIMENTS: Final = 20
 """So many experiments have series; a new one takes the place of the one that was silent for the longest."""
 
 METRICS: Final = 20
 """So many metrics of an experiment have series: those that were told first."""
+
+_STEPS: Final = ("broadcast", "collect", "aggregate", "save")
+_TASK_STEPS: Final = tuple(
+    name.removesuffix("_s") for name in TaskTimings.model_fields if name.endswith("_s")
+)
 
 
 @dataclass(slots=True)
@@ -55,6 +63,7 @@ class _Picture:
     """What is known of one experiment."""
 
     name: str = ""
+    nodes: tuple[PartyId, ...] = ()
     running: bool = False
     round: int = 0
     last: int = 0
@@ -62,7 +71,7 @@ class _Picture:
     loss: float | None = None
     model_bytes: int | None = None
     duration: _Sum = field(default_factory=_Sum)
-    steps: dict[str, _Sum] = field(default_factory=dict)
+    steps: dict[str, _Sum] = field(default_factory=lambda: {step: _Sum() for step in _STEPS})
     rounds: Counter[str] = field(default_factory=Counter)
     losses: dict[PartyId, float] = field(default_factory=dict)
     metrics: dict[tuple[PartyId, str, str], float] = field(default_factory=dict)
@@ -89,7 +98,10 @@ class ExperimentFigures(Collector):
             while len(self._pictures) > EXPERIMENTS:
                 del self._pictures[next(iter(self._pictures))]
             match event:
-                case RunStarted(name=name, first=first, last=last):
+                case RunStarted(name=name, nodes=nodes, first=first, last=last):
+                    picture.nodes = nodes
+                    for key in product(nodes, _TASK_STEPS):
+                        self._node_steps.setdefault(key, _Sum())
                     picture.name, picture.running, picture.last = name, True, last
                     picture.round = first - 1
                 case RoundOpened(at=at):
@@ -123,7 +135,7 @@ class ExperimentFigures(Collector):
         if record.timings is not None:
             for step, seconds in record.timings:
                 if step.endswith("_s"):
-                    self._node_steps.setdefault((node, step.removesuffix("_s")), _Sum()).add(seconds)
+                    self._node_steps[node, step.removesuffix("_s")].add(seconds)
 
     def describe(self) -> Iterable[Metric]:
         """Return the families, without series."""
@@ -156,7 +168,7 @@ def _ended(picture: _Picture, record: RoundRecord) -> None:
     picture.loss = mean_loss(record)
     picture.duration.add(record.duration_s)
     for step, seconds in record.timings.items():
-        picture.steps.setdefault(step.removesuffix("_s"), _Sum()).add(seconds)
+        picture.steps[step.removesuffix("_s")].add(seconds)
 
 
 def _series_of(one: _Picture) -> Iterator[tuple[str, tuple[str, ...], Value]]:
@@ -179,11 +191,10 @@ def _series_of(one: _Picture) -> Iterator[tuple[str, tuple[str, ...], Value]]:
         yield "warren_node_loss", (node,), loss
     for key, value in one.metrics.items():
         yield "warren_node_metric", key, value
-    for update, count in one.updates.items():
-        yield "warren_updates", update, count
-    for node, size in one.update_bytes.items():
-        yield "warren_update_bytes", (node,), size
-    for node, samples in one.samples.items():
-        yield "warren_update_samples", (node,), samples
-    for lost, count in one.lost.items():
-        yield "warren_tasks_lost", lost, count
+    for node in one.nodes:  # also of what has not happened: a rate needs a zero to begin from
+        yield "warren_update_bytes", (node,), one.update_bytes[node]
+        yield "warren_update_samples", (node,), one.samples[node]
+        for outcome in Outcome:
+            yield "warren_updates", (node, outcome.value), one.updates[node, outcome.value]
+        for retried in ("true", "false"):
+            yield "warren_tasks_lost", (node, retried), one.lost[node, retried]
