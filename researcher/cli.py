@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from common.audit.cli import audit_app
 from common.cli import AsJson, emit, new_app, reported, table
@@ -85,6 +86,22 @@ def run(
                 return
             experiment.run()
             _show_result(experiment, export, as_json=as_json)
+
+
+@app.command()
+@reported
+def plan(
+    file: Annotated[Path, typer.Argument(help="The experiment as TOML.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the text here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the plan of an experiment file as nodes see it: `warren-node plan approve HOME --file` takes that text."""
+    from researcher.experiment_file import plan_of
+
+    text, digest = plan_of(file)
+    if out is not None:
+        out.write_text(text, encoding="utf-8")
+    emit({"plan_hash": digest, "source": text, "file": out}, escape(text), as_json=as_json)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import pytest
 
 from common.exporter import ExporterSettings
 from common.training_plans.source import plan_source
+from deploy.broker import PrivateBroker
 from deploy.demo.hospitals import hospitals, write_csv
 from deploy.demo.plan import HeartPlan
 from deploy.metrics_page import groups
@@ -49,6 +50,7 @@ def watched(tmp_path_factory):
     login = folder / "login"
     login.write_text(LOGIN)
     with World(folder, list(NAMES), table=table_of(folder), plan=plan, plan_name="HeartPlan") as world:
+        world.broker = PrivateBroker(world.federation, disposable=True)
         ports = {node: free_port() for node in NAMES}
         for node, port in ports.items():
             with world.homes[node].settings_path.open("a") as policy:
