@@ -23,6 +23,7 @@ from common.security.roster import Member, Roster
 from common.settings import Role
 from deploy.broker import PrivateBroker
 from deploy.dead_letters import dead_letters
+from deploy.doctor import doctor
 from deploy.endpoint import running_endpoint
 from deploy.errors_page import error_document
 from deploy.federation import Federation
@@ -281,6 +282,9 @@ def errors(as_json: AsJson = False) -> None:
     documents = [error_document(kind) for kind in catalogue()]
     rows = [(entry["code"], entry["summary"], entry["cause"], entry["remedy"]) for entry in documents]
     emit({"errors": documents}, table("code", "error", "cause", "remedy", rows=rows), as_json=as_json)
+
+
+app.command("doctor")(reported(doctor))
 
 
 @app.command()

@@ -196,6 +196,19 @@ def experiments(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> Non
     emit({"experiments": found}, view, as_json=as_json)
 
 
+@app.command()
+@reported
+def doctor(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Look at kit, way to the broker, nodes, experiments and machine; exit with 1 if something is wrong."""
+    from common import logs
+    from common.doctor import show
+    from researcher.doctor import examine
+    from researcher.home import Home
+
+    logs.configure(stream=None)
+    show(examine(Home(home)), as_json=as_json)
+
+
 app.add_typer(audit_app(_audit_folder), name="audit")
 
 for command in (

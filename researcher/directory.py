@@ -24,6 +24,7 @@ class NodeStatus:
         last_seen: Unix time at which it last spoke to this researcher.
         info: What it last told about itself.
         figures: How it last said that it works; None if it does not tell.
+        ahead_s: How far its clock was ahead of ours when it last spoke, less the time under way.
     """
 
     node: PartyId
@@ -32,6 +33,7 @@ class NodeStatus:
     last_seen: float | None = None
     info: NodeInfo | None = None
     figures: NodeFigures | None = None
+    ahead_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class NodeDirectory:
         info: NodeInfo | None = None,
         figures: NodeFigures | None = None,
         leaving: bool = False,
+        said_at: float | None = None,
     ) -> NodeChange | None:
         """Note that a node spoke; return the change if it came or went by that."""
         known = self._nodes.get(node)
@@ -94,7 +97,13 @@ class NodeDirectory:
         if figures is None and not changed:
             figures = known.figures  # an answer has none
         self._nodes[node] = replace(
-            known, online=online, since=since, last_seen=now, info=info or known.info, figures=figures
+            known,
+            online=online,
+            since=since,
+            last_seen=now,
+            info=info or known.info,
+            figures=figures,
+            ahead_s=known.ahead_s if said_at is None else said_at - now,
         )
         (self._went.discard if online else self._went.add)(node)
         if online:
@@ -135,7 +144,9 @@ _SNAPSHOT: TypeAdapter[dict[str, NodeStatus]] = TypeAdapter(dict[str, NodeStatus
 
 def snapshot(nodes: Mapping[PartyId, NodeStatus]) -> bytes:
     """Return the nodes as JSON, for other processes of the same home; without figures, which age within seconds."""
-    return _SNAPSHOT.dump_json({str(node): replace(status, figures=None) for node, status in nodes.items()})
+    return _SNAPSHOT.dump_json(
+        {str(node): replace(status, figures=None, ahead_s=None) for node, status in nodes.items()}
+    )
 
 
 def read_snapshot(path: Path) -> dict[str, NodeStatus]:

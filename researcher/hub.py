@@ -146,7 +146,7 @@ class Hub:
         with self._changed:
             self._pending[request.message_id] = pending
         try:
-            self._mailbox.send(request).add_done_callback(partial(_fail, pending))
+            self._mailbox.send(request).add_done_callback(pending.sent)
             replies = pending.wait(self._timeouts.reply_s)
         finally:
             with self._changed:
@@ -291,13 +291,10 @@ class Hub:
             case Chunk() as chunk:
                 self._take_chunk(mail, chunk)
                 return
-            case NodePresence(sender=node, info=info, figures=figures, leaving=leaving):
-                self._seen(node, info, figures, leaving=leaving)
-            case PingReply(sender=node, info=info) as reply:
-                self._seen(node, info)
-                self._answered(reply)
-            case Reply(sender=node) as reply:
-                self._seen(node)
+            case NodePresence() as presence:
+                self._seen(presence, presence.info, presence.figures, leaving=presence.leaving)
+            case Reply() as reply:
+                self._seen(reply, reply.info if isinstance(reply, PingReply) else None)
                 self._answered(reply)
             case ChunkRequest(sender=node, sha256=sha256, indices=indices):
                 self._serve(node, sha256, indices)
@@ -311,17 +308,23 @@ class Hub:
 
     def _seen(
         self,
-        node: PartyId,
+        message: NodePresence | Reply,
         info: NodeInfo | None = None,
         figures: NodeFigures | None = None,
         *,
         leaving: bool = False,
     ) -> None:
-        now, monotonic = self._clock.now(), self._clock.monotonic()
+        node, now, monotonic = message.sender, self._clock.now(), self._clock.monotonic()
         with self._changed:
             known = self._directory.nodes.get(node)
             change = self._directory.seen(
-                node, now=now, monotonic=monotonic, info=info, figures=figures, leaving=leaving
+                node,
+                now=now,
+                monotonic=monotonic,
+                info=info,
+                figures=figures,
+                leaving=leaving,
+                said_at=message.created_at,
             )
         if change is not None:
             self._announce(change)
@@ -344,8 +347,7 @@ class Hub:
         self._switchboard.tell_all(change)
 
     def _write_snapshot(self) -> None:
-        document = snapshot(self.statuses())
-        write_atomic(self._home.directory, document)
+        write_atomic(self._home.directory, snapshot(self.statuses()))
 
     def _answered(self, reply: Reply) -> None:
         with self._changed:
@@ -389,12 +391,6 @@ class Hub:
         if self._mailbox.sends(sha256, node):
             return  # it asks again if that is not enough
         self._mailbox.send_payload(path, manifest, (node,), indices).add_done_callback(_log_failure)
-
-
-def _fail(pending: Pending, future: Future[None]) -> None:
-    error = failure(future)
-    if error is not None:
-        pending.fail(error)
 
 
 def _log_failure(future: Future[None]) -> None:

@@ -8,8 +8,8 @@ kits=${KITS:-/kits}
 data=${DATA:-/data}
 plan=${PLAN_DIR:-/plan}
 secrets=${SECRETS:-/secrets}
-researchers="alice demo"
-nodes="cleveland hungary switzerland va"
+researchers=${RESEARCHERS:-alice demo}
+nodes=${NODES:-cleveland hungary switzerland va}
 
 random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 secret() { [ -e "$1" ] || { (umask 077 && printf '%s' "$2" >"$1.new") && mv "$1.new" "$1"; }; }

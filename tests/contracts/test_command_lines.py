@@ -115,7 +115,9 @@ REFUSED = {
 ELSEWHERE = {
     "warren-node restart": "tests/integration/test_node_cli.py",
     "warren demo": "tests/e2e/test_demo.py",
+    "warren doctor": "tests/integration/test_doctor.py",
     "warren-node doctor": "tests/integration/test_doctor.py",
+    "warren-researcher doctor": "tests/integration/test_doctor.py",
 }
 
 

@@ -238,7 +238,10 @@ def test_an_agent_in_the_background_outlives_its_starter_and_stops_when_asked(ho
         found = answered("status", home.path)
         assert (started["pid"], "north") == (found["pid"], found["status"]["party"])
         assert found["status"]["connected"] is False
-        again = answered("restart", home.path)
+        restarted = subprocess.run(
+            [WARREN_NODE, "restart", home.path, "--json"], stdout=subprocess.PIPE, check=True
+        )
+        again = json.loads(restarted.stdout)
         assert "stopped" == again["outcome"]
         assert again["pid"] == answered("status", home.path)["pid"] != started["pid"]
     finally:
