@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from researcher.directory import NodeStatus
     from researcher.experiment import Experiment
     from researcher.federation import Federation
+    from researcher.monitoring import Observer
 
 
 def _audit_folder(path: Path) -> Path:
@@ -36,6 +37,10 @@ def _audit_folder(path: Path) -> Path:
 app = new_app("Run experiments in a federation.")
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show only what goes wrong, and the end.")]
+Lines = Annotated[
+    bool,
+    typer.Option("--json-lines", help="Print each event as a line of JSON, as it happens, and nothing else."),
+]
 
 
 @app.command()
@@ -72,20 +77,20 @@ def run(
         typer.Option("--request-approval", help="Only ask the nodes to approve the plan, with this note."),
     ] = None,
     quiet: Quiet = False,
+    lines: Lines = False,
     as_json: AsJson = False,
 ) -> None:
     """Run an experiment from a file."""
     from researcher.experiment_file import load_experiment
-    from researcher.monitoring import TerminalView
 
     with _federation(home) as federation:
-        observers = () if as_json else (TerminalView(quiet=quiet),)
+        observers = _views(quiet=quiet, lines=lines, as_json=as_json)
         with load_experiment(file, federation, observers) as experiment:
             if ask is not None:
                 _show_approval(experiment, ask, as_json=as_json)
                 return
             experiment.run()
-            _show_result(experiment, export, as_json=as_json)
+            _show_result(experiment, export, lines=lines, as_json=as_json)
 
 
 @app.command()
@@ -114,19 +119,44 @@ def resume(
     ] = None,
     export: Annotated[Path | None, typer.Option("--export", help="Write the model here.")] = None,
     quiet: Quiet = False,
+    lines: Lines = False,
     as_json: AsJson = False,
 ) -> None:
     """Go on with an experiment where it stands, also inside a round."""
     from researcher.experiment import Experiment
     from researcher.ledger import Ledger
-    from researcher.monitoring import TerminalView
 
     Ledger.open(directory).close()  # what is wrong with it is said before a broker is looked for
     with _federation(home) as federation:
-        observers = () if as_json else (TerminalView(quiet=quiet),)
+        observers = _views(quiet=quiet, lines=lines, as_json=as_json)
         with Experiment.resume(directory, federation=federation, observers=observers) as experiment:
             experiment.run(rounds, increase=rounds is not None)
-            _show_result(experiment, export, as_json=as_json)
+            _show_result(experiment, export, lines=lines, as_json=as_json)
+
+
+@app.command()
+@reported
+def watch(
+    directory: oversight.Directory,
+    home: HomeOption = DEFAULT_HOME,
+    quiet: Quiet = False,
+    lines: Lines = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look on, from another terminal, at an experiment that runs; Ctrl-C ends the looking and not the experiment."""
+    from researcher.dossier import Dossier
+    from researcher.home import Home
+    from researcher.monitoring.broadcast import watch as look_on
+
+    dossier = Dossier.open(directory)
+    experiment, name = dossier.row.id, dossier.row.name
+    dossier.close()
+    seen, views = 0, _views(quiet=quiet, lines=lines, as_json=as_json)
+    for seen, event in enumerate(look_on(Home(home), experiment, name), 1):  # noqa: B007 - told below
+        for view in views:
+            view.on_event(event)
+    if as_json:
+        emit({"experiment": experiment, "name": name, "events": seen}, as_json=True)
 
 
 @app.command()
@@ -240,9 +270,20 @@ def _show_approval(experiment: Experiment, note: str, *, as_json: bool) -> None:
     )
 
 
-def _show_result(experiment: Experiment, path: Path | None, *, as_json: bool) -> None:
+def _views(*, quiet: bool, lines: bool, as_json: bool) -> tuple[Observer, ...]:
+    """Return who shows what happens."""
+    from researcher.monitoring import LinesView, TerminalView
+
+    if as_json:
+        return ()
+    return (LinesView(),) if lines else (TerminalView(quiet=quiet),)
+
+
+def _show_result(experiment: Experiment, path: Path | None, *, lines: bool, as_json: bool) -> None:
     if path is not None:
         experiment.training_plan().export_model(path)
+    if lines:
+        return  # the last event has said it
     document = {**experiment.info(), "history": experiment.history().rows(), "model": path}
     text = f"{experiment.round_current()} rounds; everything is in {experiment.folder}"
     emit(document, text, as_json=as_json)

@@ -15,7 +15,7 @@ from researcher.home import Home, HomeLock
 
 _FLOOR_BYTES: Final = 2 * 1024**3
 
-_APART_S: Final = 5.0
+_CLOCKS_DIFFER_S: Final = 5.0
 """With clocks further apart deadlines come too early or too late."""
 
 
@@ -68,7 +68,7 @@ def _node(answered: NodeStatus | None, known: NodeStatus) -> Finding:
             subject, Health.NOTE, "it does not answer", "ask its hospital for `warren-node doctor`"
         )
     ahead_s = answered.ahead_s or 0.0
-    if abs(ahead_s) > _APART_S:
+    if abs(ahead_s) > _CLOCKS_DIFFER_S:
         text = f"its clock is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} this one"
         return Finding(subject, Health.WRONG, text, "let chrony or systemd-timesyncd keep both clocks right")
     text = f"answers; version {answered.info.version}, {answered.info.datasets} data sets"

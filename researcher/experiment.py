@@ -25,6 +25,8 @@ from researcher.history import History
 from researcher.home import Home
 from researcher.inbox import CancelRun
 from researcher.monitoring import Event, Observer, TerminalView
+from researcher.monitoring.broadcast import Broadcast
+from researcher.monitoring.events import tell
 from researcher.participation import Participation
 from researcher.preparation import choose_data, described, require_approval
 from researcher.retention import Retention
@@ -199,6 +201,7 @@ class Experiment(Participation):
         self._continues = False  # whether the run of an earlier call may go on
         self._busy = threading.Lock()
         self._campaign: Campaign | None = None
+        self._broadcast: Broadcast | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -367,9 +370,10 @@ class Experiment(Participation):
             self._prepare_data()
         self._campaign = campaign = self._prepare_campaign()
         try:
-            done = campaign.run(last, new_run=not self._continues)
+            with Broadcast(self._federation.home, self._dossier.row.id) as self._broadcast:
+                done = campaign.run(last, new_run=not self._continues)
         finally:
-            self._campaign = None
+            self._campaign = self._broadcast = None
             self._dossier.refresh()
             self._continues = campaign.goes_on
         return done
@@ -392,10 +396,6 @@ class Experiment(Participation):
         self._federation.audit.append(*told, durable=any(entry.action in DURABLE for entry in told))
         for event in events:
             self._federation.figures.note(self._dossier.row.id, event)
-        for observer in list(self._observers):
-            try:
-                for event in events:
-                    observer.on_event(event)
-            except Exception:
-                self._observers.remove(observer)
-                log.exception("observer failed", extra={"action": "observer_failed"})
+            if self._broadcast is not None:
+                self._broadcast.on_event(event)
+        tell(self._observers, events)

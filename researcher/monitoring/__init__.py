@@ -12,10 +12,12 @@ from researcher.monitoring.events import (
     TaskLost,
     UpdateArrived,
 )
+from researcher.monitoring.lines import LinesView
 from researcher.monitoring.terminal import TerminalView
 
 __all__ = [
     "Event",
+    "LinesView",
     "NodeChanged",
     "NodeProgress",
     "Observer",

@@ -107,6 +107,7 @@ REFUSED = {
     "warren-researcher export": ("{folder}/nothing {folder}/model", "WRN-707"),
     "warren-researcher branch": ("{folder}/nothing {folder}/new", "WRN-707"),
     "warren-researcher replay": ("{folder}/nothing --round 1", "WRN-707"),
+    "warren-researcher watch": ("{folder}/nothing --home {folder}/lab", "WRN-707"),
     "warren-researcher quarantine": ("{folder}/nothing", "WRN-707"),
     "warren-researcher cancel": ("{folder}/nothing --home {folder}/lab", "WRN-707"),
 }

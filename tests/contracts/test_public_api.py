@@ -48,6 +48,7 @@ PUBLIC = {
     ],
     "researcher.monitoring": [
         "Event",
+        "LinesView",
         "NodeChanged",
         "NodeProgress",
         "Observer",
