@@ -37,6 +37,9 @@ def _audit_folder(path: Path) -> Path:
 app = new_app("Run experiments in a federation.")
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show only what goes wrong, and the end.")]
+Board = Annotated[
+    Path | None, typer.Option("--tensorboard", help="Write scalars below this folder for TensorBoard.")
+]
 Lines = Annotated[
     bool,
     typer.Option("--json-lines", help="Print each event as a line of JSON, as it happens, and nothing else."),
@@ -77,6 +80,7 @@ def run(
         typer.Option("--request-approval", help="Only ask the nodes to approve the plan, with this note."),
     ] = None,
     quiet: Quiet = False,
+    board: Board = None,
     lines: Lines = False,
     as_json: AsJson = False,
 ) -> None:
@@ -84,7 +88,7 @@ def run(
     from researcher.experiment_file import load_experiment
 
     with _federation(home) as federation:
-        observers = _views(quiet=quiet, lines=lines, as_json=as_json)
+        observers = _views(board, quiet=quiet, lines=lines, as_json=as_json)
         with load_experiment(file, federation, observers) as experiment:
             if ask is not None:
                 _show_approval(experiment, ask, as_json=as_json)
@@ -119,6 +123,7 @@ def resume(
     ] = None,
     export: Annotated[Path | None, typer.Option("--export", help="Write the model here.")] = None,
     quiet: Quiet = False,
+    board: Board = None,
     lines: Lines = False,
     as_json: AsJson = False,
 ) -> None:
@@ -128,7 +133,7 @@ def resume(
 
     Ledger.open(directory).close()  # what is wrong with it is said before a broker is looked for
     with _federation(home) as federation:
-        observers = _views(quiet=quiet, lines=lines, as_json=as_json)
+        observers = _views(board, quiet=quiet, lines=lines, as_json=as_json)
         with Experiment.resume(directory, federation=federation, observers=observers) as experiment:
             experiment.run(rounds, increase=rounds is not None)
             _show_result(experiment, export, lines=lines, as_json=as_json)
@@ -151,7 +156,7 @@ def watch(
     dossier = Dossier.open(directory)
     experiment, name = dossier.row.id, dossier.row.name
     dossier.close()
-    seen, views = 0, _views(quiet=quiet, lines=lines, as_json=as_json)
+    seen, views = 0, _views(None, quiet=quiet, lines=lines, as_json=as_json)
     for seen, event in enumerate(look_on(Home(home), experiment, name), 1):  # noqa: B007 - told below
         for view in views:
             view.on_event(event)
@@ -270,13 +275,14 @@ def _show_approval(experiment: Experiment, note: str, *, as_json: bool) -> None:
     )
 
 
-def _views(*, quiet: bool, lines: bool, as_json: bool) -> tuple[Observer, ...]:
+def _views(board: Path | None, *, quiet: bool, lines: bool, as_json: bool) -> tuple[Observer, ...]:
     """Return who shows what happens."""
-    from researcher.monitoring import LinesView, TerminalView
+    from researcher.monitoring import LinesView, TensorBoard, TerminalView
 
+    boards = () if board is None else (TensorBoard(board),)
     if as_json:
-        return ()
-    return (LinesView(),) if lines else (TerminalView(quiet=quiet),)
+        return boards
+    return (*boards, LinesView() if lines else TerminalView(quiet=quiet))
 
 
 def _show_result(experiment: Experiment, path: Path | None, *, lines: bool, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from researcher.monitoring.events import (
     UpdateArrived,
 )
 from researcher.monitoring.lines import LinesView
+from researcher.monitoring.tensorboard import TensorBoard
 from researcher.monitoring.terminal import TerminalView
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "RunEnded",
     "RunStarted",
     "TaskLost",
+    "TensorBoard",
     "TerminalView",
     "UpdateArrived",
 ]

@@ -57,6 +57,7 @@ PUBLIC = {
         "RunEnded",
         "RunStarted",
         "TaskLost",
+        "TensorBoard",
         "TerminalView",
         "UpdateArrived",
     ],
