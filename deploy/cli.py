@@ -240,14 +240,18 @@ def broker_definitions(
         int, typer.Option("--rabbitmq", min=3, max=4, help="Major version of that RabbitMQ.")
     ] = 4,
     metrics_address: Annotated[
-        str,
-        typer.Option("--metrics-address", help="IP address on which it shows its metrics, without a login."),
+        str, typer.Option(help="IP address on which it shows its metrics, without a login.")
     ] = "127.0.0.1",
+    replicated: Annotated[
+        bool,
+        typer.Option("--quorum", help="For a cluster: keep queues on several servers, as quorum queues."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the files for a RabbitMQ that somebody else runs."""
-    federation = Federation.load(directory)
-    files = hand_over(federation, out, lazy=major == 3, metrics_address=metrics_address)
+    files = hand_over(
+        Federation.load(directory), out, lazy=major == 3, metrics=metrics_address, replicated=replicated
+    )
     emit(
         {"files": [str(file) for file in files]},
         f"Wrote {', '.join(file.name for file in files)} to {_shown(out)}.",

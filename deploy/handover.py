@@ -19,7 +19,12 @@ PROMETHEUS_PORT: Final = 15692
 
 
 def hand_over(
-    federation: Federation, folder: Path, *, lazy: bool, metrics_address: str = "127.0.0.1"
+    federation: Federation,
+    folder: Path,
+    *,
+    lazy: bool,
+    metrics_address: str = "127.0.0.1",
+    replicated: bool = False,
 ) -> tuple[Path, ...]:
     """Write all that a RabbitMQ needs, and a page that says what to do with it.
 
@@ -27,7 +32,8 @@ def hand_over(
         federation: The federation.
         folder: A new or empty folder; `server.key` in it is secret.
         lazy: Whether it is for a RabbitMQ 3.x.
-        metrics_address: IP address on which it shows its metrics to whoever can reach it.
+        replicated: Whether it is a cluster, and its queues are kept on several servers.
+        metrics: IP address on which it shows its metrics to whoever can reach it.
 
     Returns:
         The files written.
@@ -47,9 +53,9 @@ def hand_over(
         PROMETHEUS_PORT,
         HOME,
         HOME / "definitions.json",
-        prometheus_address=metrics_address,
+        prometheus_address=metrics,
     )
-    definitions = full(federation.roster, settings.vhost, settings.limits, lazy=lazy)
+    definitions = full(federation.roster, settings.vhost, settings.limits, lazy=lazy, replicated=replicated)
     source = federation.path / "broker"
     write_private(folder / "server.key", (source / "server.key").read_bytes())
     texts = {
@@ -58,7 +64,7 @@ def hand_over(
         "enabled_plugins": ENABLED_PLUGINS,
         "ca.pem": federation.authority.cert_pem.decode(),
         "server.pem": (source / "server.pem").read_text(encoding="utf-8"),
-        "README.md": _readme(federation, names_of_revoked(federation), metrics_address),
+        "README.md": _readme(federation, names_of_revoked(federation), metrics),
     }
     for name, text in texts.items():
         write_atomic(folder / name, text.encode())
