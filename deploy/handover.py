@@ -23,7 +23,7 @@ def hand_over(
     folder: Path,
     *,
     lazy: bool,
-    metrics_address: str = "127.0.0.1",
+    metrics: str = "127.0.0.1",
     replicated: bool = False,
 ) -> tuple[Path, ...]:
     """Write all that a RabbitMQ needs, and a page that says what to do with it.
