@@ -21,6 +21,7 @@ KitOption = Annotated[
 Background = Annotated[
     bool, typer.Option("--background", help="Return when the agent is ready and leave it running.")
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Log what is only of use to find a fault, too.")]
 Check = Annotated[
     bool, typer.Option("--check", help="Exit with 1 unless the agent runs, is connected and does not pause.")
 ]
@@ -66,7 +67,9 @@ def install(home: Path, kit: Path) -> None:
 
 
 @reported
-def start(home: Home, background: Background = False, as_json: AsJson = False) -> None:
+def start(
+    home: Home, background: Background = False, verbose: Verbose = False, as_json: AsJson = False
+) -> None:
     """Run the node's agent until Ctrl-C, or in the background."""
     import os
 
@@ -75,16 +78,16 @@ def start(home: Home, background: Background = False, as_json: AsJson = False) -
     from node.process import run_agent, start_background
 
     node = NodeHome.open(home)
-    party = node.connection().party
+    party, level = node.connection().party, "DEBUG" if verbose else "INFO"
     if background:
-        pid = start_background(node).pid
+        pid = start_background(node, level=level).pid
         emit(
             {"party": party, "pid": pid, "log": node.log_path},
             escape(f"the agent of {party} runs as process {pid}; its log is {node.log_path}"),
             as_json=as_json,
         )
         return
-    logging_setup.configure(file=node.log_path)
+    logging_setup.configure(level, file=node.log_path)
     run_agent(
         node,
         ready=lambda: emit(
