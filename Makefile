@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 JOBS   ?= 2
 
-.PHONY: demo test check format docs bench bench-heart soak clean help rabbitmq
+.PHONY: demo test check format docs bench bench-heart soak clean help rabbitmq prometheus
 
 help:           ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -13,7 +13,7 @@ help:           ## list the targets
 demo: $(VENV)/.demo rabbitmq  ## four hospitals train one model; ARGS="--out DIR --rounds 15"
 	@$(BIN)/warren demo $(ARGS)
 
-test: $(VENV)/.test rabbitmq  ## run the whole suite side by side; ARGS="-k pattern", JOBS=2
+test: $(VENV)/.test rabbitmq prometheus  ## run the whole suite side by side; ARGS="-k pattern", JOBS=2
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(VENV)/.test  ## lint, format, types, import contracts
@@ -40,6 +40,9 @@ soak: $(VENV)/.test rabbitmq  ## kill 500 processes and see that every model sta
 
 rabbitmq:  # installs the server program; never starts or touches a broker of the system
 	@deploy/rabbitmq/install.sh
+
+prometheus:  # likewise; the tests read real metrics with it
+	@deploy/prometheus/install.sh
 
 $(VENV)/.venv: 
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \

@@ -23,6 +23,7 @@ from common.security.roster import Member, Roster
 from common.settings import Role
 from deploy.broker import PrivateBroker
 from deploy.dead_letters import dead_letters
+from deploy.doctor import doctor
 from deploy.endpoint import running_endpoint
 from deploy.errors_page import error_document
 from deploy.federation import Federation
@@ -238,10 +239,19 @@ def broker_definitions(
     major: Annotated[
         int, typer.Option("--rabbitmq", min=3, max=4, help="Major version of that RabbitMQ.")
     ] = 4,
+    metrics_address: Annotated[
+        str, typer.Option(help="IP address on which it shows its metrics, without a login.")
+    ] = "127.0.0.1",
+    replicated: Annotated[
+        bool,
+        typer.Option("--quorum", help="For a cluster: keep queues on several servers, as quorum queues."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the files for a RabbitMQ that somebody else runs."""
-    files = hand_over(Federation.load(directory), out, lazy=major == 3)
+    files = hand_over(
+        Federation.load(directory), out, lazy=major == 3, metrics=metrics_address, replicated=replicated
+    )
     emit(
         {"files": [str(file) for file in files]},
         f"Wrote {', '.join(file.name for file in files)} to {_shown(out)}.",
@@ -276,6 +286,9 @@ def errors(as_json: AsJson = False) -> None:
     documents = [error_document(kind) for kind in catalogue()]
     rows = [(entry["code"], entry["summary"], entry["cause"], entry["remedy"]) for entry in documents]
     emit({"errors": documents}, table("code", "error", "cause", "remedy", rows=rows), as_json=as_json)
+
+
+app.command("doctor")(reported(doctor))
 
 
 @app.command()

@@ -27,10 +27,11 @@ class BrokerPlaces:
         address: IP address of the AMQP listener.
         port: Its TLS port.
         management_port: Port of the HTTP API, on the loopback.
-        prometheus_port: Port of the metrics, on the loopback.
+        prometheus_port: Port of the metrics.
         tls: Folder with `ca.pem`, `server.pem` and `server.key`.
         definitions: The definitions to import at boot.
         log: The log file; None leaves logging as it is.
+        prometheus_address: IP address of the metrics, which ask for no login.
     """
 
     address: str
@@ -40,10 +41,11 @@ class BrokerPlaces:
     tls: PurePath
     definitions: PurePath
     log: PurePath | None = None
+    prometheus_address: str = "127.0.0.1"
 
 
 def rabbitmq_conf(places: BrokerPlaces) -> str:
-    """Return `rabbitmq.conf`: AMQP over mutual TLS and nothing else, everything else on the loopback."""
+    """Return `rabbitmq.conf`: AMQP over mutual TLS and nothing else, the HTTP API on the loopback."""
     lines = [
         "# Written by Warren. TLS with a certificate of the federation is the only way in.",
         "listeners.tcp = none",
@@ -61,7 +63,7 @@ def rabbitmq_conf(places: BrokerPlaces) -> str:
         "",
         "management.tcp.ip = 127.0.0.1",
         f"management.tcp.port = {places.management_port}",
-        "prometheus.tcp.ip = 127.0.0.1",
+        f"prometheus.tcp.ip = {places.prometheus_address}",
         f"prometheus.tcp.port = {places.prometheus_port}",
         "",
         "# With definitions RabbitMQ makes no user `guest` and no virtual host `/`.",

@@ -55,7 +55,9 @@ MAX_CONNECTIONS: Final = 5_000
 _HASHING: Final = "rabbit_password_hashing_sha256"
 
 
-def full(roster: Roster, vhost: str, limits: QueueLimits, *, lazy: bool) -> Definitions:
+def full(
+    roster: Roster, vhost: str, limits: QueueLimits, *, lazy: bool, replicated: bool = False
+) -> Definitions:
     """Return everything that a federation needs on its broker.
 
     Args:
@@ -63,6 +65,7 @@ def full(roster: Roster, vhost: str, limits: QueueLimits, *, lazy: bool) -> Defi
         vhost: Its virtual host.
         limits: How large queues may grow.
         lazy: Whether the broker is a RabbitMQ 3.x, whose bulk queues must be told to live on disk.
+        replicated: Whether control and bulk queues are quorum queues, for a cluster; telemetry may be lost with its server.
     """
     parties = roster.parties()
     boxes = tuple(_boxes(parties))
@@ -84,7 +87,13 @@ def full(roster: Roster, vhost: str, limits: QueueLimits, *, lazy: bool) -> Defi
             *(_exchange(vhost, exchange(party), "direct") for party, _ in parties),
             _exchange(vhost, DEAD, "fanout"),
         ],
-        "queues": [*(_queue(vhost, box.queue) for box in boxes), _queue(vhost, DEAD)],
+        "queues": [
+            *(
+                _queue(vhost, box.queue, quorum=replicated and box.lane is not Lane.TELEMETRY)
+                for box in boxes
+            ),
+            _queue(vhost, DEAD),
+        ],
         "bindings": [
             *(
                 _binding(vhost, exchange(box.sender), box.queue, routing_key(box.recipient, box.lane))
@@ -229,13 +238,13 @@ def _exchange(vhost: str, name: str, kind: str) -> Definitions:
     }
 
 
-def _queue(vhost: str, name: str) -> Definitions:
+def _queue(vhost: str, name: str, *, quorum: bool = False) -> Definitions:
     return {
         "name": name,
         "vhost": vhost,
         "durable": True,
         "auto_delete": False,
-        "arguments": {"x-queue-type": "classic"},
+        "arguments": {"x-queue-type": "quorum" if quorum else "classic"},
     }
 
 

@@ -18,13 +18,22 @@ PROMETHEUS_PORT: Final = 15692
 """RabbitMQ's usual ones."""
 
 
-def hand_over(federation: Federation, folder: Path, *, lazy: bool) -> tuple[Path, ...]:
+def hand_over(
+    federation: Federation,
+    folder: Path,
+    *,
+    lazy: bool,
+    metrics: str = "127.0.0.1",
+    replicated: bool = False,
+) -> tuple[Path, ...]:
     """Write all that a RabbitMQ needs, and a page that says what to do with it.
 
     Args:
         federation: The federation.
         folder: A new or empty folder; `server.key` in it is secret.
         lazy: Whether it is for a RabbitMQ 3.x.
+        replicated: Whether it is a cluster, and its queues are kept on several servers.
+        metrics: IP address on which it shows its metrics to whoever can reach it.
 
     Returns:
         The files written.
@@ -44,8 +53,9 @@ def hand_over(federation: Federation, folder: Path, *, lazy: bool) -> tuple[Path
         PROMETHEUS_PORT,
         HOME,
         HOME / "definitions.json",
+        prometheus_address=metrics,
     )
-    definitions = full(federation.roster, settings.vhost, settings.limits, lazy=lazy)
+    definitions = full(federation.roster, settings.vhost, settings.limits, lazy=lazy, replicated=replicated)
     source = federation.path / "broker"
     write_private(folder / "server.key", (source / "server.key").read_bytes())
     texts = {
@@ -54,7 +64,7 @@ def hand_over(federation: Federation, folder: Path, *, lazy: bool) -> tuple[Path
         "enabled_plugins": ENABLED_PLUGINS,
         "ca.pem": federation.authority.cert_pem.decode(),
         "server.pem": (source / "server.pem").read_text(encoding="utf-8"),
-        "README.md": _readme(federation, names_of_revoked(federation)),
+        "README.md": _readme(federation, names_of_revoked(federation), metrics),
     }
     for name, text in texts.items():
         write_atomic(folder / name, text.encode())
@@ -70,7 +80,7 @@ def names_of_revoked(federation: Federation) -> Names:
     return obsolete(roster, names_in(full(before, settings.vhost, settings.limits, lazy=False)))
 
 
-def _readme(federation: Federation, gone: Names) -> str:
+def _readme(federation: Federation, gone: Names, metrics_address: str) -> str:
     settings = federation.settings
     page = f"""\
 # Broker of the federation {federation.name}
@@ -81,7 +91,7 @@ authority, so another authority's parties must not share it.
 1. Copy `ca.pem`, `server.pem`, `server.key`, `rabbitmq.conf`, `enabled_plugins` and `definitions.json` to `{HOME}`. Only
    the user that runs RabbitMQ may read `server.key`.
 2. Open port {settings.port} (TLS, AMQP) to the parties; they reach it as {", ".join(settings.server_names)}.
-   Ports {MANAGEMENT_PORT} and {PROMETHEUS_PORT} stay on the loopback.
+   Port {MANAGEMENT_PORT} stays on the loopback; {metrics_address}:{PROMETHEUS_PORT} shows metrics to Prometheus.
 3. Allow RabbitMQ 65536 open files (`ulimit -n`) and 1 GB of memory.
 4. Restart RabbitMQ. It imports `definitions.json` at each start; there is no user `guest`, and no password opens AMQP.
    Make yourself a user of the management page with `rabbitmqctl add_user` and `set_user_tags NAME administrator`.

@@ -21,6 +21,7 @@ from common.security.files import write_atomic
 from common.settings import Timeouts
 from common.training_args import TrainingArgs
 from deploy.errors_page import errors_page
+from deploy.metrics_page import metrics_page
 
 _TIMEOUTS: Final = """\
 # Time limits
@@ -62,6 +63,7 @@ def reference_pages() -> dict[str, str]:
     return {
         "commands.md": _commands_page(),
         "errors.md": errors_page(catalogue()),
+        "metrics.md": metrics_page(),
         "timeouts.md": _TIMEOUTS + _timeouts_table(),
         "training-args.md": _TRAINING_ARGS + _training_args_table(),
         f"messages-{PROTOCOL_VERSION}.schema.json": schema_text(),

@@ -22,18 +22,17 @@ from common import metrics
 from common.audit.record import Action, Entry
 from common.clock import Clock, SystemClock
 from common.errors import DiskFullError, MessageError
+from common.exporter import Exporter
 from common.mailbox import Mail, Mailbox
 from common.messages import (
     Chunk,
     ChunkRequest,
     NodeInfo,
-    NodePresence,
     PayloadReceipt,
     RunEnd,
     TaskCancel,
     TrainRequest,
 )
-from common.security.expiry import Expiry
 from common.settings import Timeouts
 from common.sqlite import storage_errors
 from common.transport.amqp import AmqpTransport
@@ -41,12 +40,14 @@ from common.transport.base import Transport
 from node.approval import Approvals
 from node.audit import LEAVES, started
 from node.desk import Question
-from node.exporter import export_metrics
+from node.exporter import node_exporter
+from node.figures import PAUSED
 from node.home import NodeHome
 from node.journal import Journal
 from node.outbox import ReplyPublished
 from node.parts import put_together
 from node.policy import Policy
+from node.presence import Presence
 from node.registry import Registry
 from node.status import AgentStatus, write_status
 from node.worker.pool import WorkerEnded, WorkerEvent, WorkerSaid
@@ -54,8 +55,6 @@ from node.worker.pool import WorkerEnded, WorkerEvent, WorkerSaid
 log = logging.getLogger(__name__)
 
 VERSION: Final = version("warren-fl")
-_PRESENCE_SHARE: Final = 0.4
-"""Presence is told every 0.4 of the silence after which a node counts as offline, so that one lost message does not matter."""
 _FORGET_AFTER_S: Final = 30 * 86400.0
 """How long the journal remembers that a task existed, and what the last update of a run left out."""
 _ROOM_BYTES: Final = 16 * 1024 * 1024
@@ -96,6 +95,7 @@ class Agent:
         timeouts: Timeouts,
         expires_at: float,
         clock: Clock | None = None,
+        exporter: Exporter | None = None,
     ) -> None:
         """Open what is in the home; nothing is sent or received before `run`.
 
@@ -107,7 +107,7 @@ class Agent:
         self._policy = policy
         self._timeouts = timeouts
         self._clock = clock or SystemClock()
-        self._expiry = Expiry(expires_at, self._clock)
+        self._exporter = exporter
         self._started_at = self._clock.now()
         self._status = AgentStatus(
             party=mailbox.party,
@@ -118,8 +118,9 @@ class Agent:
             detail="connecting",
             changed_at=self._started_at,
         )
-        self._presence_s = _PRESENCE_SHARE * timeouts.presence_s
-        self._presence_at = self._clock.monotonic()
+        self._presence = Presence(
+            mailbox, policy, self.info, expires_at=expires_at, clock=self._clock, timeouts=timeouts
+        )
         self._pause_s = timeouts.reconnect_first_s
         self._resumed_at = self._clock.monotonic()
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
@@ -174,9 +175,11 @@ class Agent:
             self._run(on_started)
             with self._step():
                 self._journal.excuse()
-            self._say_presence(leaving=True)
+            self._presence.say(self._work, self._pool, leaving=True)
             self._audit.append(Entry(action=Action.AGENT_STOPPED, actor=self._mailbox.party))
         finally:
+            if self._exporter is not None:
+                self._exporter.close()
             self._mailbox.close()
             self._pool.close()
             self._arrivals.close()
@@ -236,8 +239,8 @@ class Agent:
         self._act()
         self._arrivals.tick()
         self._outbox.tick()
-        if self._clock.monotonic() >= self._presence_at:
-            self._say_presence()
+        if self._clock.monotonic() >= self._presence.due:
+            self._presence.say(self._work, self._pool)
             self._work.beat()
         return going_on
 
@@ -254,7 +257,7 @@ class Agent:
         self._entries.clear()
         self._pool.close()
         self._arrivals.close()
-        self._say_presence(leaving=True)
+        self._presence.say(self._work, self._pool, leaving=True)
         self._write_status(paused=str(error))
         if self._clock.monotonic() - self._resumed_at > self._timeouts.reconnect_max_s:
             self._pause_s = self._timeouts.reconnect_first_s
@@ -270,11 +273,12 @@ class Agent:
         log.info("space again", extra={"action": "resumed"})
         self._write_status(paused=None)
         self._wire()
-        self._resumed_at = self._presence_at = self._clock.monotonic()
+        self._presence.hasten()
+        self._resumed_at = self._clock.monotonic()
 
     def _take(self) -> list[_Event]:
         """Wait until something must be handled or is due; return all events that are there, up to a bound."""
-        moments = (self._presence_at, self._work.due(), self._arrivals.due(), self._outbox.due())
+        moments = (self._presence.due, self._work.due(), self._arrivals.due(), self._outbox.due())
         until = min(moment for moment in moments if moment is not None)
         events: list[_Event] = []
         with contextlib.suppress(queue.Empty):
@@ -336,7 +340,7 @@ class Agent:
                 self._write_status(notice=None if self._mailbox.listed else _OTHER_KEYS)
             case _Connection(connected=connected, detail=detail):
                 self._write_status(connected=connected, detail=detail, changed_at=self._clock.now())
-                self._presence_at = self._clock.monotonic()
+                self._presence.hasten()
 
     def _read(self, mail: Mail) -> None:
         message = mail.message
@@ -368,18 +372,9 @@ class Agent:
                 )
                 mail.reject()
 
-    def _say_presence(self, *, leaving: bool = False) -> None:
-        self._presence_at = self._clock.monotonic() + self._presence_s
-        self._expiry.remind()
-        researchers = tuple(member.party for member in self._mailbox.roster.active("researcher"))
-        if researchers:
-            party = self._mailbox.party
-            self._mailbox.send(
-                NodePresence(sender=party, recipients=researchers, info=self.info(), leaving=leaving)
-            )
-
     def _write_status(self, **changed: object) -> None:
         self._status = self._status.model_copy(update=changed)
+        PAUSED.set(self._status.paused is not None)
         write_status(self._home.status_path, self._status)
 
 
@@ -406,7 +401,12 @@ def build(home: NodeHome, *, transport: Transport | None = None) -> Agent:
     """
     kit = home.kit()
     policy = home.policy()
-    if policy.metrics_port is not None:
-        export_metrics(policy.metrics_port)
     mailbox = Mailbox.of_kit(kit, transport or AmqpTransport(kit.connection, kit.ssl_context()))
-    return Agent(home, mailbox, policy=policy, timeouts=kit.connection.timeouts, expires_at=kit.expires_at)
+    return Agent(
+        home,
+        mailbox,
+        policy=policy,
+        timeouts=kit.connection.timeouts,
+        expires_at=kit.expires_at,
+        exporter=node_exporter(home, policy),
+    )

@@ -1,25 +1,27 @@
-"""Show the metrics of a node to its own hospital."""
+"""Show the metrics of a node to its own hospital, and say whether it is well."""
 
 from __future__ import annotations
 
-from typing import Final
-
-from prometheus_client import start_http_server
-
-from common import metrics
-from common.errors import PortTakenError
-
-_LOOPBACK: Final = "127.0.0.1"
+from common.exporter import Exporter
+from node.home import NodeHome
+from node.policy import Policy
+from node.status import AgentStatus, read_status
 
 
-def export_metrics(port: int) -> None:
-    """Let Prometheus read the metrics of this process on a port of the loopback, until the process ends.
+def node_exporter(home: NodeHome, policy: Policy) -> Exporter | None:
+    """Begin to serve metrics and health of the agent of this home, if its policy says where.
 
     Raises:
+        InvalidSettingsError: If login, certificate or key cannot be used.
         PortTakenError: If the port cannot be used.
     """
-    try:
-        start_http_server(port, addr=_LOOPBACK, registry=metrics.REGISTRY)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise PortTakenError(host=_LOOPBACK, port=port, reason=reason) from error
+    settings = policy.exporter()
+    return None if settings is None else Exporter(settings, lambda: health(read_status(home.status_path)))
+
+
+def health(status: AgentStatus | None) -> tuple[bool, dict[str, object]]:
+    """Tell whether an agent does its work, from what it said last: it is connected and does not pause."""
+    if status is None:
+        return False, {"connected": False, "paused": False}
+    paused = status.paused is not None
+    return status.connected and not paused, {"connected": status.connected, "paused": paused}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Final, Literal, Self, get_args
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, IPvAnyAddress, StringConstraints, model_validator
 
 from common.audit.syslog import TARGET as SYSLOG
 from common.errors import PlanNotApprovedError, TaskRefusedError, TooFewSamplesError, WarrenError
+from common.exporter import LOOPBACK, ExporterSettings
 from common.ids import PartyId
 from common.limits import PAYLOAD_BYTES, UPDATE_NORM
 from common.messages import PlanState, TrainRequest
@@ -90,8 +92,23 @@ class Policy(Settings):
         default=None, examples=["/dev/log", "udp://loghost:514"]
     )
     """Socket of this machine, or host, that is told each record of the audit log; nobody if not set."""
+    telemetry: bool = True
+    """Tell researchers how the node works: tasks, bytes, processor time, memory and disk, never anything about data."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(default=None, examples=[9108])
-    """Port of 127.0.0.1 on which Prometheus may read the node's metrics; none if not set."""
+    """Port on which Prometheus may read the node's metrics; none if not set."""
+    metrics_address: IPvAnyAddress = IPv4Address(LOOPBACK)
+    """Address of that port; one that others can reach needs `metrics_login`."""
+    metrics_login: Path | None = Field(default=None, examples=["/etc/warren/metrics.login"])
+    """File with the `name:password` that a reader of the metrics must give; nothing is asked for if not set."""
+    metrics_certificate: Path | None = Field(default=None, examples=["/etc/warren/metrics.pem"])
+    """File with the certificate for TLS on that port; plain HTTP if not set."""
+    metrics_key: Path | None = Field(default=None, examples=["/etc/warren/metrics.key"])
+    """File with its key."""
+
+    @model_validator(mode="after")
+    def _exporter_fits(self) -> Self:
+        self.exporter()
+        return self
 
     @classmethod
     def load(cls, path: Path) -> Policy:
@@ -108,7 +125,7 @@ class Policy(Settings):
         blocks = [_HEADER]
         for name, info in cls.model_fields.items():
             shown = info.examples[0] if info.examples else info.default
-            blocks.append(f"# {info.description}\n# {name} = {json.dumps(shown)}\n")
+            blocks.append(f"# {info.description}\n# {name} = {json.dumps(shown, default=str)}\n")
         return "\n".join(blocks)
 
     def worker_limits(self) -> Limits:
@@ -119,6 +136,18 @@ class Policy(Settings):
             cpu_s=self.worker_cpu_s,
             file_bytes=self.worker_file_bytes,
             threads=self.worker_thread_limit,
+        )
+
+    def exporter(self) -> ExporterSettings | None:
+        """Return where the metrics can be read; None if nowhere."""
+        if self.metrics_port is None:
+            return None
+        return ExporterSettings(
+            port=self.metrics_port,
+            address=self.metrics_address,
+            login=self.metrics_login,
+            certificate=self.metrics_certificate,
+            key=self.metrics_key,
         )
 
     def admits(self, researcher: PartyId) -> bool:

@@ -1,6 +1,6 @@
 """Run the agent of a home as a process: in the foreground, in the background, asked how it is, and stopped.
 
-`python -m node.process HOME FD` is the background process itself; it says on the file descriptor FD what came of its start.
+`python -m node.process HOME FD LEVEL` is the background process itself; it says on the file descriptor FD what came of its start.
 """
 
 from __future__ import annotations
@@ -99,10 +99,10 @@ def run_agent(home: NodeHome, *, ready: Callable[[], None]) -> None:
         log.info("agent stopped", extra={"action": "agent_stopped"})
 
 
-def start_background(home: NodeHome) -> subprocess.Popen[bytes]:
+def start_background(home: NodeHome, *, level: str = "INFO") -> subprocess.Popen[bytes]:
     """Start the agent in a process of its own session and return when it is ready.
 
-    What it writes to its standard streams goes to `log/agent.out`.
+    What it writes to its standard streams goes to `log/agent.out`; its log begins at `level`.
 
     Raises:
         HomeInUseError: If an agent runs already.
@@ -118,7 +118,7 @@ def start_background(home: NodeHome) -> subprocess.Popen[bytes]:
     with os.fdopen(reader, "rb") as answer, (home.log / "agent.out").open("ab") as output:
         try:
             agent = subprocess.Popen(
-                [sys.executable, "-P", "-m", "node.process", str(home.path), str(writer)],
+                [sys.executable, "-P", "-m", "node.process", str(home.path), str(writer), level],
                 pass_fds=(writer,),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -235,10 +235,10 @@ def _ended(process: int, timeout_s: float | None) -> bool:
     return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
 
 
-def _serve(path: Path, descriptor: int) -> int:
+def _serve(path: Path, descriptor: int, level: str) -> int:
     """Be the background process; return its exit code."""
     home = NodeHome.open(path)
-    logs.configure(file=home.log_path, stream=None)
+    logs.configure(level, file=home.log_path, stream=None)
     with os.fdopen(descriptor, "wb") as answer:
 
         def ready() -> None:
@@ -256,4 +256,4 @@ def _serve(path: Path, descriptor: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_serve(Path(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(_serve(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))

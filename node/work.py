@@ -39,6 +39,7 @@ from common.settings import Timeouts
 from node.admission import STALE_AFTER_S, Admission
 from node.arrivals import Arrivals
 from node.audit import run_entry, task_entry, update_entry
+from node.figures import TASK_RETRIES, count_task, note_losses, observe_steps
 from node.journal import Journal
 from node.leaving import refusal, screened, told
 from node.orders import order
@@ -159,6 +160,11 @@ class Work:
     def waiting(self) -> int:
         """Return how many tasks wait for a worker or their model."""
         return self._machine.count(Phase.RECEIVED, Phase.WAITING)
+
+    @property
+    def unsent(self) -> int:
+        """Return how many tasks have an answer that the broker does not have yet."""
+        return self._machine.count(Phase.ANSWERED)
 
     def prune(self, before: float) -> None:
         """Forget for good what was done with before this Unix time."""
@@ -322,6 +328,7 @@ class Work:
                 self._begin(task_id)
             case Abort(task_id):
                 self._shift.end(task_id)
+                count_task("cancelled")
                 run_id = self._tasks[task_id][0].run_id
                 self.after_commit.append(lambda: self._pool.retire(run_id))
             case Retire(run_id):
@@ -335,6 +342,17 @@ class Work:
                 )
                 self._journal.answer(answer, None, self._clock.now())
                 self._outbox.add(answer)
+                count_task("failed", code=reason.code)
+                log.info(
+                    "task not done",
+                    extra={
+                        "action": "task_not_done",
+                        "experiment": request.experiment_id,
+                        "round": request.round,
+                        "task": task_id,
+                        "code": reason.code,
+                    },
+                )
             case Report(task_id):
                 self.after_commit.append(lambda: self._outbox.publish(task_id))
             case Forget(task_id):
@@ -347,7 +365,9 @@ class Work:
         if isinstance(admitted, Failure):
             self._handle(TaskBroke(task_id, admitted))
             return
-        if self._journal.begin(task_id, self._clock.now()) > ATTEMPTS:
+        begun = self._journal.begin(task_id, self._clock.now())
+        TASK_RETRIES.inc(begun > 1)
+        if begun > ATTEMPTS:
             error = WorkerDiedError(status=f"the agent, {ATTEMPTS} times", step="this task")
             self._handle(TaskBroke(task_id, Failure.of(error)))
             return
@@ -373,6 +393,7 @@ class Work:
         task_id = progress.task_id
         running = self._shift.heard(task_id)
         if running is not None and (losses := running.pace.admitted(progress.losses)):
+            note_losses(self._tasks[task_id][0].experiment_id, losses)
             news = task_progress(self._mailbox.party, self._tasks[task_id][1], task_id, losses)
             self._mailbox.send(news)
 
@@ -403,13 +424,19 @@ class Work:
         self._record(update_entry(request, reply, None if test_set is None else test_set.dataset_id))
         self._journal.answer(reply, manifest.sha256 if manifest else None, self._clock.now())
         self._outbox.add(reply)
+        count_task("trained")
+        observe_steps(timings)
+        note_losses(task.experiment_id, reply.losses)
         log.info(
             "task trained",
             extra={
                 "action": "task_trained",
-                "task": task_id,
+                "experiment": task.experiment_id,
                 "round": task.round,
+                "task": task_id,
                 "samples": done.samples_seen,
+                "trained_s": timings.trained_s,
+                "update_bytes": manifest.size_bytes if manifest else 0,
             },
         )
         self._handle(TaskTrained(task_id))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from researcher.directory import NodeStatus
     from researcher.experiment import Experiment
     from researcher.federation import Federation
+    from researcher.monitoring import Observer
     from researcher.trials import Point
 
 
@@ -37,6 +38,13 @@ def _audit_folder(path: Path) -> Path:
 app = new_app("Run experiments in a federation.")
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show only what goes wrong, and the end.")]
+Board = Annotated[
+    Path | None, typer.Option("--tensorboard", help="Write scalars below this folder for TensorBoard.")
+]
+Lines = Annotated[
+    bool,
+    typer.Option("--json-lines", help="Print each event as a line of JSON, as it happens, and nothing else."),
+]
 
 
 @app.command()
@@ -73,20 +81,37 @@ def run(
         typer.Option("--request-approval", help="Only ask the nodes to approve the plan, with this note."),
     ] = None,
     quiet: Quiet = False,
+    board: Board = None,
+    lines: Lines = False,
     as_json: AsJson = False,
 ) -> None:
     """Run an experiment from a file."""
     from researcher.experiment_file import load_experiment
-    from researcher.monitoring import TerminalView
 
     with _federation(home) as federation:
-        observers = () if as_json else (TerminalView(quiet=quiet),)
+        observers = _views(board, quiet=quiet, lines=lines, as_json=as_json)
         with load_experiment(file, federation, observers) as experiment:
             if ask is not None:
                 _show_approval(experiment, ask, as_json=as_json)
                 return
             experiment.run()
-            _show_result(experiment, export, as_json=as_json)
+            _show_result(experiment, export, lines=lines, as_json=as_json)
+
+
+@app.command()
+@reported
+def plan(
+    file: Annotated[Path, typer.Argument(help="The experiment as TOML.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write the text here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the plan of an experiment file as nodes see it: `warren-node plan approve HOME --file` takes that text."""
+    from researcher.experiment_file import plan_of
+
+    text, digest = plan_of(file)
+    if out is not None:
+        out.write_text(text, encoding="utf-8")
+    emit({"plan_hash": digest, "source": text, "file": out}, escape(text), as_json=as_json)
 
 
 @app.command()
@@ -139,19 +164,45 @@ def resume(
     ] = None,
     export: Annotated[Path | None, typer.Option("--export", help="Write the model here.")] = None,
     quiet: Quiet = False,
+    board: Board = None,
+    lines: Lines = False,
     as_json: AsJson = False,
 ) -> None:
     """Go on with an experiment where it stands, also inside a round."""
     from researcher.experiment import Experiment
     from researcher.ledger import Ledger
-    from researcher.monitoring import TerminalView
 
     Ledger.open(directory).close()  # what is wrong with it is said before a broker is looked for
     with _federation(home) as federation:
-        observers = () if as_json else (TerminalView(quiet=quiet),)
+        observers = _views(board, quiet=quiet, lines=lines, as_json=as_json)
         with Experiment.resume(directory, federation=federation, observers=observers) as experiment:
             experiment.run(rounds, increase=rounds is not None)
-            _show_result(experiment, export, as_json=as_json)
+            _show_result(experiment, export, lines=lines, as_json=as_json)
+
+
+@app.command()
+@reported
+def watch(
+    directory: oversight.Directory,
+    home: HomeOption = DEFAULT_HOME,
+    quiet: Quiet = False,
+    lines: Lines = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look on, from another terminal, at an experiment that runs; Ctrl-C ends the looking and not the experiment."""
+    from researcher.dossier import Dossier
+    from researcher.home import Home
+    from researcher.monitoring.broadcast import watch as look_on
+
+    dossier = Dossier.open(directory)
+    experiment, name = dossier.row.id, dossier.row.name
+    dossier.close()
+    seen, views = 0, _views(None, quiet=quiet, lines=lines, as_json=as_json)
+    for seen, event in enumerate(look_on(Home(home), experiment, name), 1):  # noqa: B007 - told below
+        for view in views:
+            view.on_event(event)
+    if as_json:
+        emit({"experiment": experiment, "name": name, "events": seen}, as_json=True)
 
 
 @app.command()
@@ -221,6 +272,19 @@ def experiments(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> Non
     emit({"experiments": found}, view, as_json=as_json)
 
 
+@app.command()
+@reported
+def doctor(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Look at kit, way to the broker, nodes, experiments and machine; exit with 1 if something is wrong."""
+    from common import logs
+    from common.doctor import show
+    from researcher.doctor import examine
+    from researcher.home import Home
+
+    logs.configure(stream=None)
+    show(examine(Home(home)), as_json=as_json)
+
+
 app.add_typer(audit_app(_audit_folder), name="audit")
 
 for command in (
@@ -277,9 +341,21 @@ def _show_approval(experiment: Experiment, note: str, *, as_json: bool) -> None:
     )
 
 
-def _show_result(experiment: Experiment, path: Path | None, *, as_json: bool) -> None:
+def _views(board: Path | None, *, quiet: bool, lines: bool, as_json: bool) -> tuple[Observer, ...]:
+    """Return who shows what happens."""
+    from researcher.monitoring import LinesView, TensorBoard, TerminalView
+
+    boards = () if board is None else (TensorBoard(board),)
+    if as_json:
+        return boards
+    return (*boards, LinesView() if lines else TerminalView(quiet=quiet))
+
+
+def _show_result(experiment: Experiment, path: Path | None, *, lines: bool, as_json: bool) -> None:
     if path is not None:
         experiment.training_plan().export_model(path)
+    if lines:
+        return  # the last event has said it
     document = {**experiment.info(), "history": experiment.history().rows(), "model": path}
     text = f"{experiment.round_current()} rounds; everything is in {experiment.folder}"
     reason = experiment.stopped()

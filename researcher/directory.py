@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from common.ids import PartyId
-from common.messages import NodeInfo
+from common.messages import NodeFigures, NodeInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class NodeStatus:
             if that is not known, as of a node that was never heard of.
         last_seen: Unix time at which it last spoke to this researcher.
         info: What it last told about itself.
+        figures: How it last said that it works; None if it does not tell.
+        ahead_s: How far its clock was ahead of ours when it last spoke, less the time under way.
     """
 
     node: PartyId
@@ -30,6 +32,8 @@ class NodeStatus:
     since: float | None = None
     last_seen: float | None = None
     info: NodeInfo | None = None
+    figures: NodeFigures | None = None
+    ahead_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,9 @@ class NodeDirectory:
         now: float,
         monotonic: float,
         info: NodeInfo | None = None,
+        figures: NodeFigures | None = None,
         leaving: bool = False,
+        said_at: float | None = None,
     ) -> NodeChange | None:
         """Note that a node spoke; return the change if it came or went by that."""
         known = self._nodes.get(node)
@@ -88,7 +94,17 @@ class NodeDirectory:
         since = now if changed and (leaving or node in self._went) else None if changed else known.since
         if online and info is not None:
             since = max(since or 0.0, min(now, info.started_at))
-        self._nodes[node] = replace(known, online=online, since=since, last_seen=now, info=info or known.info)
+        if figures is None and not changed:
+            figures = known.figures  # an answer has none
+        self._nodes[node] = replace(
+            known,
+            online=online,
+            since=since,
+            last_seen=now,
+            info=info or known.info,
+            figures=figures,
+            ahead_s=known.ahead_s if said_at is None else said_at - now,
+        )
         (self._went.discard if online else self._went.add)(node)
         if online:
             self._silent_at[node] = monotonic + self._presence_s
@@ -123,13 +139,19 @@ class NodeDirectory:
         return dict(self._nodes)
 
 
-SNAPSHOT: TypeAdapter[dict[str, NodeStatus]] = TypeAdapter(dict[str, NodeStatus])
-"""Reads and writes the nodes as JSON, for other processes of the same home."""
+_SNAPSHOT: TypeAdapter[dict[str, NodeStatus]] = TypeAdapter(dict[str, NodeStatus])
+
+
+def snapshot(nodes: Mapping[PartyId, NodeStatus]) -> bytes:
+    """Return the nodes as JSON, for other processes of the same home; without figures, which age within seconds."""
+    return _SNAPSHOT.dump_json(
+        {str(node): replace(status, figures=None, ahead_s=None) for node, status in nodes.items()}
+    )
 
 
 def read_snapshot(path: Path) -> dict[str, NodeStatus]:
     """Return the nodes as a process of this home saw them last; nothing if none did, or another version wrote the file."""
     try:
-        return SNAPSHOT.validate_json(path.read_bytes())
+        return _SNAPSHOT.validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from math import inf
@@ -29,7 +30,7 @@ from researcher.contributions import aggregate
 from researcher.courier import Courier
 from researcher.directory import NodeChange
 from researcher.flow import AsyncMachine
-from researcher.history import RoundRecord
+from researcher.history import RoundRecord, mean_loss
 from researcher.inbox import CancelRun, DiskFailed, Item, PayloadDamaged, PayloadWhole, SendFailed
 from researcher.intake import Intake
 from researcher.monitoring.events import NodeChanged, NodeProgress, RoundEnded, RoundOpened, TaskLost
@@ -349,8 +350,13 @@ class RoundDriver:
             "round ended",
             extra={
                 "action": "round_ended",
+                "experiment": order.experiment,
                 "round": order.round,
+                "kind": order.kind,
                 "state": record.state,
+                "nodes": Counter(node.outcome for node in record.nodes.values()),
+                "loss": mean_loss(record),
+                "update_bytes": sum(node.update_bytes for node in record.nodes.values()),
                 "duration_s": record.duration_s,
             },
         )

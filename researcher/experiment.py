@@ -26,6 +26,8 @@ from researcher.fitness import default_aggregator
 from researcher.home import Home
 from researcher.inbox import CancelRun
 from researcher.monitoring import Event, Observer, TerminalView
+from researcher.monitoring.broadcast import Broadcast
+from researcher.monitoring.events import tell
 from researcher.preparation import choose_data, require_approval
 from researcher.retention import Retention
 from researcher.settings import ExperimentSettings
@@ -211,6 +213,7 @@ class Experiment(Variants[P_co]):
         self._continues = False  # whether the run of an earlier call may go on
         self._busy = threading.Lock()
         self._campaign: Campaign | None = None
+        self._broadcast: Broadcast | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -340,9 +343,10 @@ class Experiment(Variants[P_co]):
             self._prepare_data()
         self._campaign = campaign = self._prepare_campaign()
         try:
-            done = campaign.run(last, new_run=not self._continues)
+            with Broadcast(self._federation.home, self._dossier.row.id) as self._broadcast:
+                done = campaign.run(last, new_run=not self._continues)
         finally:
-            self._campaign = None
+            self._campaign = self._broadcast = None
             self._dossier.refresh()
             self._continues = campaign.goes_on
         return done
@@ -363,10 +367,8 @@ class Experiment(Variants[P_co]):
         entries = [entry_of(event, self._dossier.row, self._federation.party) for event in events]
         told = [entry for entry in entries if entry is not None]
         self._federation.audit.append(*told, durable=any(entry.action in DURABLE for entry in told))
-        for observer in list(self._observers):
-            try:
-                for event in events:
-                    observer.on_event(event)
-            except Exception:
-                self._observers.remove(observer)
-                log.exception("observer failed", extra={"action": "observer_failed"})
+        for event in events:
+            self._federation.figures.note(self._dossier.row.id, event)
+            if self._broadcast is not None:
+                self._broadcast.on_event(event)
+        tell(self._observers, events)

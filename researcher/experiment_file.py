@@ -50,8 +50,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, JsonValue
 
 from common.errors import PlanSourceError
+from common.ids import Digest
 from common.optimizers import optimizer_of
 from common.settings import Settings, load_toml
+from common.training_plans.source import plan_hash, plan_source
 from researcher.aggregators import aggregator_of
 from researcher.experiment import Experiment
 from researcher.federation import Federation
@@ -119,6 +121,18 @@ def load_experiment(
         observers=observers,
         name=file.name or path.stem,
     )
+
+
+def plan_of(path: Path) -> tuple[str, Digest]:
+    """Return the text of the plan of an experiment file, as nodes see it and approve it, and its hash.
+
+    Raises:
+        InvalidSettingsError: If the file is wrong; names every mistake.
+        PlanSourceError: If the plan's file raises, does not define the class, or cannot be written as text.
+    """
+    file = load_toml(path, ExperimentFile)
+    source = plan_source(import_plan(path.parent / file.plan.file, file.plan.class_name))
+    return source, plan_hash(source)
 
 
 def import_plan(path: Path, class_name: str) -> type[TrainingPlan]:

@@ -10,7 +10,8 @@ from typing import Protocol, Self, TypeVar
 
 from common.audit.log import AuditLog
 from common.clock import Clock, SystemClock
-from common.errors import ReplyTimeoutError
+from common.errors import PortTakenError, ReplyTimeoutError
+from common.exporter import ExporterSettings
 from common.ids import Digest, PartyId
 from common.mailbox import Mailbox
 from common.messages import (
@@ -31,8 +32,10 @@ from common.messages import (
 from common.settings import Timeouts
 from researcher.audit import asked
 from researcher.directory import NodeStatus
+from researcher.exporter import ResearcherExporter
 from researcher.home import Home, default_home
 from researcher.hub import Hub
+from researcher.monitoring.figures import ExperimentFigures
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
@@ -74,6 +77,8 @@ class Federation:
         self.hub = Hub(mailbox, self.home, self.timeouts, self.clock)
         self.audit = AuditLog(self.home.audit, mailbox.party, clock=self.clock)
         self._on_close = on_close
+        self.figures = ExperimentFigures()
+        self._exporter: ResearcherExporter | None = None
         self._closed = False
         self._experiments: weakref.WeakSet[Closeable] = weakref.WeakSet()
         self.hub.start()
@@ -109,8 +114,25 @@ class Federation:
             self._closed = True
             for experiment in list(self._experiments):
                 experiment.close()
+            if self._exporter is not None:
+                self._exporter.close()
             self.hub.close()
             self._on_close()
+
+    def export_metrics(self, settings: ExporterSettings) -> int:
+        """Let Prometheus read metrics until the federation is closed, and return the port.
+
+        They are those of this process, of its experiments, and of the nodes, which tell them by telemetry.
+
+        Raises:
+            InvalidSettingsError: If login, certificate or key cannot be used.
+            PortTakenError: If the port cannot be used, or metrics are exported already.
+        """
+        if self._exporter is not None:
+            reason = f"metrics are exported on port {self._exporter.port} already"
+            raise PortTakenError(host=str(settings.address), port=settings.port, reason=reason)
+        self._exporter = ResearcherExporter(settings, self.hub, self.figures, self.home)
+        return self._exporter.port
 
     def adopt(self, experiment: Closeable) -> None:
         """Close an experiment before the federation is closed, so that no worker waits for it in vain."""

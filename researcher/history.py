@@ -28,6 +28,7 @@ class NodeRecord:
         code: Code of the failure, if any.
         reason: Why it failed or was refused.
         digest: Names the update; none when there is none.
+        update_bytes: Size of the update as it came.
         answered_s: Seconds from the opening of the round to the arrival of the answer.
         samples_seen: Samples that took part in optimisation steps, counted each time.
         samples_train: Samples in the training part.
@@ -45,6 +46,7 @@ class NodeRecord:
     code: str | None = None
     reason: str | None = None
     digest: Digest | None = None
+    update_bytes: int = 0
     answered_s: float | None = None
     samples_seen: int = 0
     samples_train: int = 0
@@ -116,6 +118,17 @@ class RoundRecord:
     def duration_s(self) -> float | None:
         """Return the seconds from opening to closing."""
         return None if self.closed_at is None else self.closed_at - self.opened_at
+
+
+def mean_loss(record: RoundRecord) -> float | None:
+    """Return the mean of the last training losses of a round, weighted by samples; None if there is none."""
+    told = [
+        (node.loss, node.samples_seen)
+        for node in record.nodes.values()
+        if node.outcome == "accepted" and node.loss is not None and node.samples_seen
+    ]
+    total = sum(samples for _, samples in told)
+    return sum(loss * samples for loss, samples in told) / total if total else None
 
 
 class History(Sequence[RoundRecord]):

@@ -22,6 +22,7 @@ from common.messages import (
     Chunk,
     ChunkRequest,
     ExperimentMessage,
+    NodeFigures,
     NodeInfo,
     NodePresence,
     PayloadManifest,
@@ -35,7 +36,7 @@ from common.security.files import write_atomic
 from common.security.roster import Roster
 from common.settings import Timeouts
 from common.sqlite import storage_errors
-from researcher.directory import SNAPSHOT, NodeChange, NodeDirectory, NodeStatus, read_snapshot
+from researcher.directory import NodeChange, NodeDirectory, NodeStatus, read_snapshot, snapshot
 from researcher.home import Home
 from researcher.inbox import DiskFailed, Inbox, PayloadDamaged, PayloadWhole, Switchboard
 from researcher.requests import Pending
@@ -112,6 +113,11 @@ class Hub:
         with self._changed:
             return dict(self._directory.nodes)
 
+    def health(self) -> tuple[bool, dict[str, object]]:
+        """Tell whether the broker can be reached."""
+        with self._changed:
+            return self._connected, {"connected": self._connected}
+
     def wait(self, ready: Callable[[dict[PartyId, NodeStatus]], bool], timeout_s: float) -> bool:
         """Wait until the nodes are as wanted, and tell whether they are."""
         with self._changed:
@@ -140,7 +146,7 @@ class Hub:
         with self._changed:
             self._pending[request.message_id] = pending
         try:
-            self._mailbox.send(request).add_done_callback(partial(_fail, pending))
+            self._mailbox.send(request).add_done_callback(pending.sent)
             replies = pending.wait(self._timeouts.reply_s)
         finally:
             with self._changed:
@@ -285,13 +291,10 @@ class Hub:
             case Chunk() as chunk:
                 self._take_chunk(mail, chunk)
                 return
-            case NodePresence(sender=node, info=info, leaving=leaving):
-                self._seen(node, info, leaving=leaving)
-            case PingReply(sender=node, info=info) as reply:
-                self._seen(node, info)
-                self._answered(reply)
-            case Reply(sender=node) as reply:
-                self._seen(node)
+            case NodePresence() as presence:
+                self._seen(presence, presence.info, presence.figures, leaving=presence.leaving)
+            case Reply() as reply:
+                self._seen(reply, reply.info if isinstance(reply, PingReply) else None)
                 self._answered(reply)
             case ChunkRequest(sender=node, sha256=sha256, indices=indices):
                 self._serve(node, sha256, indices)
@@ -303,11 +306,26 @@ class Hub:
                 return
         mail.ack()
 
-    def _seen(self, node: PartyId, info: NodeInfo | None = None, *, leaving: bool = False) -> None:
-        now, monotonic = self._clock.now(), self._clock.monotonic()
+    def _seen(
+        self,
+        message: NodePresence | Reply,
+        info: NodeInfo | None = None,
+        figures: NodeFigures | None = None,
+        *,
+        leaving: bool = False,
+    ) -> None:
+        node, now, monotonic = message.sender, self._clock.now(), self._clock.monotonic()
         with self._changed:
             known = self._directory.nodes.get(node)
-            change = self._directory.seen(node, now=now, monotonic=monotonic, info=info, leaving=leaving)
+            change = self._directory.seen(
+                node,
+                now=now,
+                monotonic=monotonic,
+                info=info,
+                figures=figures,
+                leaving=leaving,
+                said_at=message.created_at,
+            )
         if change is not None:
             self._announce(change)
         elif info is not None and known is not None and known.info != info:
@@ -329,8 +347,7 @@ class Hub:
         self._switchboard.tell_all(change)
 
     def _write_snapshot(self) -> None:
-        document = SNAPSHOT.dump_json({str(node): status for node, status in self.statuses().items()})
-        write_atomic(self._home.directory, document)
+        write_atomic(self._home.directory, snapshot(self.statuses()))
 
     def _answered(self, reply: Reply) -> None:
         with self._changed:
@@ -374,12 +391,6 @@ class Hub:
         if self._mailbox.sends(sha256, node):
             return  # it asks again if that is not enough
         self._mailbox.send_payload(path, manifest, (node,), indices).add_done_callback(_log_failure)
-
-
-def _fail(pending: Pending, future: Future[None]) -> None:
-    error = failure(future)
-    if error is not None:
-        pending.fail(error)
 
 
 def _log_failure(future: Future[None]) -> None:

@@ -237,6 +237,7 @@ class Intake:
             attempt=self._tasks[reply.task_id].attempt,
             reason=reason,
             digest=reply.update.sha256 if reply.update else None,
+            update_bytes=reply.update.size_bytes if reply.update else 0,
             answered_s=now - self._opened_at,
             samples_seen=reply.samples_seen,
             samples_train=reply.samples_train,

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from common.clock import SystemClock
-from common.errors import BrokerUnreachableError
+from common.errors import BrokerUnreachableError, WarrenError
 from common.mailbox import Mailbox
 from common.metrics import TIMEOUTS
 from common.security.expiry import Expiry
 from common.transport.amqp import AmqpTransport
 from researcher.directory import NodeStatus, read_snapshot
+from researcher.exporter import settings_in
 from researcher.federation import Federation
 from researcher.home import Home, HomeLock
 
@@ -38,6 +39,7 @@ def last_seen(path: Path) -> dict[str, NodeStatus]:
 
 def _enter(home: Home) -> Federation:
     kit = home.load_kit()
+    exported = settings_in()
     Expiry(kit.expires_at, SystemClock()).remind()
     lock = HomeLock.take(home)
 
@@ -58,5 +60,11 @@ def _enter(home: Home) -> Federation:
         federation.hub.close()
         lock.release()
         raise BrokerUnreachableError(host=kit.connection.host, port=kit.connection.port, reason=problem)
+    if exported is not None:
+        try:
+            federation.export_metrics(exported)
+        except WarrenError:
+            federation.close()
+            raise
     atexit.register(federation.close)  # a script that ends without a word still frees its workers
     return federation

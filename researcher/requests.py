@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from concurrent.futures import Future
 
 from common.errors import WarrenError
 from common.ids import MessageId, PartyId
+from common.mailbox import failure
 from common.messages import Reply
 
 
@@ -33,6 +35,12 @@ class Pending:
         with self._changed:
             self._expected.discard(node)
             self._changed.notify_all()
+
+    def sent(self, future: Future[None]) -> None:
+        """Take note of what came of sending the request."""
+        error = failure(future)
+        if error is not None:
+            self.fail(error)
 
     def fail(self, error: WarrenError) -> None:
         """End the wait with an error."""

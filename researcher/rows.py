@@ -134,6 +134,7 @@ def node_record(row: Row) -> NodeRecord:
     return replace(
         record,
         digest=row["digest"] or None,
+        update_bytes=(told["update"] or {}).get("size_bytes", 0),
         answered_s=row["arrived_at"] - row["opened_at"],
         samples_seen=told["samples_seen"],
         samples_train=told["samples_train"],

@@ -147,10 +147,10 @@ class RoundNotKeptError(ExperimentError):
 
 
 class NotRunningError(ExperimentError):
-    """There is nothing to cancel."""
+    """The experiment does not run."""
 
     code = "WRN-715"
-    text = "experiment {experiment} has no run that could be cancelled"
+    text = "experiment {experiment} does not run now"
     cause = "it has ended, or was never begun"
     remedy = "see `warren-researcher status`"
     public = True

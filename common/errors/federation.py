@@ -169,7 +169,7 @@ class PortTakenError(FederationError):
     code = "WRN-318"
     text = "port {port} of {host} cannot be used: {reason}"
     cause = "another program listens there"
-    remedy = "stop that program, or choose another port: `--port` of `warren federation init`, `metrics_port` in policy.toml"
+    remedy = "stop that program, or choose another port: `--port` of `warren federation init`, `metrics_port` in policy.toml, `WARREN_METRICS_PORT` of a researcher"
 
 
 class EnrolmentError(FederationError):

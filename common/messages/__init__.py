@@ -13,6 +13,7 @@ from common.messages.discovery import (
     SearchReply,
     SearchRequest,
 )
+from common.messages.figures import NodeFigures
 from common.messages.payload import Chunk, ChunkRequest, PayloadManifest, PayloadReceipt
 from common.messages.plan import (
     PlanApprovalReply,
@@ -66,6 +67,7 @@ __all__ = [
     "ListRequest",
     "LossPoint",
     "Message",
+    "NodeFigures",
     "NodeInfo",
     "NodePresence",
     "PayloadManifest",

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from common.messages.base import Message, Reply, Tag
 from common.messages.description import DatasetDescription, NodeInfo
+from common.messages.figures import NodeFigures
 
 
 class PingRequest(Message):
@@ -28,6 +29,8 @@ class NodePresence(Message):
 
     kind: Literal["node_presence"] = "node_presence"
     info: NodeInfo
+    figures: NodeFigures | None = None
+    """How it works; none if its policy keeps that to itself."""
     leaving: bool = False
 
 

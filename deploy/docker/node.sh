@@ -1,11 +1,17 @@
 #!/bin/sh
-# Run the node $PARTY: make its home and register its data at the first start.
+# Run a node: make its home at the first start, and register its table and approve a plan if it is told to.
+#   KIT      folder of its kit                 DATASET  table to register with the tags TAGS, under the name NAME
+#   HOME_DIR its home                          PLAN     file of a plan that its people approve
 set -eu
-federation=${FEDERATION:-/federation}
-data=${DATA:-/data}
-home=${NODE_HOME:-/home/warren/home}
+kit=${KIT:-/kit}
+home=${HOME_DIR:-/home/warren/home}
 
-[ -e "$home/policy.toml" ] || warren-node init "$home" --kit "$federation/kits/$PARTY"
-warren-node dataset show "$home" heart >/dev/null 2>&1 ||
-  warren-node dataset add "$home" --path "$data/$PARTY.csv" --name heart --tags heart,uci --description "UCI heart disease"
+[ -e "$home/policy.toml" ] || warren-node init "$home" --kit "$kit"
+if [ -n "${DATASET:-}" ]; then
+  warren-node dataset show "$home" "$NAME" >/dev/null 2>&1 ||
+    warren-node dataset add "$home" --path "$DATASET" --name "$NAME" --tags "$TAGS" --description "${DESCRIPTION:-$NAME}"
+fi
+if [ -n "${PLAN:-}" ]; then
+  warren-node plan approve "$home" --file "$PLAN" --note "approved by who runs this trial"
+fi
 exec warren-node start "$home"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from common.cli import AsJson, emit, reported
+from common.cli import FAILED, AsJson, emit, reported
 from node.cli.options import Home, moment, person
 
 if TYPE_CHECKING:
@@ -21,12 +21,16 @@ KitOption = Annotated[
 Background = Annotated[
     bool, typer.Option("--background", help="Return when the agent is ready and leave it running.")
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Log what is only of use to find a fault, too.")]
+Check = Annotated[
+    bool, typer.Option("--check", help="Exit with 1 unless the agent runs, is connected and does not pause.")
+]
 Lines = Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines from the end.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to an app."""
-    for command in (init, start, status, stop, logs):
+    for command in (init, start, status, stop, restart, logs):
         app.command()(command)
 
 
@@ -63,7 +67,9 @@ def install(home: Path, kit: Path) -> None:
 
 
 @reported
-def start(home: Home, background: Background = False, as_json: AsJson = False) -> None:
+def start(
+    home: Home, background: Background = False, verbose: Verbose = False, as_json: AsJson = False
+) -> None:
     """Run the node's agent until Ctrl-C, or in the background."""
     import os
 
@@ -72,16 +78,16 @@ def start(home: Home, background: Background = False, as_json: AsJson = False) -
     from node.process import run_agent, start_background
 
     node = NodeHome.open(home)
-    party = node.connection().party
+    party, level = node.connection().party, "DEBUG" if verbose else "INFO"
     if background:
-        pid = start_background(node).pid
+        pid = start_background(node, level=level).pid
         emit(
             {"party": party, "pid": pid, "log": node.log_path},
             escape(f"the agent of {party} runs as process {pid}; its log is {node.log_path}"),
             as_json=as_json,
         )
         return
-    logging_setup.configure(file=node.log_path)
+    logging_setup.configure(level, file=node.log_path)
     run_agent(
         node,
         ready=lambda: emit(
@@ -93,16 +99,19 @@ def start(home: Home, background: Background = False, as_json: AsJson = False) -
 
 
 @reported
-def status(home: Home, as_json: AsJson = False) -> None:
+def status(home: Home, check: Check = False, as_json: AsJson = False) -> None:
     """Show whether the agent runs, what it is doing and what waits for a decision."""
     from dataclasses import asdict
 
+    from node.exporter import health
     from node.home import NodeHome
     from node.process import report
 
     found = report(NodeHome.open(home))
     document = asdict(found) | {"status": found.status and found.status.model_dump(mode="json")}
     emit(document, *_sentences(found), as_json=as_json)
+    if check and not health(found.status)[0]:
+        raise typer.Exit(FAILED)
 
 
 @reported
@@ -116,6 +125,26 @@ def stop(home: Home, as_json: AsJson = False) -> None:
     party = node.connection().party
     words = "did not stop in time and was killed" if outcome == "killed" else outcome
     emit({"party": party, "outcome": outcome}, f"the agent of {party} {words}", as_json=as_json)
+
+
+@reported
+def restart(home: Home, as_json: AsJson = False) -> None:
+    """Stop the agent if one runs, and start it in the background; it goes on from its journal."""
+    from node.home import NodeHome
+    from node.process import start_background
+    from node.process import stop as stop_process
+
+    node = NodeHome.open(home)
+    party = node.connection().party
+    outcome = stop_process(node)
+    pid = start_background(node).pid
+    emit(
+        {"party": party, "outcome": outcome, "pid": pid, "log": node.log_path},
+        escape(
+            f"the agent of {party} {outcome} before, and runs as process {pid}; its log is {node.log_path}"
+        ),
+        as_json=as_json,
+    )
 
 
 @reported

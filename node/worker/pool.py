@@ -241,6 +241,11 @@ class WorkerPool:
         """Return the space that is left on the disk that workers write to."""
         return shutil.disk_usage(self.work).free
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Return the process ids of the workers."""
+        return tuple(worker.pid for worker in self._workers.values())
+
     def folder(self, run_id: RunId, *datasets: Path) -> RunFolder:
         """Return the folder of a run, to put what its next task reads into it.
 

@@ -13,10 +13,13 @@ from researcher.monitoring.events import (
     TaskLost,
     UpdateArrived,
 )
+from researcher.monitoring.lines import LinesView
+from researcher.monitoring.tensorboard import TensorBoard
 from researcher.monitoring.terminal import TerminalView
 
 __all__ = [
     "Event",
+    "LinesView",
     "NodeChanged",
     "NodeProgress",
     "Observer",
@@ -26,6 +29,7 @@ __all__ = [
     "RunStarted",
     "StoppedEarly",
     "TaskLost",
+    "TensorBoard",
     "TerminalView",
     "UpdateArrived",
 ]

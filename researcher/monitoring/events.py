@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from common.ids import ExperimentId, PartyId, RunId
 from common.messages import LossPoint, TaskState
 from researcher.history import Kind, NodeRecord, RoundRecord
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +128,14 @@ class Observer(Protocol):
     def on_event(self, event: Event) -> None:
         """Take note of an event, quickly: the round waits. Called in the thread that runs the experiment."""
         ...
+
+
+def tell(observers: list[Observer], events: Sequence[Event]) -> None:
+    """Tell observers of events that happened; one that fails is told of no more, and the others go on."""
+    for observer in list(observers):
+        try:
+            for event in events:
+                observer.on_event(event)
+        except Exception:
+            observers.remove(observer)
+            log.exception("observer failed", extra={"action": "observer_failed"})

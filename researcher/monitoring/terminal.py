@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.ids import PartyId
-from researcher.history import RoundRecord
+from researcher.history import RoundRecord, mean_loss
 from researcher.monitoring.events import (
     Event,
     NodeChanged,
@@ -29,6 +31,11 @@ from researcher.round import RoundState
 
 _REDRAW_S: Final = 0.1
 """Shortest time between two redraws; rounds may be much shorter."""
+
+_SPARKS: Final = 30
+"""So many of the last losses are drawn."""
+
+_BLOCKS: Final = "▁▂▃▄▅▆▇█"
 
 
 @dataclass(slots=True)
@@ -50,7 +57,9 @@ class _Picture:
     nodes: dict[PartyId, _Node] = field(default_factory=dict)
     closed: int = 0
     total_s: float = 0.0
+    samples: int = 0
     loss: float | None = None
+    losses: list[float] = field(default_factory=list)
 
 
 class TerminalView:
@@ -121,6 +130,9 @@ class TerminalView:
         self._picture.total_s += record.duration_s or 0.0
         if record.kind == "train":
             self._picture.loss = mean_loss(record)
+            self._picture.samples += sum(node.samples_seen for node in record.nodes.values())
+        if self._picture.loss is not None:
+            self._picture.losses = [*self._picture.losses, self._picture.loss][-_SPARKS:]
         if self._live is None or record.state is not RoundState.CLOSED:
             self._say(_line(record, self._picture.last))
 
@@ -141,8 +153,13 @@ class TerminalView:
 
     def _render(self) -> Group:
         picture = self._picture
-        pace = f" · {picture.total_s / picture.closed:.3f} s a round" if picture.closed else ""
-        loss = "" if picture.loss is None else f" · loss {picture.loss:.4f}"
+        pace = ""
+        if picture.closed:
+            each_s = picture.total_s / picture.closed
+            left = datetime.timedelta(seconds=round(each_s * (picture.last - picture.round + 1)))
+            speed = picture.samples / picture.total_s if picture.total_s else 0.0
+            pace = f" · {each_s:.3f} s a round · {speed:.0f} samples/s · {left} left"
+        loss = "" if picture.loss is None else f" · loss {picture.loss:.4f} {spark(picture.losses)}"
         what = "validating" if picture.validating else f"round {picture.round} of {picture.last}"
         rows = Table(box=None, pad_edge=False)
         for column in ("node", "state", "loss", "samples", "answered after"):
@@ -165,15 +182,11 @@ class TerminalView:
         self._console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
 
 
-def mean_loss(record: RoundRecord) -> float | None:
-    """Return the mean of the last training losses of a round, weighted by samples; None if there is none."""
-    told = [
-        (node.loss, node.samples_seen)
-        for node in record.nodes.values()
-        if node.outcome == "accepted" and node.loss is not None and node.samples_seen
-    ]
-    total = sum(samples for _, samples in told)
-    return sum(loss * samples for loss, samples in told) / total if total else None
+def spark(values: Sequence[float]) -> str:
+    """Return one block for each value, as high as it stands between the least and the greatest."""
+    least, range_ = min(values), max(values) - min(values)
+    levels = [int((value - least) / range_ * (len(_BLOCKS) - 1)) if range_ else 0 for value in values]
+    return "".join(_BLOCKS[level] for level in levels)
 
 
 def _line(record: RoundRecord, last: int) -> str:

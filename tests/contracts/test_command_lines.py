@@ -1,6 +1,7 @@
 """Programs can call every command: `--json` gives one JSON document on standard output, whatever happens."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -15,6 +16,7 @@ COMMANDS = {
     words: command for program, app in command_lines().items() for words, command in commands(app, program)
 }
 
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 PLAN = """
 from common.training_plans import TorchTrainingPlan
 
@@ -78,6 +80,7 @@ ANSWERED = {
     "warren-node audit verify": "{folder}/north",
     "warren-node audit export": "{folder}/north {folder}/audit.jsonl",
     "warren-researcher init": "{folder}/other-lab --kit {folder}/kit-of-lab",
+    "warren-researcher plan": "{examples}/heart.toml",
     "warren-researcher experiments": "--home {folder}/lab",
     "warren-researcher status": "--home {folder}/lab",
     "warren-researcher audit show": "{folder}/lab",
@@ -109,20 +112,24 @@ REFUSED = {
     "warren-researcher export": ("{folder}/nothing {folder}/model", "WRN-707"),
     "warren-researcher branch": ("{folder}/nothing {folder}/new", "WRN-707"),
     "warren-researcher replay": ("{folder}/nothing --round 1", "WRN-707"),
+    "warren-researcher watch": ("{folder}/nothing --home {folder}/lab", "WRN-707"),
     "warren-researcher quarantine": ("{folder}/nothing", "WRN-707"),
     "warren-researcher cancel": ("{folder}/nothing --home {folder}/lab", "WRN-707"),
 }
 """What each other command is called with, and the error that it meets without a broker, a RabbitMQ or a plan."""
 
 ELSEWHERE = {
+    "warren-node restart": "tests/integration/test_node_cli.py",
     "warren demo": "tests/e2e/test_demo.py",
+    "warren doctor": "tests/integration/test_doctor.py",
     "warren-node doctor": "tests/integration/test_doctor.py",
+    "warren-researcher doctor": "tests/integration/test_doctor.py",
 }
 
 
 def called(words, arguments, folder):
     program, *rest = words.split()
-    line = [*rest, *arguments.format(folder=folder).split(), "--json"]
+    line = [*rest, *arguments.format(folder=folder, examples=EXAMPLES).split(), "--json"]
     return CliRunner().invoke(command_lines()[program], line)
 
 

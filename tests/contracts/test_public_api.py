@@ -64,6 +64,7 @@ PUBLIC = {
     ],
     "researcher.monitoring": [
         "Event",
+        "LinesView",
         "NodeChanged",
         "NodeProgress",
         "Observer",
@@ -73,6 +74,7 @@ PUBLIC = {
         "RunStarted",
         "StoppedEarly",
         "TaskLost",
+        "TensorBoard",
         "TerminalView",
         "UpdateArrived",
     ],
@@ -120,6 +122,7 @@ PUBLIC = {
         "ListRequest",
         "LossPoint",
         "Message",
+        "NodeFigures",
         "NodeInfo",
         "NodePresence",
         "PayloadManifest",

@@ -1,14 +1,27 @@
 """`warren-node doctor` says what a node lacks and what to do about it."""
 
+import contextlib
 import json
+import socket
+import ssl
+import threading
 
 import pytest
 from typer.testing import CliRunner
 
+from common.security.kit import CONNECTION, _toml
+from common.settings import Connection, load_toml
+from deploy.cli import app as warren_app
+from deploy.ports import free_port
 from node.cli import app
 from node.home import NodeHome
 from node.registry import Registry
+from researcher.cli import app as researcher_app
+from researcher.directory import NodeStatus
+from researcher.doctor import _node
+from researcher.home import Home
 from tests.support.certificates import make_authority
+from tests.support.fake_node import INFO
 from tests.support.parties import make_kit
 
 
@@ -45,30 +58,171 @@ def add_table(home, path):
     return path
 
 
-def test_a_node_whose_broker_lets_it_in_is_healthy(tmp_path, broker):
-    home = NodeHome.create(tmp_path / "home", broker.kit_path("north"))
-    home.settings_path.write_text("compulsory_protections = []\n")
-    add_table(home, tmp_path / "heart.csv")
+def point(home, **connection):
+    """Let the kit of a home name another way to the broker."""
+    path = home.kit_path / CONNECTION
+    path.write_text(_toml(load_toml(path, Connection).model_copy(update=connection)))
 
-    code, findings = examined(home)
+
+@pytest.fixture
+def connected(tmp_path, broker):
+    """The home of a node whose broker lets it in."""
+    home = NodeHome.create(tmp_path / "north", broker.kit_path("north"))
+    home.settings_path.write_text("compulsory_protections = []\n")
+    return home
+
+
+def test_a_node_whose_broker_lets_it_in_is_healthy(tmp_path, connected):
+    add_table(connected, tmp_path / "heart.csv")
+
+    code, findings = examined(connected)
 
     assert 0 == code, findings
-    assert {"ok"} == {health(findings, one) for one in ("versions", "settings", "kit", "broker", "disk")}
-    assert "ok" == health(findings, "data set heart")
+    steps = ("versions", "settings", "kit", "name", "tcp", "tls", "broker", "disk", "data set heart")
+    assert dict.fromkeys(steps, "ok") == {one: health(findings, one) for one in steps}
+    assert "a message goes there and back in" in findings["broker"]["text"]
+    assert {"clock", "memory", "gpu"} <= findings.keys()
+
+
+def test_looking_leaves_the_queues_as_they_were(connected, broker):
+    before = broker.depths()
+    for _ in range(2):
+        assert 0 == examined(connected)[0]
+
+    assert before == broker.depths()
+
+
+class Fault:
+    """Something that is wrong on a machine, where the doctor must see it and what the advice must name."""
+
+    def __init__(self, subject, words, plant):
+        self.subject, self.words, self.plant = subject, words, plant
+
+
+def stranger(request):
+    """Return the port of a server with the certificate of another federation, or of one that speaks no TLS."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    request.addfinalizer(listener.close)
+    return listener
+
+
+def answer_as_stranger(home, request):
+    listener = stranger(request)
+    issued = make_authority("elsewhere").issue("localhost")
+    folder = home.path.parent
+    for name, content in (("cert", issued.cert_pem), ("key", issued.key_pem)):
+        (folder / name).write_bytes(content)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert", folder / "key")
+
+    def serve():
+        line, _ = listener.accept()
+        with line, contextlib.suppress(OSError):
+            context.wrap_socket(line, server_side=True).close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    request.addfinalizer(thread.join)
+    point(home, port=listener.getsockname()[1])
+
+
+def answer_without_tls(home, request):
+    listener = stranger(request)
+
+    def serve():
+        line, _ = listener.accept()
+        with line:
+            line.recv(1)
+            line.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    request.addfinalizer(thread.join)
+    point(home, port=listener.getsockname()[1])
+
+
+def write(text):
+    return lambda home, _: home.settings_path.write_text(text)
+
+
+def take_permissions(home, request):
+    running = request.getfixturevalue("broker")
+    admin, vhost = running.admin, running.vhost
+    given = admin._call("GET", "permissions", vhost, "north")
+    request.addfinalizer(lambda: admin._call("PUT", "permissions", vhost, "north", body=given))
+    admin._call("PUT", "permissions", vhost, "north", body={"configure": "^$", "write": "^$", "read": "^$"})
+
+
+FAULTS = {
+    "the name of the broker is not known": Fault(
+        "name", "connection.toml", lambda home, _: point(home, host="broker.invalid")
+    ),
+    "nothing listens at the broker's port": Fault(
+        "tcp", "firewall", lambda home, _: point(home, port=free_port())
+    ),
+    "somebody else answers": Fault("tls", "another federation", answer_as_stranger),
+    "a proxy speaks HTTP": Fault("tls", "plain TCP", answer_without_tls),
+    "the broker took the permissions away": Fault("broker", "warren federation show", take_permissions),
+    "a part of the kit is missing": Fault(
+        "kit", "kit", lambda home, _: (home.kit_path / "cert.pem").unlink()
+    ),
+    "a setting is misspelt": Fault("settings", "correct", write("max_wrokers = 2\n")),
+    "the data are gone": Fault(
+        "data set heart", "dataset", lambda home, _: add_table(home, home.path.parent / "heart.csv").unlink()
+    ),
+    "the disk is nearly full": Fault("disk", "free some", write(f"disk_floor_bytes = {2**60}\n")),
+    "a wall that must stand cannot": Fault(
+        "protection cpu_time", "worker_cpu_s", write('compulsory_protections = ["cpu_time"]\n')
+    ),
+    "the account of workers does not exist": Fault(
+        "protections", "useradd", write('worker_user = "nobody-at-all"\n')
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_of_these_faults_is_named_with_what_to_do(fault, connected, request):
+    planted = FAULTS[fault]
+    planted.plant(connected, request)
+
+    code, findings = examined(connected)
+
+    wrong = {subject: one for subject, one in findings.items() if one["health"] == "wrong"}
+    assert 1 == code
+    assert [planted.subject] == list(wrong)
+    assert planted.words in wrong[planted.subject]["advice"]
 
 
 def test_everything_that_is_wrong_is_found_at_once(tmp_path, home):
     add_table(home, tmp_path / "heart.csv").unlink()
+    point(home, port=free_port())
     home.settings_path.write_text(f'compulsory_protections = ["cpu_time"]\ndisk_floor_bytes = {2**60}\n')
 
     code, findings = examined(home)
 
     assert 1 == code
     wrong = {subject for subject, finding in findings.items() if finding["health"] == "wrong"}
-    assert {"broker", "disk", "data set heart", "protection cpu_time"} == wrong
-    assert "WRN-201" in findings["broker"]["text"]
+    assert {"tcp", "disk", "data set heart", "protection cpu_time"} == wrong
     assert all(findings[subject]["advice"] for subject in wrong)
-    assert "worker_cpu_s" in findings["protection cpu_time"]["advice"]
+
+
+def test_a_researcher_and_an_operator_have_doctors_too(tmp_path, broker):
+    Home.init(tmp_path / "lab", broker.kit_path("alice"))
+
+    lab = CliRunner().invoke(researcher_app, ["doctor", "--home", str(tmp_path / "lab"), "--json"])
+    operator = CliRunner().invoke(warren_app, ["doctor", str(broker.federation.path), "--json"])
+
+    found = {one["subject"]: one["health"] for one in json.loads(lab.stdout)["findings"]}
+    assert (0, "ok", "ok", "note") == (lab.exit_code, found["broker"], found["kit"], found["node north"])
+    found = {one["subject"]: one["health"] for one in json.loads(operator.stdout)["findings"]}
+    assert (0, "ok", "ok") == (operator.exit_code, found["broker"], found["authority"])
+
+
+@pytest.mark.parametrize(("ahead_s", "health"), [(0.0, "ok"), (-60.0, "wrong"), (60.0, "wrong")])
+def test_a_node_whose_clock_is_wrong_is_told_of(ahead_s, health):
+    status = NodeStatus("north", online=True, info=INFO, ahead_s=ahead_s)
+
+    assert health == _node(status, status).health
 
 
 def test_a_kit_that_expires_soon_and_a_node_without_data_are_noted(tmp_path, authority):
@@ -93,15 +247,6 @@ def test_wrong_settings_and_a_broken_kit_hide_nothing_else(home):
     assert "protection files" in findings
 
 
-def test_a_user_for_workers_that_does_not_exist_is_told_with_the_command_that_makes_it(home):
-    home.settings_path.write_text('worker_user = "nobody-at-all"\n')
-
-    _, findings = examined(home)
-
-    assert "wrong" == health(findings, "protections")
-    assert "useradd" in findings["protections"]["advice"]
-
-
 def test_what_an_agent_says_about_its_connection_is_believed(home):
     with home.lock():
         home.status_path.write_text(
@@ -124,10 +269,11 @@ def test_what_an_agent_says_about_its_connection_is_believed(home):
 
 
 def test_people_read_the_same_in_sentences(home):
+    point(home, port=free_port())
     result = CliRunner().invoke(app, ["doctor", str(home.path)])
 
     assert 1 == result.exit_code
-    assert "wrong  broker: WRN-201" in result.stdout
+    assert "wrong  tcp: no connection to 127.0.0.1" in result.stdout
     assert "what to do:" in result.stdout
     assert "ok     protection privileges" in result.stdout
 

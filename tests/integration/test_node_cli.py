@@ -238,11 +238,17 @@ def test_an_agent_in_the_background_outlives_its_starter_and_stops_when_asked(ho
         found = answered("status", home.path)
         assert (started["pid"], "north") == (found["pid"], found["status"]["party"])
         assert found["status"]["connected"] is False
+        restarted = subprocess.run(
+            [WARREN_NODE, "restart", home.path, "--json"], stdout=subprocess.PIPE, check=True
+        )
+        again = json.loads(restarted.stdout)
+        assert "stopped" == again["outcome"]
+        assert again["pid"] == answered("status", home.path)["pid"] != started["pid"]
     finally:
         assert "stopped" == answered("stop", home.path)["outcome"]
     assert home.holder() is None
     actions = [line.get("action") for line in answered("logs", home.path)]
-    assert ["agent_start", "stop_asked", "agent_stopped"] == [
+    assert 2 * ["agent_start", "stop_asked", "agent_stopped"] == [
         action for action in actions if action in {"agent_start", "stop_asked", "agent_stopped"}
     ]
 

@@ -7,70 +7,16 @@ import io
 import pytest
 from rich.console import Console
 
-from common.ids import derived_uuid
-from common.messages import LossPoint, PayloadManifest, TaskState
-from researcher.history import NodeRecord, RoundRecord
+from researcher.history import mean_loss
 from researcher.monitoring import (
-    NodeChanged,
-    NodeProgress,
     RoundEnded,
     RoundOpened,
     RunEnded,
-    RunStarted,
-    TaskLost,
     TerminalView,
-    UpdateArrived,
 )
-from researcher.monitoring.terminal import mean_loss
+from researcher.monitoring.terminal import spark
 from researcher.round import RoundState
-
-NODES = ("north", "south")
-
-
-def point(loss):
-    return LossPoint(iteration=1, epoch=1, samples=10, loss=loss)
-
-
-def answer(node, loss, seen, outcome="accepted", reason=None):
-    return NodeRecord(
-        node, outcome, 1, reason=reason, losses=(point(loss),), samples_seen=seen, answered_s=0.25
-    )
-
-
-def record(state=RoundState.CLOSED, reason=None):
-    return RoundRecord(
-        round=1,
-        run=derived_uuid("run"),
-        kind="train",
-        state=state,
-        reason=reason,
-        base="0" * 64,
-        sent=PayloadManifest(sha256="0" * 64, size_bytes=100, inline=True),
-        encoding="raw",
-        model="1" * 64,
-        reserve=(),
-        agg_optimizer=None,
-        aggregator={"name": "FedAverage"},
-        strategy={"name": "DefaultStrategy"},
-        opened_at=100.0,
-        members=2,
-        deadline=None,
-        closed_at=100.5,
-        nodes={"north": answer("north", 0.25, 10), "south": answer("south", 0.5, 30)},
-    )
-
-
-EVENTS = (
-    RunStarted(derived_uuid("experiment"), "heart [1]", derived_uuid("run"), NODES, 1, 2),
-    RoundOpened(1, "train", NODES, 100.0, resumed=False),
-    NodeProgress(1, "north", TaskState.RUNNING, (point(0.75),)),
-    NodeChanged("south", online=False, at=100.1),
-    TaskLost(1, "south", "WRN-601: the worker ended", retried=True),
-    UpdateArrived(1, answer("north", 0.25, 10)),
-    UpdateArrived(1, answer("south", 0.5, 30, "refused", "not finite")),
-    RoundEnded(record()),
-    RunEnded(1, None, 0.6),
-)
+from tests.support.events import EVENTS, NODES, record
 
 
 def shown(*, terminal=False, quiet=False, events=EVENTS):
@@ -132,3 +78,23 @@ def test_resuming_is_told():
 
 def test_the_mean_loss_is_weighted_by_samples():
     assert pytest.approx(0.4375) == mean_loss(record())
+
+
+def test_the_live_view_shows_pace_what_is_left_and_the_course_of_the_loss():
+    out = io.StringIO()
+    console = Console(file=out, width=120, highlight=False)
+    view = TerminalView(console)
+    for event in EVENTS[:-1]:
+        view.on_event(event)
+    console.print(view._render())
+    text = out.getvalue()
+
+    assert "s a round" in text
+    assert "samples/s" in text
+    assert " left" in text
+    assert "▁" in text
+
+
+def test_a_sparkline_goes_from_the_least_to_the_greatest():
+    assert "█▄▁" == spark([3.0, 2.0, 1.0])
+    assert "▁▁" == spark([1.0, 1.0])
