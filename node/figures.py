@@ -17,6 +17,10 @@ from common.messages.figures import LaneName, TaskOutcome, TaskPhase
 _EXPERIMENTS: Final = 16
 """So many experiments have series of their own; a new one takes the place of the oldest."""
 
+_COARSE_BYTES: Final = 64 * 1024**2
+"""What a plan can make larger at will, memory and disk, is told in steps of this, and its processor time in seconds: it should say
+how the machine does, and nothing about data."""
+
 TASKS: Final = Counter(
     "warren_tasks_total",
     "Tasks that ended, by how, and with which error code if they failed",
@@ -106,9 +110,9 @@ class Figures:
             cpu_s=agent_cpu_s,
             resident_bytes=agent_memory,
             workers=len(alive),
-            worker_cpu_s=metrics.values(WORKER_CPU)[""],
-            worker_resident_bytes=sum(memory for _, memory in alive),
-            disk_free_bytes=free_bytes,
+            worker_cpu_s=_coarse(metrics.values(WORKER_CPU)[""], 1),
+            worker_resident_bytes=_coarse(sum(memory for _, memory in alive), _COARSE_BYTES),
+            disk_free_bytes=_coarse(free_bytes, _COARSE_BYTES),
             disk_floor_bytes=self._disk_floor_bytes,
             certificate_expires_at=self._expires_at,
         )
@@ -147,6 +151,10 @@ def _use(pid: int | None) -> tuple[float, int] | None:
     except psutil.Error:
         return None
     return times.user + times.system, memory.rss
+
+
+def _coarse(value: float, unit: int) -> int:
+    return int(value // unit) * unit
 
 
 def _total(counter: Counter) -> int:

@@ -30,7 +30,7 @@ done
 [ -e "$data/.made/cleveland.csv" ] || warren data "$data/.made"
 for party in $nodes; do
   mkdir -p "$data/$party"
-  cp "$data/.made/$party.csv" "$data/$party/data.csv"
+  [ -e "$data/$party/data.csv" ] || cp "$data/.made/$party.csv" "$data/$party/data.csv"   # a file that changes is refused
 done
 
 mkdir -p "$plan"

@@ -1,5 +1,6 @@
 """Metrics are bounded, whatever is told; a node tells of itself only what its policy allows."""
 
+import os
 import time
 
 from prometheus_client import CollectorRegistry
@@ -7,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from common import metrics
 from common.ids import PartyId, derived_uuid
 from common.messages import LossPoint, NodePresence, TaskTimings, Validation
-from node.figures import TRAINING_LOSS, note_losses
+from node.figures import TRAINING_LOSS, Figures, note_losses
 from researcher.directory import NodeStatus
 from researcher.history import NodeRecord
 from researcher.monitoring import RunStarted, UpdateArrived
@@ -107,6 +108,15 @@ def test_a_node_tells_its_figures_unless_its_policy_forbids_it(tmp_path):
         if told:
             assert presence.figures.certificate_expires_at > time.time()
             assert presence.figures.disk_free_bytes > 0
+
+
+def test_what_a_plan_can_change_at_will_is_told_in_coarse_steps():
+    phases = {"waiting": 0, "running": 0, "unsent": 0}
+    figures = Figures(expires_at=time.time(), disk_floor_bytes=1)
+    told = figures.measure(workers=(os.getpid(),), free_bytes=10**10 + 1, phases=phases)
+
+    assert told.disk_free_bytes % 2**26 == told.worker_resident_bytes % 2**26 == told.worker_cpu_s % 1 == 0
+    assert 10**10 - 2**26 < told.disk_free_bytes <= 10**10
 
 
 def test_counters_are_summed_by_a_label():
