@@ -2,28 +2,59 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import IO, Annotated, Final, Literal
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
+from pydantic import Field
 
+from common.datasets.families.base import Options
 from common.errors import DataFileError, DataFileGoneError
 from common.messages import Column
 
 CSV: Final = {".csv", ".tsv", ".txt"}
 PARQUET: Final = {".parquet", ".pq"}
+EXCEL: Final = {".xlsx"}
 MISSING: Final = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "?")
 """Cells of a text file that count as missing."""
 
 _DELIMITERS: Final = ",;\t|"
 _LONGEST_NAME: Final = 200
 _LONGEST_HEADER: Final = 1024 * 1024
+_MARKS: Final = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+Dtype = Literal["Int64", "Float64", "String", "Boolean"]
+_DTYPES: Final = {"Int64": pl.Int64, "Float64": pl.Float64, "String": pl.String, "Boolean": pl.Boolean}
+
+
+class TableOptions(Options):
+    """How a table is to be read; what is not given is found out."""
+
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """Of a text file: comma, semicolon, tab or bar, if the header decides."""
+    header: bool = True
+    """Whether the first line names the columns; else they are column_0, column_1, ..."""
+    encoding: str | None = None
+    """Of a text file: UTF-8, or UTF-16 if it begins with the mark of that."""
+    sheet: str | None = None
+    """Of an Excel file: the first one."""
+    dtypes: dict[str, Dtype] = Field(default_factory=dict)
+    """Types of columns that would be taken for something else, such as codes with leading zeros."""
+    split_column: str | None = None
+    """A column of `train` and `test` that says which part each row belongs to; wins over the plan's."""
+    id_column: str | None = None
+    """A column that is different in each row; a row then stays in its part whatever is added before it."""
+
+
+PLAIN: Final = TableOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +70,17 @@ class Table:
         return self.rows, len(self.columns)
 
 
-def inspect_tabular(path: Path) -> Table:
+def inspect_tabular(path: Path, options: TableOptions = PLAIN) -> Table:
     """Return rows, and name, dtype and missing values of each column, after reading the file once.
 
-    csv, tsv and txt: UTF-8 with a header; the delimiter (comma, semicolon, tab or bar) is found from the header. parquet. An
-    empty cell, `NA`, `NaN`, `NULL` and `?` count as missing.
+    csv, tsv and txt, parquet, and sheets of xlsx. An empty cell, `NA`, `NaN`, `NULL` and `?` count as missing.
 
     Raises:
         DataFileError: If the file cannot be read, is empty, has no header or the same column twice.
         DataFileGoneError: If there is no such file.
+        MissingExtraError: If it is an Excel file and the package for that is not installed.
     """
-    frame = scan(path)
+    frame = scan(path, options)
     with _readable(path):
         kinds = frame.collect_schema()
         missing = [
@@ -60,68 +91,140 @@ def inspect_tabular(path: Path) -> Table:
         ]
         if problem := _problem_of_names(list(kinds)):
             raise DataFileError(path=path, data_type="a table", reason=problem)
-        counts = frame.select(pl.len().alias(""), *missing).collect().row(0)
+        counts = frame.select(pl.len().alias(""), *missing).collect(engine="streaming").row(0)
     if not counts[0]:
         raise DataFileError(path=path, data_type="a table", reason="it has no rows")
-    columns = zip(kinds.items(), counts[1:], strict=True)
-    return Table(
-        counts[0], tuple(Column(name=name, dtype=str(kind), missing=gaps) for (name, kind), gaps in columns)
+    columns = tuple(
+        Column(name=name, dtype=str(kind), missing=gaps, unit=options.units.get(name, ""))
+        for (name, kind), gaps in zip(kinds.items(), counts[1:], strict=True)
     )
+    return Table(counts[0], columns)
 
 
-def column_names(path: Path) -> list[str]:
+def uneven_rows(path: Path, options: TableOptions = PLAIN) -> Iterator[tuple[int, str]]:
+    """Yield the position of each row of a text file that has more or fewer cells than the first line, and how many.
+
+    polars fills short rows with nulls without a word, so somebody has to count.
+
+    Raises:
+        DataFileError: If the file cannot be read.
+    """
+    if path.suffix.lower() not in CSV:
+        return
+    encoding = _encoding(path, options)
+    delimiter = _delimiter(path, encoding, options)
+    with _readable(path, encoding), path.open(encoding=encoding, newline="") as file:
+        rows = csv.reader(file, delimiter=delimiter)
+        first = next(rows, [])
+        lines = rows if options.header else itertools.chain([first], rows)
+        for position, row in enumerate(lines):
+            if len(row) != len(first) and not (len(first) == 1 and not row):
+                yield position, f"it has {len(row)} cells, and the first line has {len(first)}"
+
+
+def column_names(path: Path, options: TableOptions = PLAIN) -> list[str]:
     """Return the names of a table's columns in the order of the file.
 
     Raises:
         DataFileError: If the file cannot be read.
         DataFileGoneError: If there is no such file.
     """
-    frame = scan(path)
+    frame = scan(path, options)
     with _readable(path):
         return frame.collect_schema().names()
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> pl.DataFrame:
+def read_columns(path: Path, columns: Sequence[str], options: TableOptions = PLAIN) -> pl.DataFrame:
     """Return some columns of a table, each once, with missing values as null.
 
     Raises:
         DataFileError: If the file cannot be read.
         DataFileGoneError: If there is no such file.
     """
-    frame = scan(path)
+    frame = scan(path, options)
     with _readable(path):
-        return frame.select(list(dict.fromkeys(columns))).collect().fill_nan(None)
+        return frame.select(list(dict.fromkeys(columns))).collect(engine="streaming").fill_nan(None)
 
 
-def scan(path: Path) -> pl.LazyFrame:
-    """Return a table of which nothing but the header was read yet."""
+def first_rows(path: Path, count: int, options: TableOptions = PLAIN) -> pl.DataFrame:
+    """Return the first rows of a table.
+
+    Raises:
+        DataFileError: If the file cannot be read.
+        DataFileGoneError: If there is no such file.
+    """
+    frame = scan(path, options)
+    with _readable(path):
+        return frame.head(count).collect()
+
+
+def scan(path: Path, options: TableOptions = PLAIN) -> pl.LazyFrame:
+    """Return a table of which as little as possible was read yet.
+
+    Raises:
+        DataFileError: If the file cannot be read.
+        DataFileGoneError: If there is no such file.
+        MissingExtraError: If it is an Excel file and the package for that is not installed.
+    """
     if not path.is_file():
         raise DataFileGoneError(name=path.name, what="is gone")
     suffix = path.suffix.lower()
     if suffix in PARQUET:
         return pl.scan_parquet(path, glob=False)
+    if suffix in EXCEL:
+        from common.datasets.excel import sheet_as_csv
+
+        return _scan_text(path, sheet_as_csv(path, options.sheet), ",", options)
     if suffix not in CSV:
-        reason = f"its name ends in none of {', '.join(sorted(CSV | PARQUET))}"
+        reason = f"its name ends in none of {', '.join(sorted(CSV | EXCEL | PARQUET))}"
         raise DataFileError(path=path, data_type="a table", reason=reason)
-    return pl.scan_csv(
-        path,
-        separator=_delimiter(path),
-        null_values=list(MISSING),
-        infer_schema_length=None,
-        glob=False,
-    )
+    encoding = _encoding(path, options)
+    delimiter = _delimiter(path, encoding, options)
+    if encoding in ("utf-8", "utf-8-sig"):
+        return _scan_text(path, path, delimiter, options)
+    with _readable(path, encoding):  # polars reads UTF-8 alone
+        text = path.read_text(encoding=encoding)
+    return _scan_text(path, BytesIO(text.encode()), delimiter, options)
 
 
-def _delimiter(path: Path) -> str:
-    """Return the delimiter of a text file, after checking its header."""
-    with _readable(path), path.open(encoding="utf-8-sig", newline="") as file:
+def _scan_text(path: Path, source: Path | IO[bytes], delimiter: str, options: TableOptions) -> pl.LazyFrame:
+    with _readable(path):
+        return pl.scan_csv(
+            source,
+            separator=delimiter,
+            has_header=options.header,
+            null_values=list(MISSING),
+            infer_schema_length=None,
+            schema_overrides={name: _DTYPES[kind] for name, kind in options.dtypes.items()},
+            truncate_ragged_lines=options.on_broken == "skip",
+            glob=False,
+        )
+
+
+def _encoding(path: Path, options: TableOptions) -> str:
+    """Return the encoding of a text file: as registered, as its mark says, or UTF-8."""
+    if options.encoding is not None:
+        try:
+            return codecs.lookup(options.encoding).name
+        except LookupError as error:
+            reason = f"there is no encoding {options.encoding!r}"
+            raise DataFileError(path=path, data_type="a table", reason=reason) from error
+    with _readable(path), path.open("rb") as file:
+        start = file.read(4)
+    return next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
+
+
+def _delimiter(path: Path, encoding: str, options: TableOptions) -> str:
+    """Return the delimiter of a text file, after checking its first line."""
+    with _readable(path, encoding), path.open(encoding=encoding, newline="") as file:
         header = file.readline(_LONGEST_HEADER)
-    counts = Counter(
-        {delimiter: len(next(csv.reader([header], delimiter=delimiter), [])) for delimiter in _DELIMITERS}
-    )
-    delimiter = counts.most_common(1)[0][0]
-    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-    if problem := _problem_of_names(names):
+        counts = Counter(
+            {delimiter: len(next(csv.reader([header], delimiter=delimiter), [])) for delimiter in _DELIMITERS}
+        )
+        delimiter = options.delimiter or counts.most_common(1)[0][0]
+        names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    problem = _problem_of_names(names) if options.header else None if names else "it is empty"
+    if problem:
         raise DataFileError(path=path, data_type="a table", reason=problem)
     return delimiter
 
@@ -133,7 +236,9 @@ def _problem_of_names(names: Sequence[str]) -> str | None:
     if twice := [name for name, times in Counter(names).items() if times > 1]:
         return f"column {twice[0]!r} occurs twice"
     if all(_is_number(name) for name in names):
-        return "its first line holds numbers, and the names of the columns were expected"
+        return (
+            "its first line holds numbers, and the names of the columns were expected (option header=false)"
+        )
     for position, name in enumerate(names, start=1):
         if not 0 < len(name) <= _LONGEST_NAME:
             return f"column {position} has no name, or one of more than {_LONGEST_NAME} characters"
@@ -149,13 +254,14 @@ def _is_number(text: str) -> bool:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(path: Path, encoding: str = "utf-8") -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
         raise DataFileGoneError(name=path.name, what="is gone") from error
-    except UnicodeDecodeError as error:
-        raise DataFileError(path=path, data_type="a table", reason="it is not UTF-8") from error
+    except UnicodeError as error:
+        reason = f"it is not {encoding.removesuffix('-sig').upper()} (option encoding)"
+        raise DataFileError(path=path, data_type="a table", reason=reason) from error
     except OSError as error:
         raise DataFileError(
             path=path, data_type="a table", reason=error.strerror or "it cannot be read"

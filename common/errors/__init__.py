@@ -26,7 +26,9 @@ from common.errors.data import (
     NoSuchDatasetError,
     TagsOverlapError,
     TooFewSamplesError,
+    UnknownCategoryError,
     UnknownColumnError,
+    WrongDataTypeError,
 )
 from common.errors.experiment import (
     AmbiguousDatasetError,
@@ -222,6 +224,7 @@ __all__ = [
     "TransportError",
     "UnauthenticMessageError",
     "UnknownAuthorityError",
+    "UnknownCategoryError",
     "UnknownColumnError",
     "UnknownPartyError",
     "UnroutableError",
@@ -231,5 +234,6 @@ __all__ = [
     "WorkerDiedError",
     "WorkerFaultError",
     "WorkerStartError",
+    "WrongDataTypeError",
     "catalogue",
 ]

@@ -90,3 +90,23 @@ class InvalidDatasetError(DataError):
     text = "data set cannot be registered: {reason}"
     cause = "a name, tag or description is missing or too short"
     remedy = "correct the option and try again"
+
+
+class UnknownCategoryError(DataError):
+    """A category is none of those that the plan names."""
+
+    code = "WRN-410"
+    text = "{count} samples of {column!r} are none of the categories that the plan names: {known}"
+    cause = "this hospital writes its categories otherwise, or has others"
+    remedy = "agree on the categories with the hospitals, and name all of them in the plan"
+    public = True
+
+
+class WrongDataTypeError(DataError):
+    """The plan reads data sets of another type."""
+
+    code = "WRN-411"
+    text = "the plan reads {wanted} data sets, and this one is registered as {found}"
+    cause = "the tags lead to another data set than the plan was written for"
+    remedy = "compare types with `warren-researcher datasets --tags ...`"
+    public = True

@@ -115,7 +115,7 @@ class Session:
             if not isinstance(manager, DataManager):
                 plan.breaks_contract("training_data", f"returned {type(manager).__name__}, not a DataManager")
             with PlanCode(type(plan)):
-                manager.bind(Path(source.path), source.parameters)
+                manager.bind(Path(source.path), source.parameters, data_type=source.data_type)
             self._data, self._parts = (key, manager), None
         split = (seed, args.test_ratio, args.test_batch_size)
         if self._parts is None or self._parts[0] != split:

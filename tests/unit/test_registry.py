@@ -14,7 +14,8 @@ from common.errors import (
     TagsOverlapError,
     TooFewSamplesError,
 )
-from node.registry import Registry, normalised
+from node.registration import normalised
+from node.registry import Registry
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_a_file_that_was_only_touched_passes_and_is_fast_next_time(registry, tab
     dataset = add(registry, table)
     os.utime(table, ns=(1, 1))
     registry.check(dataset)
-    assert 1 == registry.get(dataset.dataset_id).fingerprint.mtime_ns
+    assert 1 == registry.get(dataset.dataset_id).fingerprint.stamp
 
 
 def test_a_file_that_was_restored_from_a_copy_passes(registry, table, tmp_path):
