@@ -7,13 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from common.datasets.base import Dataset
+    from common.datasets.images import ImageFolderDataset, MedNistDataset
     from common.datasets.inspection import Table, inspect_tabular
+    from common.datasets.mnist import MnistDataset
     from common.datasets.tabular import TabularDataset
 
-__all__ = ["Dataset", "Table", "TabularDataset", "inspect_tabular"]
+__all__ = [
+    "Dataset",
+    "ImageFolderDataset",
+    "MedNistDataset",
+    "MnistDataset",
+    "Table",
+    "TabularDataset",
+    "inspect_tabular",
+]
 
 _HOMES = {
     "Dataset": "common.datasets.base",
+    "ImageFolderDataset": "common.datasets.images",
+    "MedNistDataset": "common.datasets.images",
+    "MnistDataset": "common.datasets.mnist",
     "Table": "common.datasets.inspection",
     "TabularDataset": "common.datasets.tabular",
     "inspect_tabular": "common.datasets.inspection",

@@ -6,16 +6,11 @@ import csv
 import zipfile
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from xml.etree.ElementTree import ParseError
 
-from common.errors import DataFileError, MissingExtraError
-
-try:
-    import openpyxl
-    from openpyxl.utils.exceptions import InvalidFileException
-except ImportError as error:
-    raise MissingExtraError(feature="an Excel file", package="openpyxl", extra="excel") from error
+from common.datasets.extras import library
+from common.errors import DataFileError
 
 _MOST_BYTES: Final = 1024**3
 """Largest sum of the files in an xlsx archive: a small archive can unpack to any size."""
@@ -32,7 +27,9 @@ def sheet_as_csv(path: Path, sheet: str | None) -> BytesIO:
 
     Raises:
         DataFileError: If the file is damaged, has no such sheet, or unpacks to more than 1 GiB.
+        MissingExtraError: If openpyxl is not installed.
     """
+    openpyxl, problems = library("openpyxl"), library("openpyxl.utils.exceptions")
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
@@ -43,13 +40,13 @@ def sheet_as_csv(path: Path, sheet: str | None) -> BytesIO:
             return _written(path, book, sheet)
         finally:
             book.close()
-    except (InvalidFileException, zipfile.BadZipFile, ParseError, KeyError, ValueError) as error:
+    except (problems.InvalidFileException, zipfile.BadZipFile, ParseError, KeyError, ValueError) as error:
         raise DataFileError(path=path, data_type=_WHAT, reason="it is damaged, or no xlsx file") from error
     except OSError as error:
         raise DataFileError(path=path, data_type=_WHAT, reason=error.strerror or str(error)) from error
 
 
-def _written(path: Path, book: openpyxl.Workbook, sheet: str | None) -> BytesIO:
+def _written(path: Path, book: Any, sheet: str | None) -> BytesIO:
     if sheet is not None and sheet not in book.sheetnames:
         reason = f"there is no sheet {sheet!r} among {', '.join(book.sheetnames)}"
         raise DataFileError(path=path, data_type=_WHAT, reason=reason)

@@ -17,6 +17,7 @@ import polars as pl
 from polars.exceptions import PanicException, PolarsError
 from pydantic import Field
 
+from common.datasets.excel import sheet_as_csv
 from common.datasets.families.base import Options
 from common.errors import DataFileError, DataFileGoneError
 from common.messages import Column
@@ -172,8 +173,6 @@ def scan(path: Path, options: TableOptions = PLAIN) -> pl.LazyFrame:
     if suffix in PARQUET:
         return pl.scan_parquet(path, glob=False)
     if suffix in EXCEL:
-        from common.datasets.excel import sheet_as_csv
-
         return _scan_text(path, sheet_as_csv(path, options.sheet), ",", options)
     if suffix not in CSV:
         reason = f"its name ends in none of {', '.join(sorted(CSV | EXCEL | PARQUET))}"

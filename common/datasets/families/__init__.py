@@ -9,6 +9,9 @@ from common.datasets.families.base import Family
 
 _HOMES: Final = {
     "tabular": "common.datasets.families.tabular",
+    "images": "common.datasets.families.images",
+    "mnist": "common.datasets.families.mnist",
+    "mednist": "common.datasets.families.mednist",
 }
 """By name, so that nothing is imported before a set of that family is registered."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
 from pydantic import Field, JsonValue, ValidationError
 
-from common.errors import DataFileError, InvalidDatasetError, WarrenError
+from common.errors import DataError, DataFileError, InvalidDatasetError
 from common.messages import Column
 from common.messages.base import Name
 from common.settings import Settings, describe
@@ -118,7 +118,7 @@ def each_readable(
             continue
         try:
             whole[name] = read(name)
-        except WarrenError as error:
+        except DataError as error:
             broken[name] = str(error.facts.get("reason", error))
     allowed = 0 if options.on_broken == "refuse" else MOST_LEFT_OUT
     if len(broken) > allowed or (broken and not whole):
