@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from common.datasets.base import Dataset
     from common.datasets.images import ImageFolderDataset, MedNistDataset
     from common.datasets.inspection import Table, inspect_tabular
+    from common.datasets.medical import MedicalFolderDataset
     from common.datasets.mnist import MnistDataset
     from common.datasets.tabular import TabularDataset
 
@@ -16,6 +17,7 @@ __all__ = [
     "Dataset",
     "ImageFolderDataset",
     "MedNistDataset",
+    "MedicalFolderDataset",
     "MnistDataset",
     "Table",
     "TabularDataset",
@@ -26,6 +28,7 @@ _HOMES = {
     "Dataset": "common.datasets.base",
     "ImageFolderDataset": "common.datasets.images",
     "MedNistDataset": "common.datasets.images",
+    "MedicalFolderDataset": "common.datasets.medical",
     "MnistDataset": "common.datasets.mnist",
     "Table": "common.datasets.inspection",
     "TabularDataset": "common.datasets.tabular",

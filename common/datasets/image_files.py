@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -115,21 +114,15 @@ def read_image(root: Path, name: str) -> Any:
         MissingExtraError: If Pillow is not installed.
     """
     pillow = library("PIL.Image")
-    path = root / name
+    pillow.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow warns above this, and refuses above twice as many
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata, which nobody reads here
-            warnings.simplefilter("error", pillow.DecompressionBombWarning)
-            with pillow.open(path, formats=_FORMATS) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    raise DataFileError(
-                        path=path, data_type=_WHAT, reason=_too_large(image.width, image.height)
-                    )
-                image.load()
-                return image
-    except (pillow.DecompressionBombWarning, pillow.DecompressionBombError) as error:
-        reason = f"it has more than {MOST_PIXELS} pixels"
-        raise DataFileError(path=path, data_type=_WHAT, reason=reason) from error
+        with pillow.open(f"{root}/{name}", formats=_FORMATS) as image:
+            image.load()
+            return image
+    except pillow.DecompressionBombError as error:
+        raise _unreadable(root, name, f"it has more than {MOST_PIXELS} pixels") from error
+    except FileNotFoundError as error:
+        raise _unreadable(root, name, "there is no such file") from error
     except (
         OSError,
         SyntaxError,
@@ -137,12 +130,11 @@ def read_image(root: Path, name: str) -> Any:
         EOFError,
         struct.error,
     ) as error:  # all of them for damaged files
-        reason = f"it is damaged, or none of {', '.join(_FORMATS)}"
-        raise DataFileError(path=path, data_type=_WHAT, reason=reason) from error
+        raise _unreadable(root, name, f"it is damaged, or none of {', '.join(_FORMATS)}") from error
 
 
-def _too_large(width: int, height: int) -> str:
-    return f"it has {width} x {height} pixels, and {MOST_PIXELS} are possible"
+def _unreadable(root: Path, name: str, reason: str) -> DataFileError:
+    return DataFileError(path=root / name, data_type=_WHAT, reason=reason)
 
 
 def prepared(image: Any, mode: Mode | None, size: tuple[int, int] | None) -> Any:

@@ -175,6 +175,7 @@ def damage(path, kind):
         path.write_bytes(content[:8] + bytes(reversed(content[8:])))
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 @pytest.mark.parametrize("kind", ["short", "empty", "gif", "noise"])
 @pytest.mark.parametrize("name", ["ill/a.png", "ill/b.tiff"])
 def test_a_damaged_image_is_refused_by_name_or_left_out_and_counted(scans, name, kind):

@@ -12,6 +12,7 @@ _HOMES: Final = {
     "images": "common.datasets.families.images",
     "mnist": "common.datasets.families.mnist",
     "mednist": "common.datasets.families.mednist",
+    "medical-folder": "common.datasets.families.medical",
 }
 """By name, so that nothing is imported before a set of that family is registered."""
 
