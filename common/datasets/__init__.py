@@ -7,31 +7,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from common.datasets.base import Dataset
+    from common.datasets.custom import CustomDataset
     from common.datasets.images import ImageFolderDataset, MedNistDataset
     from common.datasets.inspection import Table, inspect_tabular
     from common.datasets.medical import MedicalFolderDataset
     from common.datasets.mnist import MnistDataset
+    from common.datasets.survival import SurvivalDataset
     from common.datasets.tabular import TabularDataset
+    from common.datasets.text import TextDataset
 
 __all__ = [
+    "CustomDataset",
     "Dataset",
     "ImageFolderDataset",
     "MedNistDataset",
     "MedicalFolderDataset",
     "MnistDataset",
+    "SurvivalDataset",
     "Table",
     "TabularDataset",
+    "TextDataset",
     "inspect_tabular",
 ]
 
 _HOMES = {
+    "CustomDataset": "common.datasets.custom",
     "Dataset": "common.datasets.base",
     "ImageFolderDataset": "common.datasets.images",
     "MedNistDataset": "common.datasets.images",
     "MedicalFolderDataset": "common.datasets.medical",
     "MnistDataset": "common.datasets.mnist",
+    "SurvivalDataset": "common.datasets.survival",
     "Table": "common.datasets.inspection",
     "TabularDataset": "common.datasets.tabular",
+    "TextDataset": "common.datasets.text",
     "inspect_tabular": "common.datasets.inspection",
 }
 

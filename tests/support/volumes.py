@@ -8,16 +8,11 @@ import nibabel
 import numpy as np
 
 
-def write_volume(
-    path: Path, values: np.ndarray, *, spacing=(1.0, 1.0, 1.0), flip: bool = False, slope: float | None = None
-) -> Path:
+def write_volume(path: Path, values: np.ndarray, *, spacing=(1.0, 1.0, 1.0), flip: bool = False) -> Path:
     """Write a NIfTI file, its first axis to the left instead of right if it is flipped."""
     path.parent.mkdir(parents=True, exist_ok=True)
     affine = np.diag([-spacing[0] if flip else spacing[0], spacing[1], spacing[2], 1.0])
-    image = nibabel.Nifti1Image(values, affine)
-    if slope is not None:
-        image.header.set_slope_inter(slope, 0)
-    nibabel.save(image, path)
+    nibabel.save(nibabel.Nifti1Image(values, affine), path)
     return path
 
 

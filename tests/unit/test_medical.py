@@ -229,7 +229,7 @@ def test_volumes_are_resampled_linearly_and_labels_stay_labels(tmp_path):
 
 
 def test_scaled_values_are_what_they_mean(tmp_path):
-    write_volume(tmp_path / "a" / "ct" / "x.nii", np.array([[[0.5, 1.5]]], np.float32), slope=None)
+    write_volume(tmp_path / "a" / "ct" / "x.nii", np.array([[[0.5, 1.5]]], np.float32))
     path = tmp_path / "a" / "scaled" / "x.nii"
     write_volume(path, np.array([[[10, 30]]], np.int16))
     content = bytearray(path.read_bytes())

@@ -18,6 +18,7 @@ from common.errors import (
     PlanFailedError,
     PlanHashError,
     UnknownColumnError,
+    WrongDataTypeError,
 )
 from common.payload.encodings import compression
 from common.payload.tensors import load_tensors, save_tensors
@@ -71,6 +72,15 @@ def test_a_task_trains_the_model_and_tells_what_it_took(desk):
     assert load_tensors(desk.update).keys() == load_tensors(desk.model).keys()
     assert weights(desk) != {name: value.tolist() for name, value in load_tensors(desk.model).items()}
     assert done.validations == ()
+
+
+def test_a_plan_that_reads_tables_refuses_data_of_another_type(desk):
+    source = DatasetSource(dataset_id=DATASET, data_type="images", path=str(desk.table), parameters={})
+
+    with pytest.raises(
+        WrongDataTypeError, match="reads tabular data sets, and this one is registered as images"
+    ):
+        run(desk, dataset=source)
 
 
 def test_a_warm_worker_gives_bit_for_bit_what_a_fresh_one_gives(desk):
