@@ -243,16 +243,16 @@ class Registry:
             self._drop(dataset_id)
             witness()
 
-    def check(self, dataset: Dataset) -> None:
-        """Make sure that the file of a data set is the one that was registered.
+    def check(self, dataset: Dataset, *, thorough: bool = False) -> None:
+        """Make sure that the files of a data set are those that were registered.
 
-        Fast when size and modification time are as they were; otherwise the content decides, and a file that was only
-        touched or copied back is fine.
+        Fast when names, sizes and modification times are as they were; otherwise, and if it is to be thorough, the content decides,
+        and a file that was only touched or copied back is fine.
 
         Raises:
             DataFileGoneError: If the file is gone, cannot be read, or has another content.
         """
-        if untouched(dataset.path, dataset.fingerprint):
+        if not thorough and untouched(dataset.path, dataset.fingerprint):
             return
         try:
             looks = fingerprint(dataset.path)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from common.datasets.extras import library
 from common.datasets.families.base import Options
 from common.datasets.files import data_files, inside
+from common.datasets.formats import IMAGES
 from common.errors import DataFileError, UnknownColumnError
 
-SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 MOST_PIXELS: Final = 64 * 1024**2
 """Largest image: a small file can unpack to any size."""
 
@@ -64,9 +64,7 @@ def list_images(root: Path, options: ImageOptions) -> Listing:
         raise DataFileError(path=root, data_type="a folder of images", reason="it is no folder")
     if options.table is not None:
         return _listed_in_table(root, inside(root, options.table), options)
-    names = tuple(
-        file.name for file in data_files(root) if PurePosixPath(file.name).suffix.lower() in SUFFIXES
-    )
+    names = tuple(file.name for file in data_files(root) if PurePosixPath(file.name).suffix.lower() in IMAGES)
     labels = tuple(name.partition("/")[0] for name in names)
     if lost := next((name for name in names if "/" not in name), None):
         raise DataFileError(path=root / lost, data_type=_WHAT, reason="it is in no folder of a class")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,10 @@ from pydantic import JsonValue
 
 from common.datasets.base import Dataset
 from common.datasets.families.base import parsed
+from common.datasets.formats import MEDNIST
 from common.datasets.image_files import ImageOptions, Mode, list_images, pixels, prepared, read_image
 from common.datasets.split import stable_ids
 from common.errors import UnknownCategoryError
-
-MEDNIST: Final = ("AbdomenCT", "BreastMRI", "CXR", "ChestCT", "Hand", "HeadCT")
-"""The classes of MedNIST."""
 
 
 class ImageFolderDataset(Dataset):

@@ -19,12 +19,10 @@ from pydantic import Field
 
 from common.datasets.excel import sheet_as_csv
 from common.datasets.families.base import Options
+from common.datasets.formats import CSV, EXCEL, PARQUET
 from common.errors import DataFileError, DataFileGoneError
 from common.messages import Column
 
-CSV: Final = {".csv", ".tsv", ".txt"}
-PARQUET: Final = {".parquet", ".pq"}
-EXCEL: Final = {".xlsx"}
 MISSING: Final = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "?")
 """Cells of a text file that count as missing."""
 

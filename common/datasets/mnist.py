@@ -15,13 +15,12 @@ from pydantic import JsonValue
 from common.datasets.base import Dataset
 from common.datasets.families.base import Options, parsed
 from common.datasets.files import inside
+from common.datasets.formats import MNIST_IMAGES, MNIST_LABELS
 from common.errors import DataFileError
 
 SIDE: Final = 28
 CLASSES: Final = tuple("0123456789")
 
-_IMAGES: Final = "train-images-idx3-ubyte"
-_LABELS: Final = "train-labels-idx1-ubyte"
 _MOST: Final = 1_000_000
 """Digits in one file: a small file can unpack to any size."""
 
@@ -85,9 +84,9 @@ def read_mnist(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     Raises:
         DataFileError: If one is missing, damaged, or does not fit the other.
     """
-    path, raw = _read(folder, _LABELS, 8 + _MOST)
+    path, raw = _read(folder, MNIST_LABELS, 8 + _MOST)
     digits = _array(path, raw, (0x801, 1))
-    path, raw = _read(folder, _IMAGES, 16 + _MOST * SIDE * SIDE)
+    path, raw = _read(folder, MNIST_IMAGES, 16 + _MOST * SIDE * SIDE)
     images = _array(path, raw, (0x803, 3))
     if images.shape != (len(digits), SIDE, SIDE) or not len(digits) or digits.max() > 9:
         raise DataFileError(path=path, data_type="MNIST", reason="images and digits do not fit each other")

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from common.datasets.extras import library
 from common.errors import DataFileError
 
-SUFFIXES: Final = (".nii", ".nii.gz")
 MOST_VOXELS: Final = 512 * 1024**2
 """Largest volume: a small file can unpack to any size."""
 

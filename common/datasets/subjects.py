@@ -13,7 +13,7 @@ from pydantic import Field
 
 from common.datasets.families.base import Options
 from common.datasets.files import data_files, inside
-from common.datasets.nifti import SUFFIXES
+from common.datasets.formats import NIFTI
 from common.errors import DataFileError, UnknownColumnError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def list_subjects(root: Path, options: MedicalOptions) -> Subjects:
     found: defaultdict[str, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for file in data_files(root):
         subject, _, rest = file.name.partition("/")
-        if rest.endswith(SUFFIXES) and (modality := _modality(rest, options.modalities)) is not None:
+        if rest.endswith(NIFTI) and (modality := _modality(rest, options.modalities)) is not None:
             found[subject][modality].append(file.name)
     if not found:
         raise DataFileError(path=root, data_type=_WHAT, reason="there is no subject/modality/*.nii.gz in it")

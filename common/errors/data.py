@@ -22,7 +22,7 @@ class DataFileGoneError(DataError):
     code = "WRN-402"
     text = "the file of data set {name!r} {what} since it was registered"
     cause = "somebody moved, removed or edited it"
-    remedy = "put it back, or run `warren-node dataset remove` and `add`"
+    remedy = "put it back, or run `warren-node dataset update`, which makes it another data set"
 
 
 class UnknownColumnError(DataError):
@@ -88,7 +88,7 @@ class InvalidDatasetError(DataError):
 
     code = "WRN-409"
     text = "data set cannot be registered: {reason}"
-    cause = "a name, tag or description is missing or too short"
+    cause = "a name, tag or description is missing or too short, or an option is unknown"
     remedy = "correct the option and try again"
 
 

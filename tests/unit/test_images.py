@@ -14,7 +14,7 @@ from common.data import DataManager
 from common.datasets import ImageFolderDataset, MedNistDataset, MnistDataset
 from common.datasets.families import family
 from common.datasets.families.base import parsed
-from common.datasets.images import MEDNIST
+from common.datasets.formats import MEDNIST
 from common.errors import (
     DataFileError,
     MissingExtraError,

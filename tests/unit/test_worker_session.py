@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 
 import pytest
 import torch
@@ -20,7 +21,6 @@ from common.errors import (
     UnknownColumnError,
     WrongDataTypeError,
 )
-from common.payload.encodings import compression
 from common.payload.tensors import load_tensors, save_tensors
 from common.training_plans import TorchTrainingPlan
 from node.worker.protocol import LOSS_POINTS, DatasetSource
@@ -318,10 +318,7 @@ def test_a_model_of_another_shape_is_refused_before_training(desk):
     "task", [{"model_encoding": "raw+zstd", "model_decoded_bytes": 100}, {"encoding": "raw+zstd"}]
 )
 def test_without_the_package_for_compression_a_task_says_what_to_install(desk, monkeypatch, task):
-    def absent(name):
-        raise ImportError(name)
-
-    monkeypatch.setattr(compression.importlib, "import_module", absent)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
 
     with pytest.raises(MissingExtraError, match="zstd compression needs the package zstandard"):
         run(desk, **task)

@@ -3,6 +3,6 @@
 from typing import Final
 
 from common.datasets.families.images import ImageFamily
-from common.datasets.images import MEDNIST
+from common.datasets.formats import MEDNIST
 
 FAMILY: Final = ImageFamily(classes=MEDNIST)
