@@ -55,6 +55,9 @@ class NumberColumn:
         Raises:
             MissingValuesError: If a value is missing and no training row has one from which to make another.
         """
+        if not column.null_count() and self.standardize is False:
+            into[:, 0] = column.to_numpy()
+            return
         column = column.cast(pl.Float64)
         known = column.gather(train).drop_nulls().to_numpy()
         constant = self.missing if isinstance(self.missing, int | float) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,10 +24,14 @@ from common.datasets.formats import CSV, EXCEL, PARQUET
 from common.errors import DataFileError, DataFileGoneError
 from common.messages import Column
 
+log = logging.getLogger(__name__)
+
 MISSING: Final = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "?")
 """Cells of a text file that count as missing."""
 
 _DELIMITERS: Final = ",;\t|"
+_SAMPLE: Final = 1000
+"""Rows from which types are guessed first: to find them from all rows takes several times as long as reading."""
 _LONGEST_NAME: Final = 200
 _LONGEST_HEADER: Final = 1024 * 1024
 _MARKS: Final = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -128,7 +133,7 @@ def column_names(path: Path, options: TableOptions = PLAIN) -> list[str]:
         DataFileError: If the file cannot be read.
         DataFileGoneError: If there is no such file.
     """
-    frame = scan(path, options)
+    frame = scan(path, options, infer=0)
     with _readable(path):
         return frame.collect_schema().names()
 
@@ -140,9 +145,16 @@ def read_columns(path: Path, columns: Sequence[str], options: TableOptions = PLA
         DataFileError: If the file cannot be read.
         DataFileGoneError: If there is no such file.
     """
-    frame = scan(path, options)
+    names = list(dict.fromkeys(columns))
+    try:
+        with _readable(path):
+            found = scan(path, options, infer=_SAMPLE).select(names).collect()
+        if all(_is_told(found[name]) for name in names):
+            return found.fill_nan(None)
+    except DataFileError:
+        log.debug("types are found from all rows", extra={"action": "table_read_again"})
     with _readable(path):
-        return frame.select(list(dict.fromkeys(columns))).collect(engine="streaming").fill_nan(None)
+        return scan(path, options).select(names).collect().fill_nan(None)
 
 
 def first_rows(path: Path, count: int, options: TableOptions = PLAIN) -> pl.DataFrame:
@@ -157,8 +169,18 @@ def first_rows(path: Path, count: int, options: TableOptions = PLAIN) -> pl.Data
         return frame.head(count).collect()
 
 
-def scan(path: Path, options: TableOptions = PLAIN) -> pl.LazyFrame:
+def _is_told(column: pl.Series) -> bool:
+    """Tell whether a column's type, found from its first rows, is that of all: a type that did not fit would have been an error."""
+    return column.dtype != pl.String or column.head(_SAMPLE).null_count() < min(_SAMPLE, len(column))
+
+
+def scan(path: Path, options: TableOptions = PLAIN, *, infer: int | None = None) -> pl.LazyFrame:
     """Return a table of which as little as possible was read yet.
+
+    Args:
+        path: The file.
+        options: How it is to be read.
+        infer: Rows of a text file to find types from; all if none.
 
     Raises:
         DataFileError: If the file cannot be read.
@@ -171,27 +193,29 @@ def scan(path: Path, options: TableOptions = PLAIN) -> pl.LazyFrame:
     if suffix in PARQUET:
         return pl.scan_parquet(path, glob=False)
     if suffix in EXCEL:
-        return _scan_text(path, sheet_as_csv(path, options.sheet), ",", options)
+        return _scan_text(path, sheet_as_csv(path, options.sheet), ",", options, infer)
     if suffix not in CSV:
         reason = f"its name ends in none of {', '.join(sorted(CSV | EXCEL | PARQUET))}"
         raise DataFileError(path=path, data_type="a table", reason=reason)
     encoding = _encoding(path, options)
     delimiter = _delimiter(path, encoding, options)
     if encoding in ("utf-8", "utf-8-sig"):
-        return _scan_text(path, path, delimiter, options)
+        return _scan_text(path, path, delimiter, options, infer)
     with _readable(path, encoding):  # polars reads UTF-8 alone
         text = path.read_text(encoding=encoding)
-    return _scan_text(path, BytesIO(text.encode()), delimiter, options)
+    return _scan_text(path, BytesIO(text.encode()), delimiter, options, infer)
 
 
-def _scan_text(path: Path, source: Path | IO[bytes], delimiter: str, options: TableOptions) -> pl.LazyFrame:
+def _scan_text(
+    path: Path, source: Path | IO[bytes], delimiter: str, options: TableOptions, infer: int | None
+) -> pl.LazyFrame:
     with _readable(path):
         return pl.scan_csv(
             source,
             separator=delimiter,
             has_header=options.header,
             null_values=list(MISSING),
-            infer_schema_length=None,
+            infer_schema_length=infer,
             schema_overrides={name: _DTYPES[kind] for name, kind in options.dtypes.items()},
             truncate_ragged_lines=options.on_broken == "skip",
             glob=False,

@@ -121,7 +121,8 @@ class TabularDataset(Dataset):
                 NumberColumn(name, "refuse", standardize=False).check(frame[name])
         _refuse_missing(frame, [name for name in inputs if rules[name] == "refuse"])
         _refuse_missing(frame, [name for name in targets if rules[name] != "drop"])
-        frame = frame.drop_nulls([name for name in {*inputs, *targets} if rules[name] == "drop"] or [_ROW])
+        if dropping := [name for name in {*inputs, *targets} if rules[name] == "drop"]:
+            frame = frame.drop_nulls(dropping)
 
         self._frame = frame.select(list(dict.fromkeys(inputs)))
         self._ids = (

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tests.benchmarks import (
     large_models,
+    loading,
     many_nodes,
     memory_per_node,
     recovery,
@@ -36,6 +37,7 @@ BENCHMARKS = {
     "nodes": many_nodes.run,
     "slow": slow_links.run,
     "recovery": recovery.run,
+    "loading": loading.run,
 }
 """Each returns its figures and a table of them; a number is a model of so many MiB."""
 

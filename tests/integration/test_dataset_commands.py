@@ -41,7 +41,8 @@ def add(home, path, *more, name="scans", tags="scan,ct"):
 
 
 def actions(home):
-    return [json.loads(line)["action"] for line in home.audit_path.read_text().splitlines()]
+    result = CliRunner().invoke(app, ["audit", "show", str(home.path), "--json"])
+    return [one["action"] for one in json.loads(result.stdout)]
 
 
 def test_the_kind_is_found_out_from_the_names_of_the_files(home, scans):

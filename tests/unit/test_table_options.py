@@ -95,6 +95,21 @@ def test_units_and_types_are_as_the_hospital_says(patients):
     }
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [("1", "2.5", 2.5), ("", "2.5", 2.5), ("true", "7", None), ("1", "word", None), ("1", "4", 4.0)],
+)
+def test_types_are_those_of_all_rows_whatever_the_first_ones_look_like(tmp_path, first, last, expected):
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n" + f"{first},1\n" * 1500 + f"{last},1\n")
+
+    if expected is None:
+        with pytest.raises(NonNumericColumnError):
+            bound(path, "a", "b")
+    else:
+        assert expected == bound(path, "a", "b", missing=0).arrays()[0][-1, 0]
+
+
 def test_excel_is_read_like_a_csv_of_its_sheet(tmp_path):
     path = tmp_path / "a.xlsx"
     book = openpyxl.Workbook()
