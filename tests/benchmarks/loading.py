@@ -34,7 +34,8 @@ def run(*, quick: bool) -> tuple[dict[str, Any], Table]:
     with tempfile.TemporaryDirectory(prefix="warren-bench-") as folder:
         root = Path(folder)
         found = {
-            "table": _measured(*_table(root / "table.csv", 50_000 * size)),
+            "table, read anew": _measured(*_table(root / "table.csv", 50_000 * size, anew=True)),
+            "table": _measured(*_table(root / "table.csv", 50_000 * size, anew=False)),
             "images": _measured(*_images(root / "images", 500 * size)),
             "patches": _measured(*_patches(root / "study", 50 * size)),
         }
@@ -72,26 +73,32 @@ def _ours(dataset: Dataset, path: Path) -> Pass:
     """Return a pass of ours: a data set is bound once, as a warm worker does."""
     manager = DataManager(dataset, batch_size=BATCH)
     manager.bind(path, {})
-    return lambda: manager.split(test_ratio=0.0, seed=1).train
+    parts = manager.split(test_ratio=0.0, seed=1)
+    return lambda: parts.train
 
 
-def _table(path: Path, rows: int) -> tuple[int, Pass, Pass]:
+def _table(path: Path, rows: int, *, anew: bool) -> tuple[int, Pass, Pass]:
+    """Return passes over a table in memory, as in all rounds but a worker's first, or read anew for each of them."""
     rng = np.random.default_rng(0)
     columns = [f"x{number}" for number in range(20)]
     frame = pl.DataFrame({name: rng.normal(size=rows) for name in columns})
     frame.with_columns(pl.Series("y", rng.integers(0, 2, rows))).write_csv(path)
 
-    def bound_anew() -> Iterable[Any]:
-        return _ours(TabularDataset(columns, "y"), path)()
-
-    def plain() -> Iterable[Any]:
+    def read() -> tuple[torch.Tensor, torch.Tensor]:
         found = pl.read_csv(path)
         data = torch.from_numpy(found.select(columns).to_numpy().astype(np.float32))
-        target = torch.from_numpy(found["y"].to_numpy().copy())
+        return data, torch.from_numpy(found["y"].to_numpy().copy())
+
+    def plain() -> Iterable[Any]:
+        data, target = read() if anew else kept
         for chosen in torch.randperm(len(data)).split(BATCH):
             yield data[chosen], target[chosen]
 
-    return rows, bound_anew, plain
+    def ours() -> Iterable[Any]:
+        return _ours(TabularDataset(columns, "y"), path)() if anew else warm()
+
+    kept, warm = read(), _ours(TabularDataset(columns, "y"), path)
+    return rows, ours, plain
 
 
 def _images(root: Path, count: int) -> tuple[int, Pass, Pass]:
