@@ -11,6 +11,7 @@ _EXTRAS: Final = {
     "PIL": ("images", "pillow", "images"),
     "openpyxl": ("Excel files", "openpyxl", "excel"),
     "nibabel": ("NIfTI files", "nibabel", "medical"),
+    "pydicom": ("DICOM files", "pydicom", "dicom"),
     "scipy": ("resampling of volumes", "scipy", "medical"),
 }
 """What needs a library, in which package it comes, and which extra installs it."""

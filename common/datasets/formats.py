@@ -9,6 +9,7 @@ PARQUET: Final = frozenset({".parquet", ".pq"})
 EXCEL: Final = frozenset({".xlsx"})
 IMAGES: Final = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 NIFTI: Final = (".nii", ".nii.gz")
+DICOM: Final = (".dcm", ".ima", ".DCM", ".IMA")
 
 MEDNIST: Final = ("AbdomenCT", "BreastMRI", "CXR", "ChestCT", "Hand", "HeadCT")
 """The classes of MedNIST."""

@@ -12,9 +12,9 @@ from pydantic import JsonValue
 
 from common.datasets.base import Dataset
 from common.datasets.families.base import parsed
-from common.datasets.nifti import grid, open_volume, oriented, resampled, values
+from common.datasets.nifti import grid, oriented, resampled, values
 from common.datasets.split import stable_ids
-from common.datasets.subjects import DEMOGRAPHICS, MedicalOptions, list_subjects
+from common.datasets.subjects import DEMOGRAPHICS, MedicalOptions, list_subjects, open_study
 from common.errors import DataFileError, InvalidArgumentsError, UnknownColumnError
 
 Transform = Callable[[Any], Any]
@@ -22,7 +22,7 @@ Transforms = Transform | Mapping[str, Transform] | None
 
 
 class MedicalFolderDataset(Dataset):
-    """Subjects of a folder `subject/modality/*.nii.gz`, each read when it is needed.
+    """Subjects of a folder `subject/modality`, with a NIfTI file or a DICOM series in each, read when it is needed.
 
     A volume becomes a float32 array of the shape (1, x, y, z), and an int64 one if it is a target of whole numbers, as segmentations
     are, which resampling gives the nearest label. One modality
@@ -137,7 +137,7 @@ class MedicalFolderDataset(Dataset):
         return made[wanted] if isinstance(wanted, str) else made
 
     def _volume(self, index: int, modality: str, *, labels: bool) -> NDArray[Any]:
-        image = open_volume(self._root / self._files[index][modality][0])
+        image = open_study(self._root, self._files[index][modality])
         labels = labels and np.issubdtype(image.get_data_dtype(), np.integer) and not _scaled(image)
         dtype = np.int64 if labels else np.float32
         if self._spacing is not None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field
 
+from common.datasets.dicom import open_series
 from common.datasets.families.base import Options
 from common.datasets.files import data_files, inside
-from common.datasets.formats import NIFTI
+from common.datasets.formats import DICOM, NIFTI
+from common.datasets.nifti import open_volume
 from common.errors import DataFileError, UnknownColumnError
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ _WHAT: Final = "a medical folder"
 
 
 class MedicalOptions(Options):
-    """How a hospital keeps its studies: `subject/modality/one file`, beside a table of subjects."""
+    """How a hospital keeps its studies: `subject/modality/one file`, or all files of a series, beside a table of subjects."""
 
     modalities: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """The names that plans use, and what this hospital calls each: names of folders, or patterns below the subject's folder such
@@ -38,6 +40,8 @@ class MedicalOptions(Options):
     incomplete: Literal["keep", "leave_out", "refuse"] = "keep"
     """What to do about subjects that lack a modality or a row: keep them for plans that do not need what is missing, leave them
     out, or refuse the set."""
+    identified: Literal["refuse", "allow"] = "refuse"
+    """What to do if DICOM files hold what identifies a patient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +90,12 @@ def list_subjects(root: Path, options: MedicalOptions) -> Subjects:
     found: defaultdict[str, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for file in data_files(root):
         subject, _, rest = file.name.partition("/")
-        if rest.endswith(NIFTI) and (modality := _modality(rest, options.modalities)) is not None:
+        if rest.endswith((*NIFTI, *DICOM)) and (modality := _modality(rest, options.modalities)) is not None:
             found[subject][modality].append(file.name)
     if not found:
-        raise DataFileError(path=root, data_type=_WHAT, reason="there is no subject/modality/*.nii.gz in it")
+        raise DataFileError(
+            path=root, data_type=_WHAT, reason="there is no subject/modality with a volume in it"
+        )
     rows, index, listed = _demographics(root, options)
     return Subjects(
         files={
@@ -101,6 +107,21 @@ def list_subjects(root: Path, options: MedicalOptions) -> Subjects:
         index=index,
         listed=listed,
     )
+
+
+def open_study(root: Path, files: Sequence[str]) -> Any:
+    """Return the volume in one NIfTI file or in the DICOM files of one series, as an image of nibabel.
+
+    Raises:
+        DataFileError: If it cannot be read, or there are several NIfTI files.
+        MissingExtraError: If the library for it is not installed.
+    """
+    if all(name.endswith(DICOM) for name in files):
+        return open_series([root / name for name in files])
+    if len(files) != 1:
+        reason = f"it has {len(files)} files, and one was expected"
+        raise DataFileError(path=(root / files[0]).parent, data_type=_WHAT, reason=reason)
+    return open_volume(root / files[0])
 
 
 def _modality(rest: str, modalities: Mapping[str, tuple[str, ...]]) -> str | None:

@@ -110,3 +110,12 @@ class WrongDataTypeError(DataError):
     cause = "the tags lead to another data set than the plan was written for"
     remedy = "compare types with `warren-researcher datasets --tags ...`"
     public = True
+
+
+class IdentifiedPatientsError(DataError):
+    """Files hold what identifies patients."""
+
+    code = "WRN-412"
+    text = "{count} or more files in {path} hold what identifies a patient: {tags}"
+    cause = "they were not, or not fully, de-identified"
+    remedy = "de-identify them by the basic profile of DICOM PS3.15, or say --option identified=allow"

@@ -106,7 +106,7 @@ def test_names_of_a_hospital_are_mapped_to_those_of_the_plan(tmp_path):
 
     assert [("T1", 0), ("T2", 1)] == [(column.name, column.missing) for column in found.columns]
     assert [1.0, 3.0] == [dataset[index][0].mean() for index in range(2)]
-    with pytest.raises(DataFileError, match="anat has 2 files, and one was expected"):
+    with pytest.raises(DataFileError, match="it has 2 files, and one was expected"):
         inspected(tmp_path)
 
 

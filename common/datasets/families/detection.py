@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from common.datasets.files import data_files
-from common.datasets.formats import CSV, EXCEL, IMAGES, MEDNIST, MNIST_IMAGES, NIFTI, PARQUET
+from common.datasets.formats import CSV, DICOM, EXCEL, IMAGES, MEDNIST, MNIST_IMAGES, NIFTI, PARQUET
 from common.errors import DataFileError
 
 
@@ -21,7 +21,7 @@ def detected(path: Path) -> str:
         found = "tabular" if suffixes <= CSV | EXCEL | PARQUET else None
     elif any(name.name.startswith(MNIST_IMAGES) for name in names):
         found = "mnist"
-    elif any(name.name.endswith(NIFTI) for name in names):
+    elif any(name.name.endswith((*NIFTI, *DICOM)) for name in names):
         found = "medical-folder"
     elif suffixes & IMAGES:
         classes = {name.parts[0] for name in names if name.suffix.lower() in IMAGES}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from common.datasets.dicom import identifying
 from common.datasets.families.base import Inspection, each_readable
-from common.datasets.nifti import Grid, grid, open_volume, values
-from common.datasets.subjects import DEMOGRAPHICS, MedicalOptions, Subjects, list_subjects
-from common.errors import DataFileError
+from common.datasets.formats import DICOM
+from common.datasets.nifti import Grid, grid, values
+from common.datasets.subjects import DEMOGRAPHICS, MedicalOptions, Subjects, list_subjects, open_study
+from common.errors import DataFileError, IdentifiedPatientsError
 from common.messages import Column
 
 _WHAT: Final = "a medical folder"
@@ -29,6 +32,7 @@ class MedicalFamily:
 
         Raises:
             DataFileError: If it is no such folder, if studies are broken or incomplete and the rule refuses that.
+            IdentifiedPatientsError: If DICOM files hold what identifies a patient and the rule refuses that.
             UnknownColumnError: If the demographics lack the column of subjects.
             MissingExtraError: If nibabel is not installed.
         """
@@ -38,6 +42,8 @@ class MedicalFamily:
             what = ", ".join(found.missing(lacking[0], found.everything))
             reason = f"{len(lacking)} subjects are incomplete: {lacking[0]} lacks {what}"
             raise DataFileError(path=path, data_type=_WHAT, reason=reason)
+        if options.identified == "refuse":
+            _refuse_identified(path, found)
         dropped = set(lacking) if options.incomplete == "leave_out" else set()
         names = [subject for subject in found.files if subject not in dropped]
         grids, broken = each_readable(names, lambda name: _grids(path, found, name), path, options, _WHAT)
@@ -65,14 +71,25 @@ class MedicalFamily:
         ]
 
 
+def _refuse_identified(path: Path, found: Subjects) -> None:
+    """Raise if DICOM files name their patients; files that cannot be read are the matter of others."""
+    keywords: Counter[str] = Counter()
+    files = [name for kinds in found.files.values() for names in kinds.values() for name in names]
+    for name in files:
+        if name.endswith(DICOM):
+            with contextlib.suppress(DataFileError):
+                keywords.update(identifying(path / name))
+    if keywords:
+        raise IdentifiedPatientsError(
+            path=path, count=max(keywords.values()), tags=", ".join(sorted(keywords))
+        )
+
+
 def _grids(path: Path, found: Subjects, subject: str) -> dict[str, Grid]:
     """Return the grid of each modality of a subject, after reading its volumes."""
     grids = {}
     for modality, files in found.files[subject].items():
-        if len(files) != 1:
-            reason = f"{modality} has {len(files)} files, and one was expected"
-            raise DataFileError(path=path / subject, data_type=_WHAT, reason=reason)
-        image = open_volume(path / files[0])
+        image = open_study(path, files)
         values(image)
         grids[modality] = grid(image)
     return grids
