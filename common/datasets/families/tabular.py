@@ -47,9 +47,12 @@ class TabularFamily:
             reason = f"{len(uneven)} rows do not fit, the first is row {position}: {problem}"
             raise DataFileError(path=path, data_type="a table", reason=reason)
         table = inspect_tabular(path, options)
-        names = row_names(path, table.rows, options)
-        broken = {names[position]: problem for position, problem in uneven.items()}
-        left_out = len((set(options.leave_out) & set(names)) - broken.keys()) if options.leave_out else 0
+        broken: dict[str, str] = {}
+        left_out = 0
+        if uneven or options.leave_out or options.id_column is not None:
+            names = row_names(path, table.rows, options)
+            broken = {names[position]: problem for position, problem in uneven.items()}
+            left_out = len(set(options.leave_out).intersection(names) - broken.keys())
         samples = table.rows - left_out - len(broken)
         return Inspection(
             samples=samples,
