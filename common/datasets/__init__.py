@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from common.datasets.inspection import Table, inspect_tabular
     from common.datasets.medical import MedicalFolderDataset
     from common.datasets.mnist import MnistDataset
+    from common.datasets.signals import SignalDataset
     from common.datasets.survival import SurvivalDataset
     from common.datasets.tabular import TabularDataset
     from common.datasets.text import TextDataset
@@ -23,6 +24,7 @@ __all__ = [
     "MedNistDataset",
     "MedicalFolderDataset",
     "MnistDataset",
+    "SignalDataset",
     "SurvivalDataset",
     "Table",
     "TabularDataset",
@@ -37,6 +39,7 @@ _HOMES = {
     "MedNistDataset": "common.datasets.images",
     "MedicalFolderDataset": "common.datasets.medical",
     "MnistDataset": "common.datasets.mnist",
+    "SignalDataset": "common.datasets.signals",
     "SurvivalDataset": "common.datasets.survival",
     "Table": "common.datasets.inspection",
     "TabularDataset": "common.datasets.tabular",

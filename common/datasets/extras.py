@@ -12,7 +12,8 @@ _EXTRAS: Final = {
     "openpyxl": ("Excel files", "openpyxl", "excel"),
     "nibabel": ("NIfTI files", "nibabel", "medical"),
     "pydicom": ("DICOM files", "pydicom", "dicom"),
-    "scipy": ("resampling of volumes", "scipy", "medical"),
+    "pyedflib": ("EDF files", "pyedflib", "signals"),
+    "scipy": ("resampling", "scipy", "medical"),
 }
 """What needs a library, in which package it comes, and which extra installs it."""
 

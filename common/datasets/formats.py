@@ -10,6 +10,7 @@ EXCEL: Final = frozenset({".xlsx"})
 IMAGES: Final = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 NIFTI: Final = (".nii", ".nii.gz")
 DICOM: Final = (".dcm", ".ima", ".DCM", ".IMA")
+EDF: Final = frozenset({".edf", ".bdf"})
 
 MEDNIST: Final = ("AbdomenCT", "BreastMRI", "CXR", "ChestCT", "Hand", "HeadCT")
 """The classes of MedNIST."""

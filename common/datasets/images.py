@@ -12,10 +12,10 @@ from pydantic import JsonValue
 
 from common.datasets.base import Dataset
 from common.datasets.families.base import parsed
-from common.datasets.formats import MEDNIST
-from common.datasets.image_files import ImageOptions, Mode, list_images, pixels, prepared, read_image
+from common.datasets.formats import IMAGES, MEDNIST
+from common.datasets.image_files import Mode, pixels, prepared, read_image
+from common.datasets.listing import ListingOptions, list_files
 from common.datasets.split import stable_ids
-from common.errors import UnknownCategoryError
 
 
 class ImageFolderDataset(Dataset):
@@ -51,7 +51,7 @@ class ImageFolderDataset(Dataset):
         self._mode = mode
         self._size = size
         self._root = Path()
-        self._names: list[str] = []
+        self._names: tuple[str, ...] = ()
         self._targets: NDArray[Any] = np.empty(0, np.int64)
 
     def bind(self, path: Path, parameters: Mapping[str, JsonValue]) -> None:
@@ -62,13 +62,11 @@ class ImageFolderDataset(Dataset):
             DataFileError: If the folder or its table cannot be read.
             UnknownCategoryError: If there is a class that the plan does not name.
         """
-        options = parsed(ImageOptions, parameters)
-        listing = list_images(path, options)
-        used = [position for position, name in enumerate(listing.names) if name not in options.unused]
-        labels = [listing.labels[position] for position in used]
+        options = parsed(ListingOptions, parameters)
+        listing = list_files(path, options, IMAGES).without(options.unused)
         self._root = path
-        self._names = [listing.names[position] for position in used]
-        self._targets = self._made_targets(labels, listing.classes)
+        self._names = listing.names
+        self._targets = listing.targets(self._classes)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -86,15 +84,6 @@ class ImageFolderDataset(Dataset):
     def sample_ids(self) -> NDArray[np.int64]:
         """Return an id for each image that follows from its name."""
         return stable_ids(self._names)
-
-    def _made_targets(self, labels: Sequence[str | float], found: tuple[str, ...]) -> NDArray[Any]:
-        if not found:
-            return np.array(labels, np.float32)
-        classes = found if self._classes is None else self._classes
-        numbers = {label: number for number, label in enumerate(classes)}
-        if unknown := sum(label not in numbers for label in labels):
-            raise UnknownCategoryError(count=unknown, column="class", known=", ".join(classes))
-        return np.array([numbers[str(label)] for label in labels], np.int64)
 
 
 class MedNistDataset(ImageFolderDataset):

@@ -118,4 +118,4 @@ class IdentifiedPatientsError(DataError):
     code = "WRN-412"
     text = "{count} or more files in {path} hold what identifies a patient: {tags}"
     cause = "they were not, or not fully, de-identified"
-    remedy = "de-identify them by the basic profile of DICOM PS3.15, or say --option identified=allow"
+    remedy = "de-identify them, DICOM by the basic profile of PS3.15, or say --option identified=allow"

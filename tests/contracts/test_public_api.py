@@ -90,6 +90,7 @@ PUBLIC = {
         "MedNistDataset",
         "MedicalFolderDataset",
         "MnistDataset",
+        "SignalDataset",
         "SurvivalDataset",
         "Table",
         "TabularDataset",

@@ -10,6 +10,7 @@ from common.datasets import (
     CustomDataset,
     ImageFolderDataset,
     MedicalFolderDataset,
+    SignalDataset,
     TabularDataset,
 )
 from common.ids import PartyId
@@ -23,6 +24,7 @@ from node.registry import Registry
 from researcher import Experiment
 from researcher.federation import Federation
 from tests.support.nodes import DEADLINE_S, RunningNode, make_kits
+from tests.support.recordings import write_recording
 from tests.support.volumes import write_folder
 
 NODES = ("north", "south")
@@ -90,6 +92,23 @@ class MedicalPlan(TorchTrainingPlan):
         return DataManager(dataset, batch_size=2)
 
 
+class SignalPlan(TorchTrainingPlan):
+    """Tell recordings apart by windows of one channel."""
+
+    def init_model(self, model_args):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 2))
+
+    def init_optimizer(self, optimizer_args):
+        return torch.optim.SGD(self.model().parameters(), lr=0.01)
+
+    def training_step(self, data, target):
+        return torch.nn.functional.cross_entropy(self.model()(data), target)
+
+    def training_data(self):
+        dataset = SignalDataset(["EEG"], rate=5, window_s=2, windows=2, classes=["ill", "well"])
+        return DataManager(dataset, batch_size=4)
+
+
 class CustomPlan(TorchTrainingPlan):
     """Read numbers in files of its own."""
 
@@ -154,10 +173,19 @@ def write_numbers(folder, node):
     return folder / "numbers"
 
 
+def write_recordings(folder, node):
+    for index in range(13):
+        path = folder / "sleep" / ("ill", "well")[index % 2] / f"{index:02}.edf"
+        write_recording(path, {"EEG": (10, np.full(40, float(index)))})
+    path.write_bytes(path.read_bytes()[:-10])
+    return folder / "sleep"
+
+
 FAMILIES = {
     "tabular": (write_rows, {"on_broken": "skip"}),
     "images": (write_images, {"on_broken": "skip"}),
     "medical-folder": (write_volumes, {"on_broken": "skip"}),
+    "signals": (write_recordings, {"on_broken": "skip"}),
     "custom": (write_numbers, {}),
 }
 """Each writes 12 samples that can be read, and one that cannot if that is possible."""
@@ -166,6 +194,7 @@ PLANS = {
     TablePlan: "tabular",
     ImagePlan: "images",
     MedicalPlan: "medical-folder",
+    SignalPlan: "signals",
     CustomPlan: "custom",
 }
 

@@ -13,6 +13,7 @@ _HOMES: Final = {
     "mnist": "common.datasets.families.mnist",
     "mednist": "common.datasets.families.mednist",
     "medical-folder": "common.datasets.families.medical",
+    "signals": "common.datasets.families.signals",
     "custom": "common.datasets.families.custom",
 }
 """By name, so that nothing is imported before a set of that family is registered."""

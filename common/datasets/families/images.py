@@ -10,7 +10,9 @@ from typing import Final
 from pydantic import JsonValue
 
 from common.datasets.families.base import Inspection, each_readable
-from common.datasets.image_files import ImageOptions, list_images, read_image
+from common.datasets.formats import IMAGES
+from common.datasets.image_files import read_image
+from common.datasets.listing import ListingOptions, list_files
 from common.errors import DataFileError
 from common.messages import Column
 
@@ -24,10 +26,10 @@ class ImageFamily:
         classes: The classes that they must have; any if none.
     """
 
-    options: type[ImageOptions] = ImageOptions
+    options: type[ListingOptions] = ListingOptions
     classes: tuple[str, ...] = ()
 
-    def inspect(self, path: Path, options: ImageOptions) -> Inspection:
+    def inspect(self, path: Path, options: ListingOptions) -> Inspection:
         """Read every image once.
 
         Raises:
@@ -35,7 +37,7 @@ class ImageFamily:
             UnknownColumnError: If the table lacks a column.
             MissingExtraError: If Pillow is not installed.
         """
-        listing = list_images(path, options)
+        listing = list_files(path, options, IMAGES)
         if self.classes and not set(listing.classes) <= set(self.classes):
             reason = (
                 f"its classes are {', '.join(listing.classes)}, and not those of {', '.join(self.classes)}"
@@ -65,13 +67,13 @@ class ImageFamily:
             left_out=len(listing.names) - len(looks) - len(broken),
         )
 
-    def preview(self, path: Path, options: ImageOptions, count: int) -> list[dict[str, JsonValue]]:
+    def preview(self, path: Path, options: ListingOptions, count: int) -> list[dict[str, JsonValue]]:
         """Return name, label, size and mode of the first images.
 
         Raises:
             DataFileError: If they cannot be read.
         """
-        listing = list_images(path, options)
+        listing = list_files(path, options, IMAGES)
         labels: list[JsonValue] = [*listing.labels[:count]]
         rows: list[dict[str, JsonValue]] = []
         for name, label in zip(listing.names[:count], labels, strict=True):
