@@ -126,7 +126,7 @@ def test_the_one_field_of_plain_edf_is_searched_too(sleep):
     content = path.read_bytes()
     path.write_bytes(content[:8] + b"Jane Doe 1970".ljust(80) + content[88:])
 
-    with pytest.raises(IdentifiedPatientsError, match="what identifies a patient: patient$"):
+    with pytest.raises(IdentifiedPatientsError, match=r"what identifies a patient: patient$"):
         inspected(sleep)
 
 
