@@ -143,7 +143,7 @@ def datasets(
     as_json: AsJson = False,
 ) -> None:
     """Show the data sets of the nodes that are online; with tags, also what differs between nodes."""
-    from researcher.comparison import TrainingData
+    from researcher.training_data import TrainingData
 
     wanted = [tag for text in tags or () for tag in text.split(",") if tag]
     with _federation(home) as federation:

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from common.ids import PartyId
 from common.messages import PlanApprovalReply, PlanStatusReply
 from researcher.adjustable import Adjustable
-from researcher.comparison import TrainingData
 from researcher.federation import Federation
 from researcher.preparation import choose_data
+from researcher.training_data import TrainingData
 
 
 class Participation(Adjustable, ABC):

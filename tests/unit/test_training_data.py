@@ -2,7 +2,7 @@
 
 from common.ids import DatasetId, PartyId, new_uuid
 from common.messages import Column, DatasetDescription
-from researcher.comparison import TrainingData
+from researcher.training_data import TrainingData
 
 
 def described(*columns, data_type="tabular", shape=(10, 2), classes=(), left_out=0):
