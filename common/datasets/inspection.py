@@ -55,7 +55,7 @@ class TableOptions(Options):
     split_column: str | None = None
     """A column of `train` and `test` that says which part each row belongs to; wins over the plan's."""
     id_column: str | None = None
-    """A column that is different in each row; a row then stays in its part whatever is added before it."""
+    """A column that says whose row it is; rows then go to their part by it, and `leave_out` names what it holds."""
 
 
 PLAIN: Final = TableOptions()
@@ -124,6 +124,16 @@ def uneven_rows(path: Path, options: TableOptions = PLAIN) -> Iterator[tuple[int
         for position, row in enumerate(lines):
             if len(row) != len(first) and not (len(first) == 1 and not row):
                 yield position, f"it has {len(row)} cells, and the first line has {len(first)}"
+
+
+def used_rows(frame: pl.DataFrame, options: TableOptions, position: str) -> pl.DataFrame:
+    """Return the rows that may be used, of a table that has its column of ids, if there is one, and one of positions."""
+    broken, left_out = list(options.broken), list(options.leave_out)
+    if broken:
+        frame = frame.filter(~pl.col(position).cast(pl.String).is_in(broken))
+    if left_out:
+        frame = frame.filter(~pl.col(options.id_column or position).cast(pl.String).is_in(left_out))
+    return frame
 
 
 def column_names(path: Path, options: TableOptions = PLAIN) -> list[str]:

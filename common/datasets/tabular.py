@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from common.datasets.base import Dataset, Rows
 from common.datasets.columns import CategoryColumn, Missing, Moments, NumberColumn, codes
 from common.datasets.families.base import parsed
-from common.datasets.inspection import TableOptions, column_names, read_columns
+from common.datasets.inspection import TableOptions, column_names, read_columns, used_rows
 from common.datasets.split import stable_ids
 from common.errors import DataFileError, MissingValuesError, UnknownColumnError
 
@@ -110,10 +110,7 @@ class TabularDataset(Dataset):
         self._columns = self._made_columns(inputs, rules, categories, known)
 
         frame = read_columns(path, [*inputs, *targets, *marks, *names], options).with_row_index(_ROW)
-        if options.unused:
-            frame = frame.filter(
-                ~frame[names[0] if names else _ROW].cast(pl.String).is_in(list(options.unused))
-            )
+        frame = used_rows(frame, options, _ROW)
         for column in self._columns:
             column.check(frame[column.name])
         for name in targets:

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from common.datasets.base import Dataset
 from common.datasets.columns import codes
 from common.datasets.families.base import parsed
-from common.datasets.inspection import TableOptions, column_names, read_columns
+from common.datasets.inspection import TableOptions, column_names, read_columns, used_rows
 from common.datasets.split import stable_ids
 from common.errors import MissingValuesError, NonNumericColumnError, UnknownColumnError
 
@@ -76,9 +76,7 @@ class TextDataset(Dataset):
                 raise UnknownColumnError(column=column, columns=", ".join(known))
         text, target = self._names
         frame = read_columns(path, [*self._names, *ids], options).with_row_index("")
-        if options.unused:
-            frame = frame.filter(~frame[ids[0] if ids else ""].cast(pl.String).is_in(list(options.unused)))
-        frame = frame.drop_nulls(text)
+        frame = used_rows(frame, options, "").drop_nulls(text)
         if gaps := frame[target].null_count():
             raise MissingValuesError(column=target, count=gaps, rows=len(frame))
         kind = frame.schema[target]

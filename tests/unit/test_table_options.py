@@ -193,8 +193,20 @@ def test_ids_of_a_column_do_not_depend_on_the_other_rows(tmp_path, patients):
     part = bound(shorter, "chol", "id", categories={"id": ["p2", "p4"]}, **options).sample_ids()
 
     assert [whole[3], whole[1]] == part.tolist()
-    with pytest.raises(DataFileError, match="column 'sex' has gaps, or a value twice"):
+    with pytest.raises(DataFileError, match="column 'sex' has 1 gaps"):
         inspected(patients, id_column="sex")
+
+
+def test_all_rows_of_a_person_are_left_out_and_have_one_id(tmp_path):
+    path = tmp_path / "visits.csv"
+    path.write_text("id,x\np1,1\np2,2\np1,3\np2\n")
+    options = {"id_column": "id", "leave_out": ["p2"], "on_broken": "skip"}
+
+    found = inspected(path, **options)
+    dataset = bound(path, "x", "x", parameters=options | {"broken": list(found.broken)})
+
+    assert (2, 1, ["3"]) == (found.samples, found.left_out, list(found.broken))
+    assert ([1, 3], 1) == (dataset.arrays()[1].tolist(), len(set(dataset.sample_ids().tolist())))
 
 
 def test_categories_make_the_same_inputs_at_every_node(patients):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from common.datasets.inspection import (
     inspect_tabular,
     read_columns,
     uneven_rows,
+    used_rows,
 )
 from common.errors import DataFileError, UnknownColumnError
 
@@ -32,7 +33,7 @@ class TabularFamily:
 
         Raises:
             DataFileError: If it is no table, if rows have too many or too few cells and the rule refuses that, or if the column of
-                ids has a value twice.
+                ids has gaps.
             UnknownColumnError: If an option names a column that is not there.
         """
         if not path.is_file():
@@ -47,16 +48,11 @@ class TabularFamily:
             reason = f"{len(uneven)} rows do not fit, the first is row {position}: {problem}"
             raise DataFileError(path=path, data_type="a table", reason=reason)
         table = inspect_tabular(path, options)
-        broken: dict[str, str] = {}
-        left_out = 0
-        if uneven or options.leave_out or options.id_column is not None:
-            names = row_names(path, table.rows, options)
-            broken = {names[position]: problem for position, problem in uneven.items()}
-            left_out = len(set(options.leave_out).intersection(names) - broken.keys())
-        samples = table.rows - left_out - len(broken)
+        broken = {str(position): problem for position, problem in uneven.items()}
+        left_out = _left_out(path, options, broken)
         return Inspection(
-            samples=samples,
-            shape=(samples, len(table.columns)),
+            samples=table.rows - left_out - len(broken),
+            shape=(table.rows - left_out - len(broken), len(table.columns)),
             columns=table.columns,
             broken=broken,
             left_out=left_out,
@@ -78,19 +74,21 @@ class TabularFamily:
         ]
 
 
-def row_names(path: Path, rows: int, options: TableOptions) -> Sequence[str]:
-    """Return the name of each row, by which it can be left out: its id, or its position from 0.
+def _left_out(path: Path, options: TableOptions, broken: Collection[str]) -> int:
+    """Return how many rows must not be used, beside those that are broken.
 
     Raises:
-        DataFileError: If ids are missing or not different.
+        DataFileError: If a row lacks its id.
     """
-    if options.id_column is None:
-        return [str(position) for position in range(rows)]
-    names: list[str] = read_columns(path, [options.id_column], options)[options.id_column].cast(str).to_list()
-    if None in names or len(set(names)) < len(names):
-        reason = f"column {options.id_column!r} has gaps, or a value twice, and was to name each row"
+    if not options.leave_out and options.id_column is None:
+        return 0
+    columns = [options.id_column or column_names(path, options)[0]]
+    rows = read_columns(path, columns, options).with_row_index("")
+    if options.id_column is not None and (gaps := rows[options.id_column].null_count()):
+        reason = f"column {options.id_column!r} has {gaps} gaps, and says whose row each is"
         raise DataFileError(path=path, data_type="a table", reason=reason)
-    return names
+    whole = used_rows(rows, options.model_copy(update={"leave_out": (), "broken": tuple(broken)}), "")
+    return len(whole) - len(used_rows(whole, options, ""))
 
 
 FAMILY: Final = TabularFamily()
