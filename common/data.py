@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Subset
 
 from common.datasets.base import Dataset, Rows
 from common.datasets.split import fold_part, lasting_fold, lasting_part, test_part
-from common.errors import InvalidArgumentsError
+from common.errors import InvalidArgumentsError, WrongDataTypeError
 from common.passes import Passes
 
 __all__ = ["DataManager", "Loader", "Parts", "Samples"]
@@ -95,13 +95,22 @@ class DataManager:
             **loader_args,
         }
 
-    def bind(self, path: Path, parameters: Mapping[str, JsonValue]) -> None:
+    def bind(self, path: Path, parameters: Mapping[str, JsonValue], *, data_type: str | None = None) -> None:
         """Read the file of this node, if the data set is one of `common.datasets`.
 
+        Args:
+            path: The registered file or folder.
+            parameters: What was registered with it.
+            data_type: As what it was registered; anything if none.
+
         Raises:
+            WrongDataTypeError: If the plan's class does not read sets of that type.
             DataError: If the file is gone, cannot be read, or does not have what the plan asks for.
         """
         if isinstance(self._dataset, Dataset):
+            wanted = self._dataset.data_types
+            if data_type is not None and wanted and data_type not in wanted:
+                raise WrongDataTypeError(wanted=" or ".join(sorted(wanted)), found=data_type)
             self._dataset.bind(path, parameters)
 
     def split(

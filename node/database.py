@@ -53,6 +53,11 @@ _MIGRATIONS: Final = (
     ALTER TABLE plan ADD COLUMN limits TEXT NOT NULL DEFAULT '[]';       -- JSON list of limits on arguments
     ALTER TABLE plan_event ADD COLUMN limits TEXT NOT NULL DEFAULT '[]';
     """,
+    """
+    ALTER TABLE dataset RENAME COLUMN mtime_ns TO stamp;              -- of folders, more than one time
+    ALTER TABLE dataset ADD COLUMN classes TEXT NOT NULL DEFAULT '[]';   -- JSON list of names
+    ALTER TABLE dataset ADD COLUMN left_out INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 

@@ -5,52 +5,29 @@ The data itself stays where it is. Other parties see the description only: never
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import sqlite3
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from pydantic import JsonValue, TypeAdapter
 
-from common.errors import (
-    DataFileError,
-    DataFileGoneError,
-    InvalidDatasetError,
-    NoSuchDatasetError,
-    TagsOverlapError,
-    TooFewSamplesError,
-)
+from common.errors import DataError, DataFileGoneError, NoSuchDatasetError
 from common.ids import DatasetId, Digest, new_uuid
 from common.messages import Column, DatasetDescription
 from common.sqlite import transaction
 from node.database import open_registry
+from node.fingerprint import Fingerprint, fingerprint, untouched
+from node.registration import Content, Labels, looked_into, normalised
 
-DATA_TYPES: Final = ("tabular",)
-"""The file families that a data set can be of."""
-
-_LENGTHS: Final = {"name": (3, 200), "tag": (2, 100), "description": (3, 2000)}
-"""Least and most characters."""
-_MOST_TAGS: Final = 50
 _MOST_COLUMNS: Final = 2000
 """Columns that a description can name."""
 
 _COLUMNS: Final[TypeAdapter[tuple[Column, ...]]] = TypeAdapter(tuple[Column, ...])
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """What a data file looked like; equal digests mean equal content."""
-
-    size_bytes: int
-    mtime_ns: int
-    sha256: Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +40,15 @@ class Dataset:
         data_type: One of `DATA_TYPES`.
         tags: What searches find it by; normalised and sorted.
         description: For people.
-        path: The file, absolute; never leaves the node.
-        parameters: Options of the reader.
-        samples: Rows.
-        shape: (rows, columns) of a table.
-        columns: Name, type and number of missing values of each column.
-        fingerprint: What the file looked like when it was registered.
+        path: The file or folder, absolute; never leaves the node.
+        parameters: Options of its family.
+        samples: How many can be used.
+        shape: (rows, columns) of a table; of others, samples first.
+        columns: Name, type and number of missing values of each column, or of each part of a sample.
+        fingerprint: What the files looked like when it was registered.
         added_at: Unix time of its registration.
+        classes: Names of its classes, if it has any.
+        left_out: Samples that are there and cannot be used, or must not be.
         test: Another data set to validate on, for a task that asks for one.
     """
 
@@ -85,12 +64,19 @@ class Dataset:
     columns: tuple[Column, ...]
     fingerprint: Fingerprint = field(repr=False)
     added_at: float
+    classes: tuple[str, ...] = ()
+    left_out: int = 0
     test: Dataset | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """Return all files that a task on it reads."""
         return (self.path,) if self.test is None else (self.path, self.test.path)
+
+    @property
+    def labels(self) -> Labels:
+        """Return what people call it."""
+        return Labels(self.name, self.tags, self.description)
 
     def describe(self) -> DatasetDescription:
         """Return what other parties may know: no path, no value, and the first columns only of a very wide table."""
@@ -103,6 +89,8 @@ class Dataset:
             samples=self.samples,
             shape=self.shape,
             columns=self.columns[:_MOST_COLUMNS],
+            classes=self.classes[:_MOST_COLUMNS],
+            left_out=self.left_out,
         )
 
 
@@ -136,52 +124,84 @@ class Registry:
         """Read a data set once, check it, and register it.
 
         Args:
-            path: Its file.
+            path: Its file or folder.
             name: At least 3 characters, unique at this node.
             tags: At least one, each of at least 2 characters; see `normalised`.
             description: At least 3 characters, for people.
-            data_type: One of `DATA_TYPES`.
-            parameters: Options of the reader.
-            minimum_samples: Fewest rows that the policy of the node allows.
+            data_type: A family of `common.datasets.families`.
+            parameters: Options of that family.
+            minimum_samples: Fewest samples that the policy of the node allows.
             witness: Told before it counts; nothing is registered if that raises.
 
         Raises:
-            InvalidDatasetError: If name, tags, description or type break a rule; names every mistake.
-            DataFileError: If the file cannot be read as a table.
-            TooFewSamplesError: If it has too few rows.
-            TagsOverlapError: If its tags contain or are contained in those of another data set.
+            InvalidDatasetError: If name, tags, description, type or options break a rule; names every mistake.
+            DataError: If it cannot be read as what it is said to be, has too few samples, or its tags contain or are
+                contained in those of another data set.
+            MissingExtraError: If the library for that type is not installed.
         """
-        wanted = normalised(tags)
-        _check_texts(name, wanted, description, data_type)
+        labels = Labels.of(name, tags, description, data_type)
         path = path.expanduser().absolute()
-        looks = fingerprint(path, data_type)
-        samples, shape, columns = _inspect(path)
-        if not _same_file(path, looks):
-            raise DataFileError(
-                path=path, data_type=f"{data_type} data", reason="it changed while it was read"
-            )
-        if samples < minimum_samples:
-            raise TooFewSamplesError(samples=samples, minimum=minimum_samples)
-        dataset = Dataset(
-            dataset_id=DatasetId(new_uuid()),
-            name=name.strip(),
-            data_type=data_type,
-            tags=wanted,
-            description=description.strip(),
-            path=path,
-            parameters=dict(parameters or {}),
-            samples=samples,
-            shape=shape,
-            columns=columns,
-            fingerprint=looks,
-            added_at=time.time(),
-        )
+        content = looked_into(path, data_type, parameters or {}, minimum_samples=minimum_samples)
+        dataset = _made(labels, path, data_type, content)
         with transaction(self._db):
-            for other in self.list():
-                _check_neighbours(dataset, other)
-            self._db.execute(f"INSERT INTO dataset VALUES ({', '.join('?' * 14)})", _row(dataset))  # noqa: S608 - no values in it
+            self._put(dataset)
             witness(dataset)
         return dataset
+
+    def update(
+        self,
+        dataset: Dataset,
+        *,
+        name: str | None = None,
+        tags: Iterable[str] | None = None,
+        description: str | None = None,
+        path: Path | None = None,
+        parameters: Mapping[str, JsonValue] | None = None,
+        minimum_samples: int = 0,
+        witness: Callable[[Dataset], None] = lambda _: None,
+    ) -> Dataset:
+        """Look into a data set again and register it as it is now; what is not given stays.
+
+        It keeps its id if neither content nor options changed; else it is another data set with another id, and an experiment
+        that counts on the old one is refused and not trained on other samples unawares.
+
+        Raises:
+            InvalidDatasetError: As `add` does.
+            DataError: As `add` does.
+            MissingExtraError: As `add` does.
+            NoSuchDatasetError: If somebody removed it meanwhile.
+        """
+        labels = Labels.of(
+            name or dataset.name,
+            dataset.tags if tags is None else tags,
+            description or dataset.description,
+            dataset.data_type,
+        )
+        place = dataset.path if path is None else path.expanduser().absolute()
+        options = dataset.parameters if parameters is None else parameters
+        content = looked_into(place, dataset.data_type, options, minimum_samples=minimum_samples)
+        made = _made(labels, place, dataset.data_type, content)
+        same = (made.fingerprint.sha256, made.parameters) == (dataset.fingerprint.sha256, dataset.parameters)
+        if same:
+            made = replace(made, dataset_id=dataset.dataset_id, added_at=dataset.added_at)
+        with transaction(self._db):
+            self._drop(dataset.dataset_id)
+            self._put(made)
+            witness(made)
+        return made
+
+    def _put(self, dataset: Dataset) -> None:
+        for other in self.list():
+            dataset.labels.tell_apart(other.labels)
+        row = _row(dataset)
+        self._db.execute(
+            f"INSERT INTO dataset ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608 - names of columns
+            tuple(row.values()),
+        )
+
+    def _drop(self, dataset_id: str) -> None:
+        if not self._db.execute("DELETE FROM dataset WHERE dataset_id = ?", (dataset_id,)).rowcount:
+            raise NoSuchDatasetError(dataset=dataset_id)
 
     def list(self) -> tuple[Dataset, ...]:
         """Return all data sets, in the order of their names."""
@@ -227,31 +247,30 @@ class Registry:
             NoSuchDatasetError: If it is not registered.
         """
         with transaction(self._db):
-            if not self._db.execute("DELETE FROM dataset WHERE dataset_id = ?", (dataset_id,)).rowcount:
-                raise NoSuchDatasetError(dataset=dataset_id)
+            self._drop(dataset_id)
             witness()
 
-    def check(self, dataset: Dataset) -> None:
-        """Make sure that the file of a data set is the one that was registered.
+    def check(self, dataset: Dataset, *, thorough: bool = False) -> None:
+        """Make sure that the files of a data set are those that were registered.
 
-        Fast when size and modification time are as they were; otherwise the content decides, and a file that was only
-        touched or copied back is fine.
+        Fast when names, sizes and modification times are as they were; otherwise, and if it is to be thorough, the content decides,
+        and a file that was only touched or copied back is fine.
 
         Raises:
             DataFileGoneError: If the file is gone, cannot be read, or has another content.
         """
-        if _same_file(dataset.path, dataset.fingerprint):
+        if not thorough and untouched(dataset.path, dataset.fingerprint):
             return
         try:
-            looks = fingerprint(dataset.path, dataset.data_type)
-        except DataFileError as error:
+            looks = fingerprint(dataset.path)
+        except DataError as error:
             what = "became unreadable" if dataset.path.exists() else "has gone"
             raise DataFileGoneError(name=dataset.name, what=what) from error
         if looks.sha256 != dataset.fingerprint.sha256:
             raise DataFileGoneError(name=dataset.name, what="has changed")
         with transaction(self._db):
             self._db.execute(
-                "UPDATE dataset SET mtime_ns = ? WHERE dataset_id = ?", (looks.mtime_ns, dataset.dataset_id)
+                "UPDATE dataset SET stamp = ? WHERE dataset_id = ?", (looks.stamp, dataset.dataset_id)
             )
 
     def close(self) -> None:
@@ -259,92 +278,47 @@ class Registry:
         self._db.close()
 
 
-def normalised(tags: Iterable[str]) -> tuple[str, ...]:
-    """Return tags as they are compared: trimmed, in lower case and Unicode NFC, without duplicates, sorted."""
-    plain = {unicodedata.normalize("NFC", tag.strip().lower()) for tag in tags}
-    return tuple(sorted(plain - {""}))
-
-
-def fingerprint(path: Path, data_type: str) -> Fingerprint:
-    """Return what a file looks like now; reads all of it.
-
-    Raises:
-        DataFileError: If it is no readable file.
-    """
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataFileError(
-            path=path, data_type=f"{data_type} data", reason=error.strerror or str(error)
-        ) from error
-    return Fingerprint(status.st_size, status.st_mtime_ns, Digest(digest))
-
-
-def _same_file(path: Path, looks: Fingerprint) -> bool:
-    """Tell by size and modification time alone whether a file is as it was."""
-    try:
-        status = path.stat()
-    except OSError:
-        return False
-    return (status.st_size, status.st_mtime_ns) == (looks.size_bytes, looks.mtime_ns)
-
-
-def _inspect(path: Path) -> tuple[int, tuple[int, ...], tuple[Column, ...]]:
-    """Return rows, shape and columns of a table."""
-    from common.datasets.inspection import inspect_tabular  # polars is slow to import and rarely needed here
-
-    table = inspect_tabular(path)
-    return table.rows, table.shape, table.columns
-
-
-def _check_texts(name: str, tags: tuple[str, ...], description: str, data_type: str) -> None:
-    """Raise one error that names every rule that is broken."""
-    texts = [("name", name), *(("tag", tag) for tag in tags), ("description", description)]
-    problems = [
-        f"{what} {text.strip()!r} needs {least} to {most} characters"
-        for what, text in texts
-        for least, most in [_LENGTHS[what]]
-        if not least <= len(text.strip()) <= most
-    ]
-    if not 1 <= len(tags) <= _MOST_TAGS:
-        problems.append(f"{len(tags)} tags were given, 1 to {_MOST_TAGS} are needed")
-    if data_type not in DATA_TYPES:
-        problems.append(f"type {data_type!r} is none of {', '.join(DATA_TYPES)}")
-    if problems:
-        raise InvalidDatasetError(reason="; ".join(problems))
-
-
-def _check_neighbours(dataset: Dataset, other: Dataset) -> None:
-    """Raise if two data sets of one node could not be told apart by name or by search."""
-    if dataset.name == other.name:
-        raise InvalidDatasetError(reason=f"the name {other.name!r} is taken")
-    ours, theirs = set(dataset.tags), set(other.tags)
-    if ours <= theirs or ours >= theirs:
-        raise TagsOverlapError(
-            tags=", ".join(dataset.tags), other=other.name, other_tags=", ".join(other.tags)
-        )
-
-
-def _row(dataset: Dataset) -> tuple[object, ...]:
-    """Return a data set in the order of the table's columns."""
-    return (
-        dataset.dataset_id,
-        dataset.name,
-        dataset.data_type,
-        json.dumps(dataset.tags),
-        dataset.description,
-        str(dataset.path),
-        json.dumps(dataset.parameters),
-        dataset.samples,
-        json.dumps(dataset.shape),
-        _COLUMNS.dump_json(dataset.columns).decode(),
-        dataset.fingerprint.size_bytes,
-        dataset.fingerprint.mtime_ns,
-        dataset.fingerprint.sha256,
-        dataset.added_at,
+def _made(labels: Labels, path: Path, data_type: str, content: Content) -> Dataset:
+    """Return a new data set."""
+    found = content.inspection
+    return Dataset(
+        dataset_id=DatasetId(new_uuid()),
+        name=labels.name,
+        data_type=data_type,
+        tags=labels.tags,
+        description=labels.description,
+        path=path,
+        parameters=content.parameters,
+        samples=found.samples,
+        shape=found.shape,
+        columns=found.columns,
+        fingerprint=content.fingerprint,
+        added_at=time.time(),
+        classes=found.classes,
+        left_out=found.left_out + len(found.broken),
     )
+
+
+def _row(dataset: Dataset) -> dict[str, object]:
+    """Return a data set as a row of the table, by column."""
+    return {
+        "dataset_id": dataset.dataset_id,
+        "name": dataset.name,
+        "data_type": dataset.data_type,
+        "tags": json.dumps(dataset.tags),
+        "description": dataset.description,
+        "path": str(dataset.path),
+        "parameters": json.dumps(dataset.parameters),
+        "samples": dataset.samples,
+        "shape": json.dumps(dataset.shape),
+        "columns": _COLUMNS.dump_json(dataset.columns).decode(),
+        "size_bytes": dataset.fingerprint.size_bytes,
+        "stamp": dataset.fingerprint.stamp,
+        "sha256": dataset.fingerprint.sha256,
+        "added_at": dataset.added_at,
+        "classes": json.dumps(dataset.classes),
+        "left_out": dataset.left_out,
+    }
 
 
 @lru_cache(maxsize=64)
@@ -366,6 +340,8 @@ def _dataset(row: sqlite3.Row) -> Dataset:
         samples=row["samples"],
         shape=tuple(json.loads(row["shape"])),
         columns=_columns(row["columns"]),
-        fingerprint=Fingerprint(row["size_bytes"], row["mtime_ns"], Digest(row["sha256"])),
+        fingerprint=Fingerprint(row["size_bytes"], row["stamp"], Digest(row["sha256"])),
         added_at=row["added_at"],
+        classes=tuple(json.loads(row["classes"])),
+        left_out=row["left_out"],
     )

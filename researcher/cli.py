@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
+from rich.text import Text
 
 from common.audit.cli import audit_app
 from common.cli import AsJson, emit, new_app, reported, table
@@ -234,7 +235,9 @@ def datasets(
     home: HomeOption = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Show the data sets of the nodes that are online."""
+    """Show the data sets of the nodes that are online; with tags, also what differs between nodes."""
+    from researcher.training_data import TrainingData
+
     wanted = [tag for text in tags or () for tag in text.split(",") if tag]
     with _federation(home) as federation:
         found = federation.search(wanted) if wanted else federation.list()
@@ -253,7 +256,20 @@ def datasets(
         for one in some
     ]
     view = table("node", "name", "type", "tags", "shape", "columns", "description", rows=rows)
-    emit({"datasets": document}, view, as_json=as_json)
+    alone = {node: some[0] for node, some in found.items() if len(some) == 1}
+    differences = TrainingData(alone).differences if wanted else ()
+    emit(
+        {
+            "datasets": document,
+            "differences": [
+                {"subject": one.subject, "found": {str(node): what for node, what in one.found.items()}}
+                for one in differences
+            ],
+        },
+        view,
+        *(Text(f"differs: {one}") for one in differences),
+        as_json=as_json,
+    )
 
 
 @app.command()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from common.ids import PartyId
-from common.messages import DatasetDescription, PlanApprovalReply, PlanStatusReply
+from common.messages import PlanApprovalReply, PlanStatusReply
 from researcher.adjustable import Adjustable
 from researcher.federation import Federation
 from researcher.preparation import choose_data
+from researcher.training_data import TrainingData
 
 
 class Participation(Adjustable, ABC):
@@ -19,8 +20,8 @@ class Participation(Adjustable, ABC):
     def _federation(self) -> Federation:
         """Return where the experiment runs."""
 
-    def training_data(self) -> dict[PartyId, DatasetDescription]:
-        """Return the data set of each node; searches if that was not done yet.
+    def training_data(self) -> TrainingData:
+        """Return the data set of each node, and what differs between them; searches if that was not done yet.
 
         Raises:
             NoDatasetError: If no node has one.
@@ -28,7 +29,7 @@ class Participation(Adjustable, ABC):
         """
         if self._dossier.row.training_data is None:
             self._dossier.choose(choose_data(self._federation, self._dossier.settings))
-        return dict(self._dossier.row.training_data or {})
+        return TrainingData(self._dossier.row.training_data or {})
 
     def request_approval(self, note: str = "") -> dict[PartyId, PlanApprovalReply]:
         """Ask the people of the nodes to approve the plan; those that are offline find the request when they return.

@@ -35,6 +35,7 @@ class Action(StrEnum):
     AGENT_STARTED = "agent_started"
     AGENT_STOPPED = "agent_stopped"
     DATASET_REGISTERED = "dataset_registered"
+    DATASET_UPDATED = "dataset_updated"
     DATASET_REMOVED = "dataset_removed"
     DATASETS_DESCRIBED = "datasets_described"
     PLAN_REQUESTED = "plan_requested"

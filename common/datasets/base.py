@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ class Dataset(ABC):
     Values are numpy; the loader turns them into what the plan's framework takes. Samples have ids that stay the same as long as
     the file does, whatever the plan drops.
     """
+
+    data_types: ClassVar[frozenset[str]] = frozenset()
+    """The families of registered data sets that it reads; none if it takes any."""
 
     @abstractmethod
     def bind(self, path: Path, parameters: Mapping[str, JsonValue]) -> None:

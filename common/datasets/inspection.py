@@ -2,28 +2,67 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import itertools
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import IO, Annotated, Final, Literal
 
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
+from pydantic import Field
 
-from common.errors import DataFileError, DataFileGoneError
+from common.datasets.excel import sheet_as_csv
+from common.datasets.families.base import Options
+from common.datasets.formats import CSV, EXCEL, PARQUET
+from common.errors import DataFileError, DataFileGoneError, MissingValuesError
 from common.messages import Column
 
-CSV: Final = {".csv", ".tsv", ".txt"}
-PARQUET: Final = {".parquet", ".pq"}
+log = logging.getLogger(__name__)
+
 MISSING: Final = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "?")
 """Cells of a text file that count as missing."""
 
+ROW: Final = ""
+PERSON: Final = " "
+"""Names of the columns of positions and of ids: no column of a table has such a name."""
+
 _DELIMITERS: Final = ",;\t|"
+_SAMPLE: Final = 1000
+"""Rows from which types are guessed first: to find them from all rows takes several times as long as reading."""
 _LONGEST_NAME: Final = 200
 _LONGEST_HEADER: Final = 1024 * 1024
+_MARKS: Final = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+Dtype = Literal["Int64", "Float64", "String", "Boolean"]
+_DTYPES: Final = {"Int64": pl.Int64, "Float64": pl.Float64, "String": pl.String, "Boolean": pl.Boolean}
+
+
+class TableOptions(Options):
+    """How a table is to be read; what is not given is found out."""
+
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """Of a text file: comma, semicolon, tab or bar, if the header decides."""
+    header: bool = True
+    """Whether the first line names the columns; else they are column_0, column_1, ..."""
+    encoding: str | None = None
+    """Of a text file: UTF-8, or UTF-16 if it begins with the mark of that."""
+    sheet: str | None = None
+    """Of an Excel file: the first one."""
+    dtypes: dict[str, Dtype] = Field(default_factory=dict)
+    """Types of columns that would be taken for something else, such as codes with leading zeros."""
+    split_column: str | None = None
+    """A column of `train` and `test` that says which part each row belongs to; wins over the plan's."""
+    id_column: str | None = None
+    """A column that says whose row it is; rows then go to their part by it, and `leave_out` names what it holds."""
+
+
+PLAIN: Final = TableOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +78,17 @@ class Table:
         return self.rows, len(self.columns)
 
 
-def inspect_tabular(path: Path) -> Table:
+def inspect_tabular(path: Path, options: TableOptions = PLAIN) -> Table:
     """Return rows, and name, dtype and missing values of each column, after reading the file once.
 
-    csv, tsv and txt: UTF-8 with a header; the delimiter (comma, semicolon, tab or bar) is found from the header. parquet. An
-    empty cell, `NA`, `NaN`, `NULL` and `?` count as missing.
+    csv, tsv and txt, parquet, and sheets of xlsx. An empty cell, `NA`, `NaN`, `NULL` and `?` count as missing.
 
     Raises:
         DataFileError: If the file cannot be read, is empty, has no header or the same column twice.
         DataFileGoneError: If there is no such file.
+        MissingExtraError: If it is an Excel file and the package for that is not installed.
     """
-    frame = scan(path)
+    frame = scan(path, options)
     with _readable(path):
         kinds = frame.collect_schema()
         missing = [
@@ -60,70 +99,190 @@ def inspect_tabular(path: Path) -> Table:
         ]
         if problem := _problem_of_names(list(kinds)):
             raise DataFileError(path=path, data_type="a table", reason=problem)
-        counts = frame.select(pl.len().alias(""), *missing).collect().row(0)
+        counts = frame.select(pl.len().alias(""), *missing).collect(engine="streaming").row(0)
     if not counts[0]:
         raise DataFileError(path=path, data_type="a table", reason="it has no rows")
-    columns = zip(kinds.items(), counts[1:], strict=True)
-    return Table(
-        counts[0], tuple(Column(name=name, dtype=str(kind), missing=gaps) for (name, kind), gaps in columns)
+    columns = tuple(
+        Column(name=name, dtype=str(kind), missing=gaps, unit=options.units.get(name, ""))
+        for (name, kind), gaps in zip(kinds.items(), counts[1:], strict=True)
     )
+    return Table(counts[0], columns)
 
 
-def column_names(path: Path) -> list[str]:
+def uneven_rows(path: Path, options: TableOptions = PLAIN) -> Iterator[tuple[int, str]]:
+    """Yield the position of each row of a text file that has more or fewer cells than the first line, and how many.
+
+    polars fills short rows with nulls without a word, so somebody has to count.
+
+    Raises:
+        DataFileError: If the file cannot be read.
+    """
+    if path.suffix.lower() not in CSV:
+        return
+    encoding = _encoding(path, options)
+    delimiter = _delimiter(path, encoding, options)
+    with _readable(path, encoding), path.open(encoding=encoding, newline="") as file:
+        rows = csv.reader(file, delimiter=delimiter)
+        first = next(rows, [])
+        lines = rows if options.header else itertools.chain([first], rows)
+        for position, row in enumerate(lines):
+            if len(row) != len(first) and not (len(first) == 1 and not row):
+                yield position, f"it has {len(row)} cells, and the first line has {len(first)}"
+
+
+def numbered_rows(
+    path: Path, columns: Sequence[str], options: TableOptions, person: str | None
+) -> pl.DataFrame:
+    """Return some columns of a table, with the position of each row (`ROW`) and, if a column says that, whose it is (`PERSON`).
+
+    An id is what is written in the file, without white space around it, whatever the column would be taken for otherwise.
+
+    Raises:
+        DataFileError: If the file cannot be read.
+        DataFileGoneError: If there is no such file.
+        MissingValuesError: If a row lacks its id.
+    """
+    frame = read_columns(path, columns, options).with_row_index(ROW)
+    if person is None:
+        return frame
+    as_written = options.model_copy(update={"dtypes": {**options.dtypes, person: "String"}})
+    ids = read_columns(path, [person], as_written)[person].cast(pl.String).str.strip_chars()
+    if gaps := ids.null_count():
+        raise MissingValuesError(column=person, count=gaps, rows=len(ids))
+    return frame.with_columns(ids.alias(PERSON))
+
+
+def used_rows(frame: pl.DataFrame, options: TableOptions) -> pl.DataFrame:
+    """Return the rows that may be used, of what `numbered_rows` returned with the registered column of ids."""
+    broken, left_out = list(options.broken), list(options.leave_out)
+    if broken:
+        frame = frame.filter(~pl.col(ROW).cast(pl.String).is_in(broken))
+    if left_out:
+        named_by = ROW if options.id_column is None else PERSON
+        frame = frame.filter(~pl.col(named_by).cast(pl.String).is_in(left_out))
+    return frame
+
+
+def column_names(path: Path, options: TableOptions = PLAIN) -> list[str]:
     """Return the names of a table's columns in the order of the file.
 
     Raises:
         DataFileError: If the file cannot be read.
         DataFileGoneError: If there is no such file.
     """
-    frame = scan(path)
+    frame = scan(path, options, infer=0)
     with _readable(path):
         return frame.collect_schema().names()
 
 
-def read_columns(path: Path, columns: Sequence[str], *, texts: Sequence[str] = ()) -> pl.DataFrame:
-    """Return some columns of a table, each once, with missing values as null; those in `texts` as they are written.
+def read_columns(path: Path, columns: Sequence[str], options: TableOptions = PLAIN) -> pl.DataFrame:
+    """Return some columns of a table, each once, with missing values as null.
 
     Raises:
         DataFileError: If the file cannot be read.
         DataFileGoneError: If there is no such file.
     """
-    frame = scan(path, texts)
+    names = list(dict.fromkeys(columns))
+    try:
+        with _readable(path):
+            found = scan(path, options, infer=_SAMPLE).select(names).collect()
+        if all(_is_told(found[name]) for name in names):
+            return found.fill_nan(None)
+    except DataFileError:
+        log.debug("types are found from all rows", extra={"action": "table_read_again"})
     with _readable(path):
-        chosen = frame.select(list(dict.fromkeys(columns))).collect().fill_nan(None)
-        return chosen.with_columns(pl.col(name).cast(pl.String) for name in texts)
+        return scan(path, options).select(names).collect().fill_nan(None)
 
 
-def scan(path: Path, texts: Sequence[str] = ()) -> pl.LazyFrame:
-    """Return a table of which nothing but the header was read yet."""
+def first_rows(path: Path, count: int, options: TableOptions = PLAIN) -> pl.DataFrame:
+    """Return the first rows of a table.
+
+    Raises:
+        DataFileError: If the file cannot be read.
+        DataFileGoneError: If there is no such file.
+    """
+    frame = scan(path, options)
+    with _readable(path):
+        return frame.head(count).collect()
+
+
+def _is_told(column: pl.Series) -> bool:
+    """Tell whether a column's type, found from its first rows, is that of all: a type that did not fit would have been an error."""
+    return column.dtype != pl.String or column.head(_SAMPLE).null_count() < min(_SAMPLE, len(column))
+
+
+def scan(path: Path, options: TableOptions = PLAIN, *, infer: int | None = None) -> pl.LazyFrame:
+    """Return a table of which as little as possible was read yet.
+
+    Args:
+        path: The file.
+        options: How it is to be read.
+        infer: Rows of a text file to find types from; all if none.
+
+    Raises:
+        DataFileError: If the file cannot be read.
+        DataFileGoneError: If there is no such file.
+        MissingExtraError: If it is an Excel file and the package for that is not installed.
+    """
     if not path.is_file():
         raise DataFileGoneError(name=path.name, what="is gone")
     suffix = path.suffix.lower()
     if suffix in PARQUET:
         return pl.scan_parquet(path, glob=False)
+    if suffix in EXCEL:
+        return _scan_text(path, sheet_as_csv(path, options.sheet), ",", options, infer)
     if suffix not in CSV:
-        reason = f"its name ends in none of {', '.join(sorted(CSV | PARQUET))}"
+        reason = f"its name ends in none of {', '.join(sorted(CSV | EXCEL | PARQUET))}"
         raise DataFileError(path=path, data_type="a table", reason=reason)
-    return pl.scan_csv(
-        path,
-        separator=_delimiter(path),
-        null_values=list(MISSING),
-        schema_overrides=dict.fromkeys(texts, pl.String),
-        infer_schema_length=None,
-        glob=False,
-    )
+    encoding = _encoding(path, options)
+    delimiter = _delimiter(path, encoding, options)
+    if encoding in ("utf-8", "utf-8-sig"):
+        return _scan_text(path, path, delimiter, options, infer)
+    with _readable(path, encoding):  # polars reads UTF-8 alone
+        text = path.read_text(encoding=encoding)
+    return _scan_text(path, BytesIO(text.encode()), delimiter, options, infer)
 
 
-def _delimiter(path: Path) -> str:
-    """Return the delimiter of a text file, after checking its header."""
-    with _readable(path), path.open(encoding="utf-8-sig", newline="") as file:
+def _scan_text(
+    path: Path, source: Path | IO[bytes], delimiter: str, options: TableOptions, infer: int | None
+) -> pl.LazyFrame:
+    with _readable(path):
+        return pl.scan_csv(
+            source,
+            separator=delimiter,
+            has_header=options.header,
+            null_values=list(MISSING),
+            infer_schema_length=infer,
+            schema_overrides={name: _DTYPES[kind] for name, kind in options.dtypes.items()},
+            truncate_ragged_lines=options.on_broken == "skip",
+            glob=False,
+        )
+
+
+def _encoding(path: Path, options: TableOptions) -> str:
+    """Return the encoding of a text file: as registered, as its mark says, or UTF-8."""
+    if options.encoding is not None:
+        try:
+            return codecs.lookup(options.encoding).name
+        except LookupError as error:
+            reason = f"there is no encoding {options.encoding!r}"
+            raise DataFileError(path=path, data_type="a table", reason=reason) from error
+    with _readable(path), path.open("rb") as file:
+        start = file.read(4)
+    return next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
+
+
+def _delimiter(path: Path, encoding: str, options: TableOptions) -> str:
+    """Return the delimiter of a text file, after checking its first line."""
+    with _readable(path, encoding), path.open(encoding=encoding, newline="") as file:
         header = file.readline(_LONGEST_HEADER)
-    counts = Counter(
-        {delimiter: len(next(csv.reader([header], delimiter=delimiter), [])) for delimiter in _DELIMITERS}
-    )
-    delimiter = counts.most_common(1)[0][0]
-    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-    if problem := _problem_of_names(names):
+        counts = Counter(
+            {delimiter: len(next(csv.reader([header], delimiter=delimiter), [])) for delimiter in _DELIMITERS}
+        )
+        delimiter = options.delimiter or counts.most_common(1)[0][0]
+        names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    problem = _problem_of_names(names) if options.header else None if names else "it is empty"
+    if problem:
         raise DataFileError(path=path, data_type="a table", reason=problem)
     return delimiter
 
@@ -135,7 +294,9 @@ def _problem_of_names(names: Sequence[str]) -> str | None:
     if twice := [name for name, times in Counter(names).items() if times > 1]:
         return f"column {twice[0]!r} occurs twice"
     if all(_is_number(name) for name in names):
-        return "its first line holds numbers, and the names of the columns were expected"
+        return (
+            "its first line holds numbers, and the names of the columns were expected (option header=false)"
+        )
     for position, name in enumerate(names, start=1):
         if not 0 < len(name) <= _LONGEST_NAME:
             return f"column {position} has no name, or one of more than {_LONGEST_NAME} characters"
@@ -151,13 +312,14 @@ def _is_number(text: str) -> bool:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(path: Path, encoding: str = "utf-8") -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
         raise DataFileGoneError(name=path.name, what="is gone") from error
-    except UnicodeDecodeError as error:
-        raise DataFileError(path=path, data_type="a table", reason="it is not UTF-8") from error
+    except UnicodeError as error:
+        reason = f"it is not {encoding.removesuffix('-sig').upper()} (option encoding)"
+        raise DataFileError(path=path, data_type="a table", reason=reason) from error
     except OSError as error:
         raise DataFileError(
             path=path, data_type="a table", reason=error.strerror or "it cannot be read"

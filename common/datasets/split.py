@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,6 +58,14 @@ def _shares(sample_ids: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
 def _ranked(sample_ids: NDArray[np.int64], seed: int) -> Rows:
     ranks = _mixed(sample_ids.astype(np.uint64) + _mixed(np.array([seed], dtype=np.uint64)))
     return np.argsort(ranks, kind="stable").astype(np.int64)
+
+
+def stable_ids(names: Iterable[str]) -> NDArray[np.int64]:
+    """Return an id for each name, the same on every machine; what else is in the set does not matter."""
+    digests = (
+        hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest() for name in names
+    )
+    return np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64)
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -22,7 +22,7 @@ class DataFileGoneError(DataError):
     code = "WRN-402"
     text = "the file of data set {name!r} {what} since it was registered"
     cause = "somebody moved, removed or edited it"
-    remedy = "put it back, or run `warren-node dataset remove` and `add`"
+    remedy = "put it back, or run `warren-node dataset update`, which makes it another data set"
 
 
 class UnknownColumnError(DataError):
@@ -88,5 +88,34 @@ class InvalidDatasetError(DataError):
 
     code = "WRN-409"
     text = "data set cannot be registered: {reason}"
-    cause = "a name, tag or description is missing or too short"
+    cause = "a name, tag or description is missing or too short, or an option is unknown"
     remedy = "correct the option and try again"
+
+
+class UnknownCategoryError(DataError):
+    """A category is none of those that the plan names."""
+
+    code = "WRN-410"
+    text = "{count} samples of {column!r} are none of the categories that the plan names: {known}"
+    cause = "this hospital writes its categories otherwise, or has others"
+    remedy = "agree on the categories with the hospitals, and name all of them in the plan"
+    public = True
+
+
+class WrongDataTypeError(DataError):
+    """The plan reads data sets of another type."""
+
+    code = "WRN-411"
+    text = "the plan reads {wanted} data sets, and this one is registered as {found}"
+    cause = "the tags lead to another data set than the plan was written for"
+    remedy = "compare types with `warren-researcher datasets --tags ...`"
+    public = True
+
+
+class IdentifiedPatientsError(DataError):
+    """Files hold what identifies patients."""
+
+    code = "WRN-412"
+    text = "{count} or more files in {path} hold what identifies a patient: {tags}"
+    cause = "they were not, or not fully, de-identified"
+    remedy = "de-identify them, DICOM by the basic profile of PS3.15, or say --option identified=allow"

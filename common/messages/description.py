@@ -17,6 +17,8 @@ class Column(Part):
     dtype: Name
     missing: Count = 0
     """Number of missing values."""
+    unit: Annotated[str, Field(max_length=50)] = ""
+    """As the people of the node say."""
 
 
 class DatasetDescription(Part):
@@ -30,6 +32,11 @@ class DatasetDescription(Part):
     samples: Count
     shape: Annotated[tuple[Count, ...], Field(max_length=8)]
     columns: Annotated[tuple[Column, ...], Field(max_length=2000)] = ()
+    """Of a table; of others, what a sample consists of."""
+    classes: Annotated[tuple[Name, ...], Field(max_length=2000)] = ()
+    """Their names, in the order of their numbers."""
+    left_out: Count = 0
+    """Samples that are registered and not used, because they cannot be read or must not be; `samples` does not count them."""
 
 
 class NodeInfo(Part):

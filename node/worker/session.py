@@ -184,7 +184,7 @@ def _bound(plan: TrainingPlan, task: RunTask, source: DatasetSource) -> DataMana
     if not isinstance(manager, DataManager):
         plan.breaks_contract("training_data", f"returned {type(manager).__name__}, not a DataManager")
     with PlanCode(type(plan)):
-        manager.bind(Path(source.path), source.parameters)
+        manager.bind(Path(source.path), source.parameters, data_type=source.data_type)
     return manager
 
 

@@ -16,6 +16,7 @@ from tests.benchmarks import (
     bare,
     heart,
     large_models,
+    loading,
     many_nodes,
     memory_per_node,
     recovery,
@@ -40,6 +41,7 @@ BENCHMARKS = {
     "slow": slow_links.run,
     "recovery": recovery.run,
     "heart": heart.run,
+    "loading": loading.run,
 }
 """Each returns its figures and a table of them; a number is a model of so many MiB."""
 

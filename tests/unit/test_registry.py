@@ -1,3 +1,4 @@
+import hashlib
 import multiprocessing
 import os
 import shutil
@@ -14,7 +15,10 @@ from common.errors import (
     TagsOverlapError,
     TooFewSamplesError,
 )
-from node.registry import Registry, normalised
+from common.sqlite import open_database, transaction
+from node import database
+from node.registration import normalised
+from node.registry import Registry
 
 
 @pytest.fixture
@@ -136,7 +140,7 @@ def test_a_file_that_was_only_touched_passes_and_is_fast_next_time(registry, tab
     dataset = add(registry, table)
     os.utime(table, ns=(1, 1))
     registry.check(dataset)
-    assert 1 == registry.get(dataset.dataset_id).fingerprint.mtime_ns
+    assert 1 == registry.get(dataset.dataset_id).fingerprint.stamp
 
 
 def test_a_file_that_was_restored_from_a_copy_passes(registry, table, tmp_path):
@@ -145,6 +149,73 @@ def test_a_file_that_was_restored_from_a_copy_passes(registry, table, tmp_path):
     table.unlink()
     (tmp_path / "copy").rename(table)
     registry.check(dataset)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "bag"
+    for name in ("a/1.bin", "a/2.bin", "b/1.bin"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    return root
+
+
+def test_a_folder_that_was_only_touched_or_copied_back_passes(registry, folder, tmp_path):
+    dataset = add(registry, folder, data_type="custom")
+    registry.check(dataset)
+    (folder / "a" / ".hidden").write_bytes(b"no data")
+    os.utime(folder / "a" / "1.bin", ns=(1, 1))
+    registry.check(dataset)
+    shutil.copytree(folder, tmp_path / "copy")
+    shutil.rmtree(folder)
+    (tmp_path / "copy").rename(folder)
+
+    registry.check(registry.get(dataset.dataset_id))
+
+    assert dataset.fingerprint.stamp != registry.get(dataset.dataset_id).fingerprint.stamp
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda root: (root / "a" / "1.bin").write_bytes(b"a/1.bim"), "has changed"),
+        (lambda root: (root / "a" / "1.bin").rename(root / "a" / "3.bin"), "has changed"),
+        (lambda root: (root / "a" / "1.bin").unlink(), "has changed"),
+        (lambda root: (root / "new.bin").write_bytes(b""), "has changed"),
+        (lambda root: (root / "link.bin").symlink_to("/etc/passwd"), "became unreadable"),
+        (shutil.rmtree, "has gone"),
+    ],
+    ids=["edited", "renamed", "removed", "added", "linked", "gone"],
+)
+def test_any_change_in_a_folder_is_noticed(registry, folder, change, what):
+    dataset = add(registry, folder, data_type="custom")
+    change(folder)
+
+    with pytest.raises(DataFileGoneError, match=what):
+        registry.check(dataset)
+
+
+def test_a_registry_of_an_older_version_is_taken_over(tmp_path, table):
+    path, status = tmp_path / "old.sqlite", table.stat()
+    old = open_database(
+        path, kind="registry", application_id=database._APPLICATION_ID, migrations=database._MIGRATIONS[:2]
+    )
+    digest = hashlib.sha256(table.read_bytes()).hexdigest()
+    row = ("id-1", "heart", "tabular", '["heart"]', "heart disease", str(table), "{}", 2, "[2,3]", "[]")
+    with transaction(old):
+        old.execute(
+            "INSERT INTO dataset VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (*row, status.st_size, status.st_mtime_ns, digest, 1.0),
+        )
+    old.close()
+
+    registry = Registry(path)
+    dataset = registry.find("heart")
+    registry.check(dataset)
+    registry.check(dataset, thorough=True)
+
+    assert ((), 0, status.st_mtime_ns) == (dataset.classes, dataset.left_out, dataset.fingerprint.stamp)
+    registry.close()
 
 
 def test_a_changed_file_is_noticed(registry, table):

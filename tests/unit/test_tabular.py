@@ -84,13 +84,14 @@ def test_parquet_is_described_alike(tmp_path):
         ("a.csv", b"63.0,1.0,?\n67.0,1.0,4\n", "its first line holds numbers"),
         ("a.csv", b",a\n0,1\n", "column 1 has no name"),
         ("a.csv", b"a," + b"b" * 201 + b"\n0,1\n", "column 2 has no name, or one of more than 200"),
-        ("a.csv", b"\xff\xfe\x00", "it is not UTF-8"),
+        ("a.csv", b"\xff\xfe\x00", "it is not UTF-16"),
         ("a.csv", b"a,b\n1,2,3\n", None),
         ("a.csv", b"a,b\n1,\xff\xfe\n", None),
         ("a.parquet", b"nothing", None),
         ("a.parquet", b"", None),
         ("a.pq", b"PAR1" + bytes(40) + b"PAR1", None),
-        ("a.xlsx", b"", "its name ends in none of .csv, .parquet"),
+        ("a.xlsx", b"", "it is damaged, or no xlsx file"),
+        ("a.xls", b"", "its name ends in none of .csv, .parquet"),
     ],
 )
 def test_a_file_that_is_no_table_is_refused_with_a_reason(tmp_path, name, content, reason):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 
 import pytest
 import torch
@@ -18,8 +19,8 @@ from common.errors import (
     PlanFailedError,
     PlanHashError,
     UnknownColumnError,
+    WrongDataTypeError,
 )
-from common.payload.encodings import compression
 from common.payload.tensors import load_tensors, save_tensors
 from common.pooling import metrics_of
 from common.training_plans import TorchTrainingPlan
@@ -72,6 +73,15 @@ def test_a_task_trains_the_model_and_tells_what_it_took(desk):
     assert load_tensors(desk.update).keys() == load_tensors(desk.model).keys()
     assert weights(desk) != {name: value.tolist() for name, value in load_tensors(desk.model).items()}
     assert done.validations == ()
+
+
+def test_a_plan_that_reads_tables_refuses_data_of_another_type(desk):
+    source = DatasetSource(dataset_id=DATASET, data_type="images", path=str(desk.table), parameters={})
+
+    with pytest.raises(
+        WrongDataTypeError, match="reads tabular data sets, and this one is registered as images"
+    ):
+        run(desk, dataset=source)
 
 
 def test_a_warm_worker_gives_bit_for_bit_what_a_fresh_one_gives(desk):
@@ -314,10 +324,7 @@ def test_a_model_of_another_shape_is_refused_before_training(desk):
     "task", [{"model_encoding": "raw+zstd", "model_decoded_bytes": 100}, {"encoding": "raw+zstd"}]
 )
 def test_without_the_package_for_compression_a_task_says_what_to_install(desk, monkeypatch, task):
-    def absent(name):
-        raise ImportError(name)
-
-    monkeypatch.setattr(compression.importlib, "import_module", absent)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
 
     with pytest.raises(MissingExtraError, match="zstd compression needs the package zstandard"):
         run(desk, **task)

@@ -1,0 +1,79 @@
+"""Gather what a person says about a data set: on the command line, in a file, or when asked."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
+
+from common.errors import InvalidDatasetError
+from common.settings import Settings, load_toml
+
+_JSON: Final[TypeAdapter[JsonValue]] = TypeAdapter(JsonValue)
+
+OptionTexts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="KEY=VALUE",
+        help="An option of its kind, in TOML or as plain text; again for more.",
+    ),
+]
+
+
+class Registration(Settings):
+    """What a file says about a data set."""
+
+    path: Path
+    """From the folder of that file, if it is not absolute."""
+    name: str
+    tags: tuple[str, ...]
+    description: str
+    type: str | None = None
+    """Its kind; found out from the names of its files if it is not given."""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+def from_file(file: Path) -> Registration:
+    """Return what a TOML file says about a data set.
+
+    Raises:
+        InvalidSettingsError: If it cannot be read or says something else; names every mistake.
+    """
+    found = load_toml(file, Registration)
+    return found.model_copy(update={"path": file.parent / found.path})
+
+
+def from_terminal(given: Mapping[str, str | None], *, ask: bool) -> dict[str, str]:
+    """Return all answers, asking for the missing ones if there is somebody to ask.
+
+    Raises:
+        InvalidDatasetError: If some are missing and there is nobody; names all of them.
+    """
+    missing = [key for key, value in given.items() if not value]
+    if missing and not ask:
+        raise InvalidDatasetError(reason=f"missing {', '.join(f'--{key}' for key in missing)}")
+    hints = {"tags": "tags, separated by commas"}
+    return {key: value or typer.prompt(hints.get(key, key)) for key, value in given.items()}
+
+
+def options_of(texts: Iterable[str]) -> dict[str, JsonValue]:
+    """Return options given as KEY=VALUE, where a value that is no TOML is plain text.
+
+    Raises:
+        InvalidDatasetError: If there is no equals sign.
+    """
+    options: dict[str, JsonValue] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise InvalidDatasetError(reason=f"{text!r} is not KEY=VALUE")
+        try:
+            options[key] = _JSON.validate_python(tomllib.loads(f"value = {value}")["value"])
+        except (tomllib.TOMLDecodeError, ValidationError):  # then it is no number, list or table
+            options[key] = value
+    return options

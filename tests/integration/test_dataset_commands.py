@@ -1,0 +1,166 @@
+"""The people of a node register, check, look at and update data of any family."""
+
+import json
+import os
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from common.security.kit import Kit
+from node.cli import app
+from node.home import NodeHome
+from tests.support.nodes import make_kits
+
+
+@pytest.fixture
+def home(tmp_path):
+    kits: dict[str, Kit] = make_kits(tmp_path / "kits", {"north": "node", "lab": "researcher"})
+    return NodeHome.create(tmp_path / "home", kits["north"].path)
+
+
+@pytest.fixture
+def scans(tmp_path):
+    root = tmp_path / "scans"
+    for name in ("ill/a.png", "ill/b.png", "well/c.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), 7).save(root / name)
+    return root
+
+
+def asked(*arguments, code=0):
+    result = CliRunner().invoke(app, ["dataset", *map(str, arguments), "--json"])
+    assert code == result.exit_code, result.output
+    return json.loads(result.stdout)
+
+
+def add(home, path, *more, name="scans", tags="scan,ct"):
+    return asked(
+        "add", home.path, "--path", path, "--name", name, "--tags", tags, "--description", "scans", *more
+    )
+
+
+def actions(home):
+    result = CliRunner().invoke(app, ["audit", "show", str(home.path), "--json"])
+    return [one["action"] for one in json.loads(result.stdout)]
+
+
+def test_the_kind_is_found_out_from_the_names_of_the_files(home, scans):
+    made = add(home, scans)
+
+    assert ("images", 3, ["ill", "well"]) == (made["data_type"], made["samples"], made["classes"])
+
+
+def test_a_kind_that_is_not_clear_must_be_named(home, tmp_path):
+    (tmp_path / "bag").mkdir()
+    (tmp_path / "bag" / "x.bin").write_bytes(b"x")
+    options = ["--path", tmp_path / "bag", "--name", "bag", "--tags", "bag", "--description", "anything"]
+
+    assert "WRN-401" == asked("add", home.path, *options, code=1)["error"]["code"]
+    assert 1 == asked("add", home.path, *options, "--type", "custom")["samples"]
+
+
+def test_options_are_given_in_toml_or_as_text(home, scans):
+    (scans / "ill" / "b.png").write_bytes(b"")
+
+    assert "WRN-401" == asked_add_error(home, scans)["code"]
+    made = add(home, scans, "--option", "on_broken=skip", "--option", 'leave_out=["ill/a.png"]')
+
+    assert (1, 2, ["ill/b.png"]) == (made["samples"], made["left_out"], made["parameters"]["broken"])
+    assert "WRN-409" == asked_add_error(home, scans, "--option", "on_broken")["code"]
+
+
+def asked_add_error(home, path, *more):
+    options = ["--path", path, "--name", "more", "--tags", "more", "--description", "scans", *more]
+    return asked("add", home.path, *options, code=1)["error"]
+
+
+def test_a_file_says_all_that_a_data_set_needs(home, scans, tmp_path):
+    (scans / "labels.csv").write_text("scan,grade\nill/a.png,G1\nwell/c.png,G2\n")
+    file = tmp_path / "scans.toml"
+    file.write_text(
+        'path = "scans"\nname = "graded"\ntags = ["grade"]\ndescription = "graded scans"\ntype = "images"\n'
+        '[options]\ntable = "labels.csv"\nfile_column = "scan"\nlabel_column = "grade"\n'
+    )
+
+    made = asked("add", home.path, "--from", file)
+
+    assert (2, ["G1", "G2"], str(tmp_path / "scans")) == (made["samples"], made["classes"], made["path"])
+    file.write_text('path = "scans"\ncolour = "red"\n')
+    error = asked("add", home.path, "--from", file, code=1)["error"]
+    assert "WRN-901" == error["code"]
+    assert "colour" in error["text"]
+
+
+def test_options_of_one_set_are_reused_for_another(home, scans):
+    add(home, scans, "--option", 'leave_out=["ill/a.png"]')
+
+    made = add(home, scans, "--like", "scans", name="again", tags="again")
+
+    assert (2, {"leave_out": ["ill/a.png"]}) == (made["samples"], made["parameters"])
+
+
+def test_a_check_looks_at_every_set_and_fails_if_one_has_changed(home, scans, tmp_path):
+    (tmp_path / "heart.csv").write_text("x,y\n1,2\n")
+    add(home, scans)
+    add(home, tmp_path / "heart.csv", name="heart", tags="heart")
+    assert [None, None] == [one["error"] for one in asked("check", home.path)["datasets"]]
+
+    Image.new("L", (4, 4), 8).save(scans / "ill" / "new.png")
+
+    found = {one["name"]: one["error"] for one in asked("check", home.path, code=1)["datasets"]}
+    assert (None, "WRN-402") == (found["heart"], found["scans"]["code"])
+    shown = CliRunner().invoke(app, ["dataset", "check", str(home.path)])
+    assert 1 == shown.exit_code
+    assert "as registered" in shown.stdout
+    assert "has changed since" in shown.stdout
+
+
+def test_a_thorough_check_finds_what_keeps_its_size_and_time(home, tmp_path):
+    path = tmp_path / "heart.csv"
+    path.write_text("x,y\n1,2\n")
+    add(home, path, name="heart", tags="heart")
+    times = path.stat().st_mtime_ns
+    path.write_text("x,y\n1,3\n")
+    os.utime(path, ns=(times, times))
+
+    asked("check", home.path)
+    asked("check", home.path, "--thorough", code=1)
+
+
+def test_an_update_of_labels_keeps_the_id_and_one_of_content_does_not(home, scans):
+    made = add(home, scans)
+    renamed = asked("update", home.path, "scans", "--name", "chest", "--tags", "chest")
+    Image.new("L", (4, 4), 8).save(scans / "ill" / "new.png")
+    changed = asked("update", home.path, "chest")
+    fewer = asked("update", home.path, "chest", "--option", 'leave_out=["ill/new.png"]')
+
+    assert (made["dataset_id"], "chest", ["chest"]) == (
+        renamed["dataset_id"],
+        renamed["name"],
+        renamed["tags"],
+    )
+    assert [3, 3, 4, 3] == [one["samples"] for one in (made, renamed, changed, fewer)]
+    assert 3 == len({one["dataset_id"] for one in (made, renamed, changed, fewer)})
+    assert ["dataset_registered"] + 3 * ["dataset_updated"] == actions(home)[-4:]
+    asked("check", home.path)
+
+
+def test_a_broken_sample_that_was_mended_is_used_after_an_update(home, scans):
+    content = (scans / "ill" / "b.png").read_bytes()
+    (scans / "ill" / "b.png").write_bytes(b"")
+    broken = add(home, scans, "--option", "on_broken=skip")
+    (scans / "ill" / "b.png").write_bytes(content)
+
+    mended = asked("update", home.path, "scans")
+
+    assert [(2, 1), (3, 0)] == [(one["samples"], one["left_out"]) for one in (broken, mended)]
+
+
+def test_the_first_samples_are_shown_here_only(home, scans, tmp_path):
+    (tmp_path / "heart.csv").write_text("x,y\n1,a\n2,b\n")
+    add(home, scans)
+    add(home, tmp_path / "heart.csv", name="heart", tags="heart")
+
+    assert [{"x": 1, "y": "a"}] == asked("preview", home.path, "heart", "--rows", 1)["samples"]
+    assert "ill/a.png" in CliRunner().invoke(app, ["dataset", "preview", str(home.path), "scans"]).stdout
