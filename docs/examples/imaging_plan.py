@@ -30,8 +30,8 @@ class ImagingPlan(TorchTrainingPlan):
         )
 
     def init_optimizer(self, optimizer_args: dict[str, Any]) -> torch.optim.Optimizer:
-        """Return gradient descent with momentum."""
-        return torch.optim.SGD(self.model().parameters(), lr=optimizer_args["lr"], momentum=0.9)
+        """Return Adam."""
+        return torch.optim.Adam(self.model().parameters(), lr=optimizer_args["lr"])
 
     def training_data(self) -> DataManager:
         """Return the images of this hospital; each is read when it is needed."""

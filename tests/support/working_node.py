@@ -27,13 +27,16 @@ def write_columns(path: Path, **columns: object) -> Path:
 
 
 def start_working(
-    trial: Trial, node: str, table: Path, description: DatasetDescription | None = None
+    trial: Trial,
+    node: str,
+    path: Path,
+    description: DatasetDescription | None = None,
+    data_type: str = "tabular",
 ) -> FakeNode:
-    """Start a node that trains on a table; the data set carries the tag `heart` if it is not described."""
+    """Start a node that trains on a table, or on another data set; it carries the tag `heart` if it is not described."""
     session, folder = Session(), trial.folder / node
     work = folder.parent / f"{node}-work"
     work.mkdir(parents=True)
-    rows = len(table.read_text().splitlines()) - 1
 
     def script(request: TrainRequest, assignment: Assignment) -> Update:
         plan = work / f"{request.plan_hash}.py"
@@ -53,8 +56,8 @@ def start_working(
             training_args=request.training_args,
             dataset=DatasetSource(
                 dataset_id=DatasetId(derived_uuid("dataset", node, "heart")),
-                data_type="tabular",
-                path=str(table),
+                data_type=data_type,
+                path=str(path),
                 parameters={},
             ),
             model_path=str(PayloadStore(folder).path(request.model.sha256)),
@@ -71,4 +74,6 @@ def start_working(
             loss=done.losses[-1].loss if done.losses else None,
         )
 
-    return trial.start(node, script, datasets=(description or dataset(node, samples=rows),))
+    if description is None:
+        description = dataset(node, samples=len(path.read_text().splitlines()) - 1)
+    return trial.start(node, script, datasets=(description,))

@@ -193,7 +193,7 @@ def test_ids_of_a_column_do_not_depend_on_the_other_rows(tmp_path, patients):
     part = bound(shorter, "chol", "id", categories={"id": ["p2", "p4"]}, **options).sample_ids()
 
     assert [whole[3], whole[1]] == part.tolist()
-    with pytest.raises(DataFileError, match="column 'sex' has 1 gaps"):
+    with pytest.raises(MissingValuesError, match="column 'sex' has 1 missing values of 4"):
         inspected(patients, id_column="sex")
 
 
