@@ -86,7 +86,7 @@ class Policy(Settings):
     """Largest file that a worker may write, in bytes."""
     worker_thread_limit: Annotated[int, Field(ge=64, le=2**20)] = 4096
     """Threads of any kind that a worker may have; far above what `worker_threads` lets it compute with."""
-    disk_floor_bytes: Annotated[int, Field(ge=0, lt=2**63)] = 1024**3
+    disk_floor_bytes: Annotated[int, Field(ge=0, lt=2**53)] = 1024**3
     """Space that must stay free on the disk of the home, in bytes; tasks that leave less are stopped."""
     syslog: Annotated[str, StringConstraints(pattern=SYSLOG)] | None = Field(
         default=None, examples=["/dev/log", "udp://loghost:514"]

@@ -8,8 +8,10 @@ import urllib.error
 from types import SimpleNamespace
 
 import pytest
+from prometheus_client import Counter
 
 from common.exporter import ExporterSettings
+from common.metrics import REGISTRY
 from common.training_plans.source import plan_source
 from deploy.broker import PrivateBroker
 from deploy.demo.hospitals import hospitals, write_csv
@@ -41,10 +43,18 @@ def table_of(folder):
     return table
 
 
+def forget_other_tests():
+    """Begin as a process that has done nothing: the researcher of this module is this process, which has run other tests."""
+    for counter in (one for one in REGISTRY._collector_to_names if isinstance(one, Counter)):
+        for child in counter._metrics.values() if counter._labelnames else (counter,):
+            child.reset()
+
+
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
     """Hospitals that ran an experiment over a private RabbitMQ, and the Prometheus that read all exporters meanwhile."""
     program("prometheus")
+    forget_other_tests()
     folder = tmp_path_factory.mktemp("watched")
     plan = plan_source(HeartPlan)
     login = folder / "login"

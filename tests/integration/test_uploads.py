@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import TransportClosedError
 from common.ids import Digest, PartyId
-from common.limits import SEND_WINDOW_CHUNKS
+from common.limits import BULK_PREFETCH, SEND_WINDOW_CHUNKS
 from common.mailbox import Mailbox
 from common.messages import Chunk, PayloadManifest, TaskProgress, TrainReply
 from common.payload.sent import SentChunks
@@ -214,9 +214,8 @@ def test_a_restarted_node_goes_on_with_its_upload_where_it_stopped(tmp_path):
             first = trial.lab.mails.get(timeout=60)
         manifest = first.message.manifest
         sent = trial.home.payloads / f"{manifest.sha256}.sent"
-        while (
-            sum(sent.read_bytes()[32:]) < 7
-        ):  # what fits into the queue and into the hands of the researcher
+        held = 3 + BULK_PREFETCH  # what surely fits into the queue and into the hands of the researcher
+        while sum(sent.read_bytes()[32:]) < held:
             threading.Event().wait(0.01)
         trial.restart()
 

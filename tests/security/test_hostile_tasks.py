@@ -365,7 +365,7 @@ def test_a_node_refuses_tasks_while_a_compulsory_protection_is_missing(lone):
 
 
 def test_tasks_that_leave_too_little_space_are_stopped_and_their_files_removed(lone):
-    restart(lone, f"compulsory_protections = []\ndisk_floor_bytes = {2**60}\n")
+    restart(lone, f"compulsory_protections = []\ndisk_floor_bytes = {2**52}\n")
 
     failed = lone.outcome()
 
