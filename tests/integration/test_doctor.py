@@ -170,7 +170,7 @@ FAULTS = {
     "the data are gone": Fault(
         "data set heart", "dataset", lambda home, _: add_table(home, home.path.parent / "heart.csv").unlink()
     ),
-    "the disk is nearly full": Fault("disk", "free some", write(f"disk_floor_bytes = {2**60}\n")),
+    "the disk is nearly full": Fault("disk", "free some", write(f"disk_floor_bytes = {2**52}\n")),
     "a wall that must stand cannot": Fault(
         "protection cpu_time", "worker_cpu_s", write('compulsory_protections = ["cpu_time"]\n')
     ),
@@ -196,7 +196,7 @@ def test_each_of_these_faults_is_named_with_what_to_do(fault, connected, request
 def test_everything_that_is_wrong_is_found_at_once(tmp_path, home):
     add_table(home, tmp_path / "heart.csv").unlink()
     point(home, port=free_port())
-    home.settings_path.write_text(f'compulsory_protections = ["cpu_time"]\ndisk_floor_bytes = {2**60}\n')
+    home.settings_path.write_text(f'compulsory_protections = ["cpu_time"]\ndisk_floor_bytes = {2**52}\n')
 
     code, findings = examined(home)
 
