@@ -15,6 +15,8 @@ from deploy.definitions import Definitions, Names
 
 _LOG: Final = logging.getLogger(__name__)
 _GONE: Final = 404
+_STUMBLES: Final = 4
+"""How often a request is repeated that can meet something in the middle of ending."""
 
 
 class Admin:
@@ -76,7 +78,8 @@ class Admin:
         Raises:
             BrokerAdminError: If the broker cannot be reached or refuses.
         """
-        self._call("DELETE", "connections", "username", user)
+        # RabbitMQ 3.10 answers 500 if one of them ends by itself meanwhile; the next time that one is gone
+        self._call("DELETE", "connections", "username", user, stumbles=_STUMBLES)
 
     def depths(self) -> dict[str, int]:
         """Return how many messages each queue holds, waiting or unacknowledged, as last reported by the queue.
@@ -99,7 +102,10 @@ class Admin:
         found = self._call("GET", kind, self._vhost, query="columns=name&disable_stats=true")
         return tuple(entry["name"] for entry in found)
 
-    def _call(self, method: str, *path: str, query: str = "", body: Definitions | None = None) -> Any:
+    def _call(
+        self, method: str, *path: str, query: str = "", body: Definitions | None = None, stumbles: int = 0
+    ) -> Any:
+        """Return the answer to a request; one that the broker stumbles over (500) is repeated as often as told."""
         url = "/api/" + "/".join(quote(part, safe="") for part in path) + (f"?{query}" if query else "")
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=self._timeout_s)
         try:
@@ -112,6 +118,8 @@ class Admin:
             connection.close()
         if response.status == _GONE:
             return None
+        if response.status == http.client.INTERNAL_SERVER_ERROR and stumbles:
+            return self._call(method, *path, query=query, body=body, stumbles=stumbles - 1)
         if response.status >= http.client.BAD_REQUEST:
             raise BrokerAdminError(
                 reason=f"{method} {url}: {response.status} {answer[:500].decode(errors='replace')}"
