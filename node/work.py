@@ -37,16 +37,17 @@ from common.messages import (
 from common.payload.store import PayloadStore
 from common.settings import Timeouts
 from node.admission import STALE_AFTER_S, Admission
+from node.answers import Answers
 from node.arrivals import Arrivals
-from node.audit import run_entry, task_entry, update_entry
-from node.figures import TASK_RETRIES, count_task, note_losses, observe_steps
+from node.audit import run_entry, task_entry
+from node.figures import TASK_RETRIES, count_task, note_losses
 from node.journal import Journal
-from node.leaving import refusal, screened, told
+from node.leaving import told
 from node.orders import order
 from node.outbox import Outbox, ReplyPublished
 from node.policy import Policy
 from node.registry import Dataset
-from node.replies import failed, share, task_timings, trained
+from node.replies import failed, share
 from node.replies import progress as task_progress
 from node.shift import Shift
 from node.stock import Stock
@@ -135,6 +136,9 @@ class Work:
         self._journal = journal
         self._payloads = payloads
         self._stock = Stock(journal, payloads)
+        self._answers = Answers(
+            mailbox.party, journal, self._stock, outbox, policy, record=record, clock=clock
+        )
         self._arrivals = arrivals
         self._outbox = outbox
         self._pool = pool
@@ -335,24 +339,7 @@ class Work:
                 self.after_commit.append(lambda: self._pool.retire(run_id))
             case Refuse(task_id, reason):
                 self._shift.end(task_id)
-                request = self._tasks[task_id][1]
-                answer = failed(self._mailbox.party, request, task_id, reason)
-                self._record(
-                    task_entry(request, task_id, Action.TASK_FAILED, by=self._mailbox.party, failure=reason)
-                )
-                self._journal.answer(answer, None, self._clock.now())
-                self._outbox.add(answer)
-                count_task("failed", code=reason.code)
-                log.info(
-                    "task not done",
-                    extra={
-                        "action": "task_not_done",
-                        "experiment": request.experiment_id,
-                        "round": request.round,
-                        "task": task_id,
-                        "code": reason.code,
-                    },
-                )
+                self._answers.failed(self._tasks[task_id][1], task_id, reason)
             case Report(task_id):
                 self.after_commit.append(lambda: self._outbox.publish(task_id))
             case Forget(task_id):
@@ -402,43 +389,14 @@ class Work:
         running = self._shift.get(task_id)
         if running is None:
             return
-        started = self._clock.monotonic()
-        task, request = self._tasks[task_id]
         if isinstance(made.error, DiskFullError):
             raise made.error
-        problem = made.error or refusal(done, request, self._policy, running.dataset)
-        if problem is not None:
+        task, request = self._tasks[task_id]
+        if (problem := self._answers.problem(request, running, done, made)) is not None:
             self._break(task_id, problem)
             return
         self._shift.end(task_id)
-        manifest = None
-        if made.update:
-            manifest = self._stock.keep_update(made.update, request.encoding, done.update_decoded_bytes)
-        if made.state:
-            self._stock.keep_state(task, made.state, self._clock.now())
-        waited_s, taken_s = running.started_at - task.received_at, self._clock.monotonic() - started
-        timings = task_timings(done, task.received_at, waited_s, taken_s)
-        leaving = screened(done, self._policy)
-        reply = trained(self._mailbox.party, request, leaving, manifest, timings)
-        test_set = running.dataset.test
-        self._record(update_entry(request, reply, None if test_set is None else test_set.dataset_id))
-        self._journal.answer(reply, manifest.sha256 if manifest else None, self._clock.now())
-        self._outbox.add(reply)
-        count_task("trained")
-        observe_steps(timings)
-        note_losses(task.experiment_id, reply.losses)
-        log.info(
-            "task trained",
-            extra={
-                "action": "task_trained",
-                "experiment": task.experiment_id,
-                "round": task.round,
-                "task": task_id,
-                "samples": done.samples_seen,
-                "trained_s": timings.trained_s,
-                "update_bytes": manifest.size_bytes if manifest else 0,
-            },
-        )
+        self._answers.trained(task, request, running, done, made)
         self._handle(TaskTrained(task_id))
 
     def _forget(self, task_id: TaskId) -> None:

@@ -138,15 +138,9 @@ def _pixels(path: Path) -> NDArray[Any]:
     try:
         raw: NDArray[Any] = header.pixel_array
         slope, intercept = float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        NotImplementedError,
-        RuntimeError,
-        OSError,
-    ) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+        # all that pydicom raises for pixels that are missing, damaged, or packed as no decoder here knows (NotImplementedError,
+        # which is a RuntimeError)
         raise _unreadable(path, "it has no pixels, or packs them in a way that is not supported") from error
     if raw.ndim != 2:
         raise _unreadable(path, "its pixels have colours, and one number each was expected")

@@ -27,7 +27,7 @@ def program(name):
     """Return where a program of Prometheus is; where there is none the test fails, for a skip would pass for a kept promise."""
     path = shutil.which(name)
     if path is None:
-        pytest.fail(f"{name} is missing; deploy/prometheus/install.sh installs it", pytrace=False)
+        pytest.fail(f"{name} is missing; `make prometheus` installs it", pytrace=False)
     return path
 
 

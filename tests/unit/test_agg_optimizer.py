@@ -31,12 +31,6 @@ def trial(tmp_path):
     trial.close()
 
 
-@pytest.fixture
-def federation(trial, tmp_path):
-    with Place(trial, tmp_path / "home") as federation:
-        yield federation
-
-
 def walk(rounds):
     """Return how far FedAdam has gone after so many rounds."""
     far, mean, square = 0.0, 0.0, 1e-6

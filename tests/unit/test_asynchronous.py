@@ -13,20 +13,12 @@ from researcher.monitoring import RoundEnded, RoundOpened, UpdateArrived
 from researcher.round import RoundState
 from researcher.strategies import AsyncStrategy
 from tests.support.experiments import ARGS, Death, Recorder, crash, dying, in_thread, joined, make
-from tests.support.fake_node import Failure, Place, Silence, Trial, always, numbered, shifted
+from tests.support.fake_node import Failure, Place, Silence, always, numbered, shifted
 
 
 @pytest.fixture
-def trial(tmp_path):
-    trial = Trial(tmp_path / "nodes", ("fast", "slow"))
-    yield trial
-    trial.close()
-
-
-@pytest.fixture
-def federation(trial, tmp_path):
-    with Place(trial, tmp_path / "home") as federation:
-        yield federation
+def nodes():
+    return ("fast", "slow")
 
 
 def shift(experiment, folder, round_):

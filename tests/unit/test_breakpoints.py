@@ -36,12 +36,6 @@ def trial(tmp_path):
 
 
 @pytest.fixture
-def federation(trial, tmp_path):
-    with Place(trial, tmp_path / "home") as federation:
-        yield federation
-
-
-@pytest.fixture
 def finished(federation):
     experiment = make(federation, round_limit=4, name="Heart")
     experiment.run()

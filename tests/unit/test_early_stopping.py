@@ -14,7 +14,7 @@ from researcher.catalogue import experiments_of
 from researcher.experiment_file import load_experiment
 from researcher.monitoring import RoundEnded, RoundOpened, StoppedEarly
 from tests.support.experiments import ARGS, Death, Recorder, crash, dying, make
-from tests.support.fake_node import Place, Trial, Update
+from tests.support.fake_node import Place, Update
 from tests.support.records import record
 from tests.unit.test_researcher_cli import FILE, PLAN
 
@@ -22,16 +22,8 @@ VALIDATING = ARGS | {"test_on_global_updates": True, "test_ratio": 0.05}
 
 
 @pytest.fixture
-def trial(tmp_path):
-    trial = Trial(tmp_path / "nodes", ("north",))
-    yield trial
-    trial.close()
-
-
-@pytest.fixture
-def federation(trial, tmp_path):
-    with Place(trial, tmp_path / "home") as federation:
-        yield federation
+def nodes():
+    return ("north",)
 
 
 def told(*values, metric="loss"):

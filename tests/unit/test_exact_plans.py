@@ -86,16 +86,8 @@ class CountPlan(NewtonPlan):
 
 
 @pytest.fixture
-def trial(tmp_path):
-    trial = Trial(tmp_path / "nodes", NODES)
-    yield trial
-    trial.close()
-
-
-@pytest.fixture
-def federation(trial, tmp_path):
-    with Place(trial, tmp_path / "home") as federation:
-        yield federation
+def nodes():
+    return NODES
 
 
 def samples(seed, rows=40):

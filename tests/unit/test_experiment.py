@@ -55,19 +55,6 @@ from tests.support.fake_node import (
 from tests.support.tiny_plan import TinyPlan
 
 
-@pytest.fixture
-def trial(tmp_path):
-    trial = Trial(tmp_path / "nodes")
-    yield trial
-    trial.close()
-
-
-@pytest.fixture
-def federation(trial, tmp_path):
-    with Place(trial, tmp_path / "home") as federation:
-        yield federation
-
-
 def weights(experiment, folder):
     experiment.training_plan().export_model(folder / "exported")
     return load_file(folder / "exported")

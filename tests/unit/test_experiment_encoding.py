@@ -12,23 +12,10 @@ from common.errors import InvalidSettingsError, RoundFailedError
 from common.messages import TrainRequest
 from researcher import Experiment, MinimumStrategy
 from researcher.monitoring import UpdateArrived
-from tests.support.fake_node import Failure, Place, Silence, Trial, Update, always, at_rounds, shifted
+from tests.support.fake_node import Failure, Place, Silence, Update, always, at_rounds, shifted
 from tests.support.tiny_plan import TinyPlan
 
 INPUTS = 2000
-
-
-@pytest.fixture
-def trial(tmp_path):
-    trial = Trial(tmp_path / "nodes")
-    yield trial
-    trial.close()
-
-
-@pytest.fixture
-def federation(trial, tmp_path):
-    with Place(trial, tmp_path / "home") as federation:
-        yield federation
 
 
 def make(federation, **changes):

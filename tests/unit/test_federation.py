@@ -18,16 +18,14 @@ from common.messages import (
 from common.settings import Timeouts
 from researcher.directory import NodeChange, NodeDirectory
 from researcher.inbox import Inbox
-from tests.support.fake_node import DEADLINE_S, INFO, Place, Trial, dataset
+from tests.support.fake_node import DEADLINE_S, INFO, Place, dataset
 
 NODES = ("north", "south")
 
 
 @pytest.fixture
-def trial(tmp_path):
-    trial = Trial(tmp_path / "nodes", NODES)
-    yield trial
-    trial.close()
+def nodes():
+    return NODES
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from node.worker.session import Session
 from researcher import AsyncStrategy, Experiment, MinimumStrategy
 from researcher.monitoring import UpdateArrived
 from tests.support.experiments import Death, crash, dying, make
-from tests.support.fake_node import Failure, Place, Silence, Trial, Update, always, at_rounds
+from tests.support.fake_node import Failure, Place, Silence, Update, always, at_rounds
 from tests.support.tasks import Desk
 
 SEED = 5
@@ -126,19 +126,6 @@ def test_epochs_are_whole_passes_whatever_was_done_before(desk):
 
     assert rows_of(desk, args=epochs) == rows_of(desk, args=epochs, updates_done=2)
     assert rows_of(desk, args=epochs) != rows_of(desk, args=epochs, seed=12)
-
-
-@pytest.fixture
-def trial(tmp_path):
-    trial = Trial(tmp_path / "nodes")
-    yield trial
-    trial.close()
-
-
-@pytest.fixture
-def federation(trial, tmp_path):
-    with Place(trial, tmp_path / "home") as federation:
-        yield federation
 
 
 def done_before(node):

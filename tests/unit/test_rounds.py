@@ -15,7 +15,6 @@ from tests.support.fake_node import (
     Failure,
     Place,
     Silence,
-    Trial,
     Update,
     always,
     at_rounds,
@@ -27,16 +26,8 @@ NAMES = ("east", "north", "south", "west")
 
 
 @pytest.fixture
-def trial(tmp_path):
-    trial = Trial(tmp_path / "nodes", NAMES)
-    yield trial
-    trial.close()
-
-
-@pytest.fixture
-def federation(trial, tmp_path):
-    with Place(trial, tmp_path / "home") as federation:
-        yield federation
+def nodes():
+    return NAMES
 
 
 def outcomes(experiment, position=-1):

@@ -33,7 +33,6 @@ from common.training_plans import (
 from common.training_plans.losses import LOSSES
 from node.worker.session import Session
 from tests.support.experiments import make
-from tests.support.fake_node import Place, Trial
 from tests.support.tasks import Desk
 from tests.support.working_node import start_working, write_columns
 
@@ -98,16 +97,8 @@ class BernoulliPlan(FedBernoulliNB):
 
 
 @pytest.fixture
-def trial(tmp_path):
-    trial = Trial(tmp_path / "nodes", NODES)
-    yield trial
-    trial.close()
-
-
-@pytest.fixture
-def federation(trial, tmp_path):
-    with Place(trial, tmp_path / "home") as federation:
-        yield federation
+def nodes():
+    return NODES
 
 
 def samples(seed, *, classes=2, rows=60):

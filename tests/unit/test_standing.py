@@ -30,12 +30,6 @@ def trial(tmp_path):
     trial.close()
 
 
-@pytest.fixture
-def federation(trial, tmp_path):
-    with Place(trial, tmp_path / "home") as federation:
-        yield federation
-
-
 def waiting(trial, federation):
     """Begin a round that waits for north."""
     recorder = Recorder()

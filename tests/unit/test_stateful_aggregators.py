@@ -10,7 +10,7 @@ from common.errors import RoundNotKeptError
 from common.messages import FedDynCorrection, ScaffoldCorrection, TrainRequest
 from researcher import FedAverage, FedDyn, FedNova, Scaffold
 from tests.support.experiments import make
-from tests.support.fake_node import Place, Trial, Update, always
+from tests.support.fake_node import Trial, Update, always
 
 
 @pytest.fixture
@@ -20,12 +20,6 @@ def trial(tmp_path):
         trial.start(node)
     yield trial
     trial.close()
-
-
-@pytest.fixture
-def federation(trial, tmp_path):
-    with Place(trial, tmp_path / "home") as federation:
-        yield federation
 
 
 def remembered(experiment):

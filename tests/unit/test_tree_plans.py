@@ -24,7 +24,6 @@ from node.worker.session import Session
 from researcher import DefaultStrategy, RoundRobinSampling, TreeEnsemble
 from researcher.aggregators import Contribution
 from tests.support.experiments import make
-from tests.support.fake_node import Place, Trial
 from tests.support.tasks import Desk
 from tests.support.working_node import start_working, write_columns
 
@@ -47,16 +46,8 @@ class NumberPlan(FedXGBRegressor):
 
 
 @pytest.fixture
-def trial(tmp_path):
-    trial = Trial(tmp_path / "nodes", NODES)
-    yield trial
-    trial.close()
-
-
-@pytest.fixture
-def federation(trial, tmp_path):
-    with Place(trial, tmp_path / "home") as federation:
-        yield federation
+def nodes():
+    return NODES
 
 
 def samples(seed, rows=80):

@@ -20,16 +20,8 @@ from tests.unit.test_researcher_cli import FILE, PLAN
 
 
 @pytest.fixture
-def trial(tmp_path):
-    trial = Trial(tmp_path / "nodes", ("north",))
-    yield trial
-    trial.close()
-
-
-@pytest.fixture
-def federation(trial, tmp_path):
-    with Place(trial, tmp_path / "home") as federation:
-        yield federation
+def nodes():
+    return ("north",)
 
 
 def by_rate(request, assignment):
