@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Final, ParamSpec
 
@@ -33,6 +34,9 @@ FAILED: Final = 1
 
 INTERRUPTED: Final = 130
 """Exit code of a command that Ctrl-C ended."""
+
+_WIDE: Final = 1000
+"""Columns of what is no terminal."""
 
 
 def new_app(help_text: str) -> typer.Typer:
@@ -68,7 +72,9 @@ def emit(document: object, *views: RenderableType, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(document, indent=2, default=str))
     else:
-        Console(highlight=False).print(*views, sep="\n", soft_wrap=True)
+        # A file or another program gets each row on one line, however long.
+        width = None if sys.stdout.isatty() else _WIDE
+        Console(highlight=False, width=width).print(*views, sep="\n", soft_wrap=True)
 
 
 def table(*columns: str, rows: Iterable[Sequence[object]]) -> Table:

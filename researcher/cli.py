@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from common.audit.cli import audit_app
-from common.cli import AsJson, emit, new_app, reported, table
+from common.cli import FAILED, AsJson, emit, new_app, reported, table
 from common.errors import HomeError, HomeInUseError
 from common.security.cli import enrol_command
 from researcher import oversight
@@ -133,7 +133,10 @@ def sweep(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run an experiment once for each combination of training arguments; those that are finished are not run again."""
+    """Run an experiment once for each combination of training arguments; those that are finished are not run again.
+
+    Exits with 1 if one of them failed.
+    """
     from researcher.trials import grid_of, parsed_grid
 
     points = grid_of(parsed_grid(vary), draws=draws, seed=seed)
@@ -149,7 +152,10 @@ def cross_validate(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run an experiment once for each part of the data, held back for testing; those that are finished are not run again."""
+    """Run an experiment once for each part of the data, held back for testing; those that are finished are not run again.
+
+    Exits with 1 if one of them failed.
+    """
     from researcher.trials import fold_points
 
     _run_trials(file, home, fold_points(folds), quiet=quiet, as_json=as_json)
@@ -345,6 +351,8 @@ def _run_trials(file: Path, home: Path, points: Sequence[Point], *, quiet: bool,
         ),
         as_json=as_json,
     )
+    if any(trial.error for trial in found.trials):
+        raise typer.Exit(FAILED)
 
 
 def _show_approval(experiment: Experiment, note: str, *, as_json: bool) -> None:

@@ -167,8 +167,16 @@ def parsed_grid(texts: Sequence[str]) -> dict[str, list[JsonValue]]:
         try:
             grid[name] = json.loads(f"[{values}]")
         except json.JSONDecodeError:
-            grid[name] = list(values.split(","))
+            grid[name] = [_value(word) for word in values.split(",")]
     return grid
+
+
+def _value(word: str) -> JsonValue:
+    try:
+        value: JsonValue = json.loads(word)
+    except json.JSONDecodeError:
+        return word
+    return value
 
 
 def run_trials(experiment: Variants, points: Sequence[Point]) -> Trials:
