@@ -102,6 +102,7 @@ from common.errors.settings import (
     InvalidArgumentsError,
     InvalidSettingsError,
     MissingExtraError,
+    PolicyChangedError,
     SettingsError,
 )
 from common.errors.storage import (
@@ -206,6 +207,7 @@ __all__ = [
     "PlanNotApprovedError",
     "PlanSettingsError",
     "PlanSourceError",
+    "PolicyChangedError",
     "PortTakenError",
     "ProtectionMissingError",
     "ProtocolVersionError",
