@@ -17,6 +17,7 @@ from typing import Final
 from common.audit.record import Action, Entry
 from common.clock import Clock
 from common.errors import (
+    DataFileGoneError,
     DigestMismatchError,
     DiskFullError,
     ProtectionMissingError,
@@ -291,6 +292,13 @@ class Work:
         if self._outbox.settle(event):
             self._journal.report(event.task_id, self._clock.now())
             self._handle(ReplyConfirmed(event.task_id))
+
+    def data_changed(self, dataset: Dataset) -> None:
+        """Stop the tasks that are at work on a data set whose files are not what they were."""
+        for task_id in self._shift.tasks:
+            running = self._shift.get(task_id)
+            if running is not None and dataset.path in running.dataset.paths:
+                self._break(task_id, DataFileGoneError(name=dataset.name, what="has changed"))
 
     def beat(self) -> None:
         """Tell of every open task, however long its worker is silent; called often, does so now and then."""
