@@ -50,6 +50,7 @@ from node.policy import Policy
 from node.presence import Presence
 from node.registry import Registry
 from node.status import AgentStatus, write_status
+from node.stops import StopAsked, StopWishes
 from node.vigil import Touched, Vigil
 from node.worker.pool import WorkerEnded, WorkerEvent, WorkerSaid
 
@@ -81,7 +82,9 @@ class _Renewed:
     """The roster changed."""
 
 
-_Event = Mail | WorkerSaid | WorkerEnded | ReplyPublished | Touched | _Connection | _Renewed | _Stop
+_Event = (
+    Mail | WorkerSaid | WorkerEnded | ReplyPublished | Touched | StopAsked | _Connection | _Renewed | _Stop
+)
 
 
 class Agent:
@@ -131,8 +134,14 @@ class Agent:
         self._journal = Journal(home.journal_path)
         self._registry = Registry(home.registry_path)
         self._approvals = Approvals(home.registry_path)
+        self._stops = StopWishes(home.registry_path)
         self._vigil = Vigil(
-            mailbox.party, self._registry, post=self._events.put, record=self._audit.append, clock=self._clock
+            mailbox.party,
+            self._registry,
+            self._stops,
+            post=self._events.put,
+            record=self._audit.append,
+            clock=self._clock,
         )
         self._wire()
 
@@ -189,6 +198,7 @@ class Agent:
             self._arrivals.close()
             self._journal.close()
             self._vigil.close()
+            self._stops.close()
             self._registry.close()
             self._approvals.close()
 
@@ -322,7 +332,9 @@ class Agent:
         if full is not None:
             raise full
 
-    def _handle(self, event: Mail | WorkerEvent | ReplyPublished | Touched | _Connection | _Renewed) -> None:
+    def _handle(
+        self, event: Mail | WorkerEvent | ReplyPublished | Touched | StopAsked | _Connection | _Renewed
+    ) -> None:
         match event:
             case Mail():
                 try:
@@ -345,6 +357,9 @@ class Agent:
             case Touched():
                 if (changed := self._vigil.take(event)) is not None:
                     self._work.data_changed(changed)
+            case StopAsked(task_id):
+                self._work.stop(task_id)
+                self._work.after_commit.append(lambda: self._stops.fulfil(task_id))
             case _Renewed():
                 self._write_status(notice=None if self._mailbox.listed else _OTHER_KEYS)
             case _Connection(connected=connected, detail=detail):

@@ -1,4 +1,4 @@
-"""Look out for changes of those data sets whose people asked for it.
+"""Look out for what people of the node want done, and for changes of those data sets whose people asked for it.
 
 A set that changed is marked in the registry, and no task runs on it until somebody at the node has checked or updated it. Network
 file systems tell nothing of what others do there: the comparison before each task stays the law, and here one learns of it earlier.
@@ -20,6 +20,7 @@ from common.ids import DatasetId, PartyId
 from node.figures import CHANGED_DATASETS
 from node.fingerprint import untouched
 from node.registry import Dataset, Registry
+from node.stops import StopAsked, StopWishes
 
 if TYPE_CHECKING:
     from node.watching import FileWatch
@@ -41,8 +42,9 @@ class Vigil:
         self,
         node: PartyId,
         registry: Registry,
+        stops: StopWishes,
         *,
-        post: Callable[[Touched], None],
+        post: Callable[[Touched | StopAsked], None],
         record: Callable[[Entry], None],
         clock: Clock,
     ) -> None:
@@ -51,12 +53,14 @@ class Vigil:
         Args:
             node: Who watches, for the audit log.
             registry: The data sets.
-            post: Takes what was touched, for `take`.
+            stops: The tasks that people want to be stopped.
+            post: Takes what was touched, for `take`, and what is to be stopped.
             record: Writes an audit entry.
             clock: Tells the time.
         """
         self._node = node
         self._registry = registry
+        self._stops = stops
         self._post = post
         self._record = record
         self._clock = clock
@@ -65,11 +69,13 @@ class Vigil:
         self._watch: FileWatch | None = None
 
     def look(self) -> None:
-        """Take note of what people registered, removed or looked at since the last call; cheap if they did nothing."""
+        """Take note of what people registered, looked at or want since the last call; cheap if they did nothing."""
         version = self._registry.version()
         if version == self._version:
             return
         self._version = version
+        for task_id in self._stops.open():
+            self._post(StopAsked(task_id))
         watched = [dataset for dataset in self._registry.list() if dataset.watched]
         CHANGED_DATASETS.set(sum(dataset.changed_at is not None for dataset in watched))
         paths = {dataset.dataset_id: dataset.path for dataset in watched if dataset.changed_at is None}

@@ -119,6 +119,7 @@ from common.errors.storage import (
 )
 from common.errors.task import (
     DatasetNotOnNodeError,
+    NoSuchTaskError,
     ProtectionMissingError,
     TaskCancelledError,
     TaskError,
@@ -198,6 +199,7 @@ __all__ = [
     "NoSuchLoadingPlanError",
     "NoSuchPlanError",
     "NoSuchRoundError",
+    "NoSuchTaskError",
     "NodeSilentError",
     "NonNumericColumnError",
     "NotAFederationError",

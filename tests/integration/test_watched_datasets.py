@@ -25,6 +25,7 @@ from node.home import NodeHome
 from node.process import report
 from node.registry import Registry
 from node.steward.datasets import Changes, Datasets, NewDataset
+from node.stops import StopWishes
 from node.vigil import Touched, Vigil
 from tests.support.nodes import ADD_ONE, DEADLINE_S, make_kits, write_table
 from tests.support.trial import LAB, NORTH, Trial
@@ -45,9 +46,11 @@ class Watch:
         self.posted = queue.Queue()
         self.recorded = []
         self._registry = Registry(home.registry_path)
+        self._stops = StopWishes(home.registry_path)
         self.vigil = Vigil(
             PartyId("north"),
             self._registry,
+            self._stops,
             post=self.posted.put,
             record=self.recorded.append,
             clock=SystemClock(),
@@ -75,6 +78,7 @@ class Watch:
 
     def close(self):
         self.vigil.close()
+        self._stops.close()
         self._registry.close()
 
 
