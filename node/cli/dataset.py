@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,17 +12,22 @@ from rich.table import Table
 from rich.text import Text
 
 from common.cli import FAILED, AsJson, emit, new_app, reported, table
-from common.errors import DataError
 from node.cli.options import Home, moment, person
-from node.cli.registration import OptionTexts, Registration, from_file, from_terminal, options_of
+from node.cli.registration import OptionTexts, from_file, from_terminal, options_of
 
 if TYPE_CHECKING:
-    from common.audit.record import Action, Entry
-    from node.registry import Dataset, Registry
+    from node.registry import Dataset
+    from node.steward.datasets import Datasets
 
 app = new_app("Register data sets, and show or forget them; the files stay where they are.")
 
 Which = Annotated[str, typer.Argument(metavar="DATASET", help="Name or id.")]
+LoadingName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Take kind and options of this data-loading plan.")
+]
+_WATCH = (
+    "Let the agent look out for changes of its files, and use it no more until it was checked or updated."
+)
 
 
 @app.command()
@@ -37,48 +43,35 @@ def add(
         typer.Option("--type", help="Its kind; found out from the names of its files if not given."),
     ] = None,
     option: OptionTexts = None,
-    like: Annotated[
-        str | None, typer.Option(metavar="DATASET", help="Take kind and options of this registered set.")
-    ] = None,
+    loading: LoadingName = None,
+    watch: Annotated[bool, typer.Option("--watch", help=_WATCH)] = False,
     from_: Annotated[Path | None, typer.Option("--from", help="A TOML file that says all of this.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a data set and register it; asks for what is missing."""
-    from common.audit.record import Action
-    from common.datasets.families.detection import detected
-    from node.home import NodeHome
-    from node.registry import Registry
+    """Check a data set and register it; asks for what is missing, and for all of it, step by step, without a path."""
+    from dataclasses import replace
 
-    node = NodeHome.open(home)
-    audit, minimum = node.audit(), node.policy().minimum_samples
+    from node.steward.datasets import NewDataset
+
+    datasets, asks = _datasets(home), sys.stdin.isatty() and not as_json
+    given = {"path": str(path) if path else None, "name": name, "tags": tags, "description": description}
+    if asks and path is None and from_ is None and not option and loading is None:
+        _register_in_dialogue(datasets, given | {"type": type_, "watch": "yes" if watch else None})
+        return
     if from_ is not None:
-        said = from_file(from_)
+        wish = from_file(from_)
     else:
-        given = {"path": str(path) if path else None, "name": name, "tags": tags, "description": description}
-        texts = from_terminal(given, ask=sys.stdin.isatty() and not as_json)
-        said = Registration(
-            path=Path(texts["path"]),
-            name=texts["name"],
-            tags=tuple(texts["tags"].split(",")),
-            description=texts["description"],
-            type=type_,
+        texts = from_terminal(given, ask=asks)
+        tag_texts = tuple(texts["tags"].split(","))
+        wish = NewDataset(Path(texts["path"]), texts["name"], tag_texts, texts["description"], type_)
+    dataset = datasets.add(
+        replace(
+            wish,
+            options={**wish.options, **options_of(option or ())},
+            loading=loading or wish.loading,
+            watched=watch or wish.watched,
         )
-    registry = Registry(node.registry_path)
-    try:
-        model = registry.find(like) if like else None
-        place = said.path.expanduser()
-        dataset = registry.add(
-            place,
-            name=said.name,
-            tags=said.tags,
-            description=said.description,
-            data_type=said.type or (model.data_type if model else detected(place)),
-            parameters={**(model.parameters if model else {}), **said.options, **options_of(option or ())},
-            minimum_samples=minimum,
-            witness=lambda made: audit.append(_entry(Action.DATASET_REGISTERED, made)),
-        )
-    finally:
-        registry.close()
+    )
     emit(_document(dataset), Text(f"registered {dataset.name}"), *_views(dataset), as_json=as_json)
 
 
@@ -92,35 +85,33 @@ def update(
     tags: Annotated[str | None, typer.Option(help="Its new tags: a,b,c.")] = None,
     description: Annotated[str | None, typer.Option(help="Its new description.")] = None,
     option: OptionTexts = None,
+    loading: LoadingName = None,
+    watch: Annotated[bool | None, typer.Option("--watch/--no-watch", help=_WATCH)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Look into a data set again and register it as it is now; what is not given stays.
 
     With another content or other options it gets another id: experiments that count on the old one are refused.
     """
-    from common.audit.record import Action
-    from node.home import NodeHome
-    from node.registry import Registry
+    from node.steward.datasets import Changes
 
-    node = NodeHome.open(home)
-    audit, minimum = node.audit(), node.policy().minimum_samples
-    registry = Registry(node.registry_path)
-    try:
-        dataset = registry.find(which)
-        made = registry.update(
-            dataset,
-            name=name,
-            tags=None if tags is None else tags.split(","),
-            description=description,
-            path=path,
-            parameters={**dataset.parameters, **options_of(option)} if option else None,
-            minimum_samples=minimum,
-            witness=lambda one: audit.append(_entry(Action.DATASET_UPDATED, one)),
-        )
-    finally:
-        registry.close()
-    new = "" if made.dataset_id == dataset.dataset_id else ", which is another data set now"
-    emit(_document(made), Text(f"updated {made.name}{new}"), *_views(made), as_json=as_json)
+    changes = Changes(
+        path=path,
+        name=name,
+        tags=None if tags is None else tuple(tags.split(",")),
+        description=description,
+        options=options_of(option) if option else None,
+        loading=loading,
+        watched=watch,
+    )
+    made = _datasets(home).update(which, changes)
+    new = ", which is another data set now" if made.is_another else ""
+    emit(
+        _document(made.dataset),
+        Text(f"updated {made.dataset.name}{new}"),
+        *_views(made.dataset),
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -133,29 +124,23 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check that the files of every data set are those that were registered; exits with 1 if some are not."""
-    from node.home import NodeHome
-    from node.registry import Registry
-
-    registry = Registry(NodeHome.open(home).registry_path)
-    found: list[dict[str, object]] = []
-    try:
-        for dataset in registry.list():
-            problem = _problem(registry, dataset, thorough=thorough)
-            error = problem and {"code": problem.code, "text": str(problem), "remedy": problem.advice}
-            found.append({"name": dataset.name, "samples": dataset.samples, "error": error})
-    finally:
-        registry.close()
-    view = table(
-        "name",
-        "samples",
-        "state",
-        rows=[
-            (one["name"], one["samples"], "as registered" if one["error"] is None else _told(one["error"]))
-            for one in found
-        ],
-    )
-    emit({"datasets": found}, view if found else "no data sets yet", as_json=as_json)
-    if any(one["error"] for one in found):
+    found = _datasets(home).check(thorough=thorough)
+    rows = [
+        (one.dataset.name, one.dataset.samples, str(one.problem) if one.problem else "as registered")
+        for one in found
+    ]
+    document = [
+        {
+            "name": one.dataset.name,
+            "samples": one.dataset.samples,
+            "error": one.problem
+            and {"code": one.problem.code, "text": str(one.problem), "remedy": one.problem.advice},
+        }
+        for one in found
+    ]
+    view = table("name", "samples", "state", rows=rows) if rows else "no data sets yet"
+    emit({"datasets": document}, view, as_json=as_json)
+    if any(one.problem for one in found):
         raise typer.Exit(FAILED)
 
 
@@ -168,18 +153,7 @@ def preview(
     as_json: AsJson = False,
 ) -> None:
     """Show the first samples of a data set on this screen; nothing leaves the node."""
-    from common.datasets.families import family
-    from common.datasets.families.base import parsed
-    from node.home import NodeHome
-    from node.registry import Registry
-
-    registry = Registry(NodeHome.open(home).registry_path)
-    try:
-        dataset = registry.find(which)
-    finally:
-        registry.close()
-    kind = family(dataset.data_type)
-    found = kind.preview(dataset.path, parsed(kind.options, dataset.parameters), rows)
+    found = _datasets(home).preview(which, rows)
     names = list(dict.fromkeys(name for one in found for name in one))
     view = table(*names, rows=[[one.get(name) for name in names] for one in found])
     emit({"samples": found}, view, as_json=as_json)
@@ -189,14 +163,7 @@ def preview(
 @reported
 def list_(home: Home, as_json: AsJson = False) -> None:
     """List the data sets."""
-    from node.home import NodeHome
-    from node.registry import Registry
-
-    registry = Registry(NodeHome.open(home).registry_path)
-    try:
-        found = registry.list()
-    finally:
-        registry.close()
+    found = _datasets(home).list()
     rows = [
         (dataset.name, dataset.data_type, ", ".join(dataset.tags), dataset.samples, dataset.path)
         for dataset in found
@@ -212,15 +179,7 @@ def list_(home: Home, as_json: AsJson = False) -> None:
 @reported
 def show(home: Home, which: Which, as_json: AsJson = False) -> None:
     """Show one data set, and check that its file is as it was registered."""
-    from node.home import NodeHome
-    from node.registry import Registry
-
-    registry = Registry(NodeHome.open(home).registry_path)
-    try:
-        dataset = registry.find(which)
-        registry.check(dataset)
-    finally:
-        registry.close()
+    dataset = _datasets(home).show(which)
     emit(_document(dataset), *_views(dataset), as_json=as_json)
 
 
@@ -228,19 +187,7 @@ def show(home: Home, which: Which, as_json: AsJson = False) -> None:
 @reported
 def remove(home: Home, which: Which, as_json: AsJson = False) -> None:
     """Forget a data set; its file stays."""
-    from common.audit.record import Action
-    from node.home import NodeHome
-    from node.registry import Registry
-
-    node = NodeHome.open(home)
-    audit, registry = node.audit(), Registry(node.registry_path)
-    try:
-        dataset = registry.find(which)
-        registry.remove(
-            dataset.dataset_id, witness=lambda: audit.append(_entry(Action.DATASET_REMOVED, dataset))
-        )
-    finally:
-        registry.close()
+    dataset = _datasets(home).remove(which)
     emit(
         {"removed": dataset.dataset_id},
         Text(f"forgot {dataset.name}; {dataset.path} stays"),
@@ -248,31 +195,34 @@ def remove(home: Home, which: Which, as_json: AsJson = False) -> None:
     )
 
 
-def _entry(action: Action, dataset: Dataset) -> Entry:
-    """Return what is recorded about a data set: its file's digest and size, and its number of samples."""
-    from common.audit.record import Entry
+def _register_in_dialogue(datasets: Datasets, given: Mapping[str, str | None]) -> None:
+    """Ask for all that a data set needs, and register it unless the person gives up."""
+    from node.cli.wizard import Wizard
 
-    return Entry(
-        action=action,
-        actor=f"person {person()}",
-        dataset_id=dataset.dataset_id,
-        digest=dataset.fingerprint.sha256,
-        bytes=dataset.fingerprint.size_bytes,
-        count=dataset.samples,
-        note=dataset.name,
-    )
+    said = {key: value for key, value in given.items() if value}
+    dataset = Wizard(datasets, _Keyboard(), said).run()
+    if dataset is None:
+        emit({}, "nothing was registered", as_json=False)
+        raise typer.Exit(FAILED)
+    emit({}, Text(f"registered {dataset.name}"), *_views(dataset), as_json=False)
 
 
-def _problem(registry: Registry, dataset: Dataset, *, thorough: bool) -> DataError | None:
-    try:
-        registry.check(dataset, thorough=thorough)
-    except DataError as error:
-        return error
-    return None
+class _Keyboard:
+    """The person at this terminal."""
+
+    def ask(self, prompt: str, default: str) -> str:
+        return str(typer.prompt(prompt, default=default, show_default=bool(default)))
+
+    def say(self, text: str) -> None:
+        typer.echo(text)
 
 
-def _told(error: object) -> str:
-    return str(error["text"]) if isinstance(error, dict) else str(error)
+def _datasets(home: Path) -> Datasets:
+    """Return the data sets in the hands of the person at the keyboard."""
+    from node.home import NodeHome
+    from node.steward.datasets import Datasets
+
+    return Datasets(NodeHome.open(home), person())
 
 
 def _document(dataset: Dataset) -> dict[str, object]:
@@ -280,6 +230,9 @@ def _document(dataset: Dataset) -> dict[str, object]:
     return dataset.describe().model_dump(mode="json") | {
         "path": dataset.path,
         "parameters": dict(dataset.parameters),
+        "loading": dataset.loading,
+        "watched": dataset.watched,
+        "changed_at": dataset.changed_at,
         "added_at": dataset.added_at,
         "sha256": dataset.fingerprint.sha256,
     }
@@ -297,6 +250,9 @@ def _views(dataset: Dataset) -> list[Table]:
         ("left out", dataset.left_out),
         ("classes", ", ".join(dataset.classes) or None),
         *((f"option {name}", value) for name, value in sorted(dataset.parameters.items())),
+        ("loading plan", dataset.loading),
+        ("watched", "yes" if dataset.watched else "no"),
+        *([("changed", moment(dataset.changed_at))] if dataset.changed_at is not None else []),
         ("added", moment(dataset.added_at)),
     ]
     columns = [(column.name, column.dtype, column.missing, column.unit or None) for column in dataset.columns]
