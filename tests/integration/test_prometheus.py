@@ -23,7 +23,7 @@ from tests.support.prometheus import DEADLINE_S, DEPLOYED, ROOT, Prometheus, pro
 from tests.support.world import TAG, World
 
 LOGIN = "prometheus:a password of the test"
-NAMES = ("cleveland", "hungary")
+NAMES = ("cleveland", "hungary", "switzerland", "va")
 ROUNDS = 3
 ARGS = {
     "num_updates": 5,
