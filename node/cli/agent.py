@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,9 @@ Background = Annotated[
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log what is only of use to find a fault, too.")]
 Check = Annotated[
     bool, typer.Option("--check", help="Exit with 1 unless the agent runs, is connected and does not pause.")
+]
+Follow = Annotated[
+    bool, typer.Option("--follow", "-f", help="Go on with each line that comes, until Ctrl-C.")
 ]
 Lines = Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines from the end.")]
 
@@ -148,14 +152,18 @@ def restart(home: Home, as_json: AsJson = False) -> None:
 
 
 @reported
-def logs(home: Home, lines: Lines = 50, as_json: AsJson = False) -> None:
-    """Show the end of the agent's log."""
+def logs(home: Home, lines: Lines = 50, follow: Follow = False, as_json: AsJson = False) -> None:
+    """Show the end of the agent's log, and with `--follow` what comes; each line is a JSON document."""
     import json
 
     from node.home import NodeHome
     from node.text import visible
 
     node = NodeHome.open(home)
+    if follow:
+        for line in _following(node.log_path, lines):
+            typer.echo(line if as_json else visible(line))
+        return
     if not node.log_path.exists():
         emit([], escape(f"{node.log_path} does not exist yet: the agent never ran"), as_json=as_json)
         return
@@ -165,6 +173,22 @@ def logs(home: Home, lines: Lines = 50, as_json: AsJson = False) -> None:
         emit([json.loads(line) for line in tail], as_json=True)
     else:
         typer.echo("\n".join(visible(line) for line in tail))
+
+
+def _following(path: Path, lines: int) -> Iterator[str]:
+    """Yield the last lines of a file and each that is added, also after the file was rotated or before there is one."""
+    import subprocess
+
+    command = ("tail", f"--lines={lines}", "--follow=name", "--retry", "--", str(path))
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8", errors="replace"
+    ) as tail:
+        try:
+            assert tail.stdout is not None  # noqa: S101  it was asked for above
+            for line in tail.stdout:
+                yield line.rstrip("\n")
+        finally:
+            tail.terminate()
 
 
 def _sentences(found: HomeReport) -> list[str]:
