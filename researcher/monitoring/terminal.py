@@ -12,6 +12,7 @@ from typing import Final
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from common.ids import PartyId
@@ -40,6 +41,18 @@ _NOTES: Final = 20
 _SPARKS: Final = 30
 """So many of the last losses are drawn."""
 
+_BAR: Final = 24
+"""Width of the bar, in characters."""
+
+_COLOURS: Final = {
+    "accepted": "green",
+    "late": "yellow",
+    "asked again": "yellow",
+    "failed": "red",
+    "refused": "red",
+    "quarantined": "red",
+}
+
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 
 
@@ -57,6 +70,8 @@ class _Picture:
 
     name: str = ""
     round: int = 0
+    before: int = 0
+    """Rounds that were finished when the run began."""
     last: int = 0
     validating: bool = False
     nodes: dict[PartyId, _Node] = field(default_factory=dict)
@@ -125,7 +140,7 @@ class TerminalView:
 
     def _started(self, event: RunStarted) -> None:
         nodes = {node: _Node() for node in event.nodes}
-        self._picture = _Picture(event.name, event.first, event.last, nodes=nodes)
+        self._picture = _Picture(event.name, event.first, event.first - 1, event.last, nodes=nodes)
         self._notes.clear()
         if self._console.is_jupyter and not self._quiet:
             self._live = Sheet()
@@ -166,26 +181,44 @@ class TerminalView:
 
     def _render(self, *, running: bool = True) -> Group:
         picture = self._picture
-        pace = ""
-        if picture.closed and running:
-            each_s = picture.total_s / picture.closed
-            left = datetime.timedelta(seconds=round(each_s * (picture.last - picture.round + 1)))
-            speed = picture.samples / picture.total_s if picture.total_s else 0.0
-            pace = f" · {each_s:.3f} s a round · {speed:.0f} samples/s · {left} left"
-        loss = "" if picture.loss is None else f" · loss {picture.loss:.4f} {spark(picture.losses)}"
         what = "validating" if picture.validating else f"round {picture.round} of {picture.last}"
+        head = Table.grid(padding=(0, 1))
+        head.add_row(
+            f"[bold]{escape(picture.name)}[/] · {what}",
+            ProgressBar(total=max(1, picture.last - picture.before), completed=picture.closed, width=_BAR),
+            self._left() if running else "",
+        )
         rows = Table(box=None, pad_edge=False)
         for column in ("node", "state", "loss", "samples", "answered after"):
             rows.add_column(column, justify="left" if column in ("node", "state") else "right")
         for node, shown in sorted(picture.nodes.items()):
             rows.add_row(
                 escape(node),
-                shown.state,
+                f"[{_COLOURS.get(shown.state, 'default')}]{shown.state}[/]",
                 "" if shown.loss is None else f"{shown.loss:.4f}",
                 str(shown.samples or ""),
                 "" if shown.answered_s is None else f"{shown.answered_s:.3f} s",
             )
-        return Group(f"[bold]{escape(picture.name)}[/] · {what}{pace}{loss}", rows, *self._notes)
+        return Group(head, *self._pace(), rows, *self._notes)
+
+    def _left(self) -> str:
+        """Return how long the rest will take, if it goes on as before."""
+        picture = self._picture
+        if not picture.closed or picture.validating:
+            return ""
+        each_s = picture.total_s / picture.closed
+        return f"{datetime.timedelta(seconds=round(each_s * (picture.last - picture.round + 1)))} left"
+
+    def _pace(self) -> list[str]:
+        """Return a line on how fast it goes and where the loss stands, once there is something to tell."""
+        picture = self._picture
+        parts = []
+        if picture.closed and picture.total_s:
+            parts.append(f"{picture.total_s / picture.closed:.3f} s a round")
+            parts.append(f"{picture.samples / picture.total_s:.0f} samples/s")
+        if picture.loss is not None:
+            parts.append(f"loss {picture.loss:.4f} {spark(picture.losses)}")
+        return [" · ".join(parts)] if parts else []
 
     def _say(self, text: str) -> None:
         if not self._quiet:
