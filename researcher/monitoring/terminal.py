@@ -182,9 +182,10 @@ class TerminalView:
     def _render(self, *, running: bool = True) -> Group:
         picture = self._picture
         what = "validating" if picture.validating else f"round {picture.round} of {picture.last}"
+        answers = sum(shown.state == "accepted" for shown in picture.nodes.values())
         head = Table.grid(padding=(0, 1))
         head.add_row(
-            f"[bold]{escape(picture.name)}[/] · {what}",
+            f"[bold]{escape(picture.name)}[/] · {what} · {answers} of {len(picture.nodes)} nodes",
             ProgressBar(total=max(1, picture.last - picture.before), completed=picture.closed, width=_BAR),
             self._left() if running else "",
         )

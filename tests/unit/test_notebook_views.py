@@ -42,7 +42,7 @@ def test_a_run_takes_one_output_however_many_rounds_it_has(outputs):
     assert (False, {True}) == (bool(first.get("update")), {one["update"] for one in later})
     assert len(later) < 50
     text, html = later[-1]["data"]["text/plain"], later[-1]["data"]["text/html"]
-    assert text.startswith("heart [1] · round 1 of 2 ━")
+    assert text.startswith("heart [1] · round 1 of 2 · 1 of 2 nodes ━")
     for shown in ("north", "50 rounds in 25.00 s, loss 0.4375", "refused, not finite"):
         assert shown in text
         assert shown in html
