@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 JOBS   ?= 3
 
-.PHONY: demo test check format docs bench bench-heart soak clean help rabbitmq prometheus
+.PHONY: demo test check format docs screenshots bench bench-heart soak clean help rabbitmq prometheus
 
 help:           ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -28,6 +28,9 @@ format: $(VENV)/.test  ## put the code into shape
 
 docs: $(VENV)/.demo  ## write the pages of docs/reference that follow from the code
 	@$(BIN)/warren docs docs/reference
+
+screenshots: $(VENV)/.test rabbitmq prometheus  ## take the pictures of docs/images from real runs; needs Chromium
+	@$(BIN)/python -m tests.support.screenshots docs/images
 
 bench: $(VENV)/.test rabbitmq  ## measure speed, CPU and memory; ARGS="--json FILE"
 	@$(BIN)/python -m tests.benchmarks $(ARGS)

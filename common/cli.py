@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Final, ParamSpec
@@ -22,6 +23,7 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from common import logs
 from common.errors import WarrenError
 
 P = ParamSpec("P")
@@ -42,6 +44,23 @@ _WIDE: Final = 1000
 def new_app(help_text: str) -> typer.Typer:
     """Return an app, or a group of commands in one, that shows its help when nothing is asked of it."""
     return typer.Typer(help=help_text, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def new_program(help_text: str) -> typer.Typer:
+    """Return the app of a program whose commands come and go: warnings are logged to standard error, everything with `--verbose`."""
+    app = new_app(help_text)
+
+    @app.callback()
+    def options(
+        *,
+        verbose: Annotated[
+            bool,
+            typer.Option("--verbose", help="Log to standard error what happens, not only what goes wrong."),
+        ] = False,
+    ) -> None:
+        logs.configure(logging.DEBUG if verbose else logging.WARNING)
+
+    return app
 
 
 def reported(command: Callable[P, None]) -> Callable[P, None]:

@@ -11,7 +11,7 @@ from common.errors import WarrenError
 from common.ids import PartyId, TaskId
 from common.messages import PayloadManifest, TrainRequest
 from node.audit import task_entry, update_entry
-from node.figures import count_task, note_losses, observe_steps
+from node.figures import count_task, note_device, note_losses, observe_steps
 from node.journal import Journal
 from node.leaving import refusal, screened
 from node.outbox import Outbox
@@ -73,6 +73,7 @@ class Answers:
         count_task("trained")
         observe_steps(timings)
         note_losses(task.experiment_id, reply.losses)
+        note_device(task.experiment_id, done)
         log.info(
             "task trained",
             extra={
@@ -81,6 +82,7 @@ class Answers:
                 "round": task.round,
                 "task": task.task_id,
                 "samples": done.samples_seen,
+                "device": done.device,
                 "trained_s": timings.trained_s,
                 "update_bytes": manifest.size_bytes if manifest else 0,
             },

@@ -12,8 +12,9 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from common import logs
 from common.audit.cli import audit_app
-from common.cli import FAILED, AsJson, emit, new_app, reported, table
+from common.cli import FAILED, AsJson, emit, new_program, reported, table
 from common.errors import HomeError, HomeInUseError
 from common.security.cli import enrol_command
 from researcher import oversight
@@ -36,7 +37,7 @@ def _audit_folder(path: Path) -> Path:
     return home.audit
 
 
-app = new_app("Run experiments in a federation.")
+app = new_program("Run experiments in a federation.")
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show only what goes wrong, and the end.")]
 Board = Annotated[
@@ -298,7 +299,6 @@ def experiments(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> Non
 @reported
 def doctor(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Look at kit, way to the broker, nodes, experiments and machine; exit with 1 if something is wrong."""
-    from common import logs
     from common.doctor import show
     from researcher.doctor import examine
     from researcher.home import Home
@@ -323,8 +323,9 @@ for command in (
 @contextmanager
 def _federation(home: Path) -> Iterator[Federation]:
     from researcher.federation import Federation
+    from researcher.home import Home
 
-    with Federation.open(home) as federation:
+    with Federation.open(home) as federation, logs.kept(Home(home).log):
         yield federation
 
 

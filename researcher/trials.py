@@ -20,6 +20,7 @@ from common.cli import table
 from common.errors import InvalidSettingsError, RoundFailedError
 from common.training_args import TrainingArgs
 from researcher.comparison import as_text, last_scores, written
+from researcher.page import html_of
 from researcher.scores import HIGHER, On
 
 if TYPE_CHECKING:
@@ -126,6 +127,9 @@ class Trials:
 
     def __str__(self) -> str:
         return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
 
 def grid_of(

@@ -12,7 +12,14 @@ import pika
 
 from common.errors import QueueFullError, UnroutableError, WarrenError
 from common.ids import PartyId
-from common.metrics import BLOCKED, MESSAGE_BYTES, MESSAGES, REFUSED_MESSAGES
+from common.metrics import (
+    BLOCKED,
+    MESSAGE_BYTES,
+    MESSAGES,
+    REFUSED_MESSAGES,
+    RESENT_MESSAGES,
+    UNCONFIRMED_MESSAGES,
+)
 from common.transport.amqp_connection import BrokerConnection
 from common.transport.outgoing import Outgoing
 from common.transport.topology import Lane, exchange, routing_key
@@ -45,6 +52,7 @@ class Publisher:
         self._open = False
         self._blocked = False
         self._on_idle: Callable[[], None] | None = None
+        UNCONFIRMED_MESSAGES.set_function(lambda: len(self._waiting) + len(self._sent))
 
     def attach(
         self,
@@ -77,6 +85,8 @@ class Publisher:
         """Take back what the lost connection did not confirm."""
         self._open = self._blocked = False
         BLOCKED.set(0)
+        for item in self._sent.values():
+            RESENT_MESSAGES.labels(item.lane).inc()
         self._waiting.extendleft(reversed(self._sent.values()))
         self._sent.clear()
         self._returned.clear()

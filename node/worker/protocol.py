@@ -148,6 +148,8 @@ class Done(Part):
     """Whether it left something for the tasks that build on it."""
     device: Literal["cpu", "gpu"] = "cpu"
     """Where it was done."""
+    gpu_bytes: Count | None = None
+    """Most memory that torch had of the GPU at a time; none if it was not done on one."""
     notice: GpuNotice | None = None
     """Why not on a GPU."""
     loaded_s: Duration

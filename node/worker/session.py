@@ -66,6 +66,8 @@ class Session:
         watch = _Stopwatch()
         args = task.training_args
         choice = _choice(task)
+        if choice.device != "cpu":
+            torch.cuda.reset_peak_memory_stats()
         plan = self._ready_plan(task, choice)
         parts = self._ready_parts(plan, task)
         came = received(task)
@@ -298,6 +300,7 @@ def _done(
         update_size=saved.size_bytes if saved else None,
         update_decoded_bytes=saved.decoded_bytes if saved else None,
         device="cpu" if choice.device == "cpu" else "gpu",
+        gpu_bytes=None if choice.device == "cpu" else torch.cuda.max_memory_reserved(),
         notice=choice.notice,
         loaded_s=watch.seconds["loaded"],
         trained_s=watch.seconds["trained"],

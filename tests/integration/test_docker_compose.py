@@ -219,7 +219,7 @@ def test_every_variable_is_one_that_the_container_reads(trial):
         for variable in service.environment:
             known = (
                 re.search(rf"\$\{{?{variable}\b", scripts)
-                or variable.startswith("GF_")
+                or variable.startswith(("GF_", "RABBITMQ_", "ERL_"))
                 or variable.removeprefix("WARREN_METRICS_").lower() in ExporterSettings.model_fields
             )
             assert known, f"{name}: {variable}"
@@ -275,6 +275,17 @@ def test_the_broker_finds_its_files_where_they_are_mounted(trial):
     assert mounts(trial.services["rabbitmq"])[str(HOME)] == mounts(trial.services["provision"])["/broker"]
 
 
+def test_the_broker_opens_nothing_but_its_port_to_parties_and_finds_its_data_again_in_a_new_container(trial):
+    rabbitmq = trial.services["rabbitmq"]
+    private = PrivateBroker.__new__(PrivateBroker)
+    private.folder = Path("/")
+    ours = private._environment(1, 2)
+
+    for name in ("RABBITMQ_NODENAME", "ERL_EPMD_ADDRESS", "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"):
+        assert ours[name].startswith(rabbitmq.environment[name])
+    assert {"/tmp", "/var/log/rabbitmq"} == {one.split(":")[0] for one in rabbitmq.tmpfs}  # noqa: S108 - in a container
+
+
 # The same, run without containers
 
 
@@ -282,6 +293,10 @@ class ComposeBroker(PrivateBroker):
     """A private broker with the very files that provisioning made for the container, save for places."""
 
     files: Path
+    environment: dict[str, str]
+
+    def _environment(self, *ports):
+        return super()._environment(*ports) | self.environment
 
     def _write_files(self, places):
         super()._write_files(places)
@@ -399,7 +414,7 @@ def test_what_the_containers_run_makes_a_federation_whose_demo_ends_with_0(conta
         move_broker(kit / "connection.toml", port)
     with contextlib.ExitStack() as stack:
         broker = ComposeBroker(Federation.load(folder / "federation"), disposable=True)
-        broker.files = folder / "broker"
+        broker.files, broker.environment = folder / "broker", trial.services["rabbitmq"].environment
         stack.callback(broker.stop)
         broker.start()
         for node in nodes:
