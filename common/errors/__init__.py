@@ -25,10 +25,12 @@ from common.errors.data import (
     MissingValuesError,
     NonNumericColumnError,
     NoSuchDatasetError,
+    OtherVariantsError,
     TagsOverlapError,
     TooFewSamplesError,
     UnknownCategoryError,
     UnknownColumnError,
+    UnknownVariantError,
     WrongDataTypeError,
 )
 from common.errors.experiment import (
@@ -197,6 +199,7 @@ __all__ = [
     "NotRunningError",
     "NotSolvableError",
     "NotTrainedError",
+    "OtherVariantsError",
     "PartyExistsError",
     "PayloadMissingError",
     "PlanContractError",
@@ -233,6 +236,7 @@ __all__ = [
     "UnknownCategoryError",
     "UnknownColumnError",
     "UnknownPartyError",
+    "UnknownVariantError",
     "UnroutableError",
     "UpdateRefusedError",
     "UpdateUnsoundError",

@@ -119,3 +119,23 @@ class IdentifiedPatientsError(DataError):
     text = "{count} or more files in {path} hold what identifies a patient: {tags}"
     cause = "they were not, or not fully, de-identified"
     remedy = "de-identify them, DICOM by the basic profile of PS3.15, or say --option identified=allow"
+
+
+class UnknownVariantError(DataError):
+    """Variants that a plan names are not in the data set."""
+
+    code = "WRN-421"
+    text = "{count} of {wanted} variants are not in the data set: {variants}"
+    cause = "they were not measured here, or the files are of another genome build, strand or way to write insertions and deletions"
+    remedy = "agree on variants that all nodes have, and on one build; compare it with `warren-researcher datasets --tags ...`"
+    public = True
+
+
+class OtherVariantsError(DataError):
+    """The variants of a data set are not those that a plan was written for."""
+
+    code = "WRN-422"
+    text = "the variants of the data set have the digest {found}, and the plan was written for {wanted}"
+    cause = "this node offers other variants, or the same in another order"
+    remedy = "register the data set with the list of variants that all nodes agreed on, or name the variants in the plan"
+    public = True
