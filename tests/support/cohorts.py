@@ -15,7 +15,12 @@ _HTSLIB = ctypes.CDLL(cyvcf2.cyvcf2.__file__)
 
 
 def write_vcf(
-    path: Path, sites: Mapping[str, Sequence[str]], samples: Sequence[str], *, field: str = "GT", index: bool = True
+    path: Path,
+    sites: Mapping[str, Sequence[str]],
+    samples: Sequence[str],
+    *,
+    field: str = "GT",
+    index: bool = True,
 ) -> Path:
     """Write a VCF file, packed and with an index if its name ends in .gz: by `chromosome:position:ref:alt`, the field of each person."""
     contigs = dict.fromkeys(site.split(":")[0] for site in sites)
@@ -40,7 +45,9 @@ def write_vcf(
     return path
 
 
-def write_bed(path: Path, variants: Sequence[str], dosages: Sequence[Sequence[float]], samples: Sequence[str]) -> Path:
+def write_bed(
+    path: Path, variants: Sequence[str], dosages: Sequence[Sequence[float]], samples: Sequence[str]
+) -> Path:
     """Write bed, bim and fam files: dosages by person, of variants `chromosome:position:ref:alt`."""
     fields = [variant.split(":") for variant in variants]
     to_bed(
