@@ -141,10 +141,9 @@ class VcfFile:
             if not (((values >= 0) & (values <= 2)) | (values == _MISSING)).all():
                 raise _error(self.path, f"a dosage of {variant} is not between 0 and 2")
             return values
-        calls = record.genotype
-        if calls is None:
+        if "GT" not in record.FORMAT:
             raise _error(self.path, f"{variant} has no GT; say field=DS, or leave the site out")
-        alleles = calls.array()[:, :-1]  # the last column tells whether the call is phased
+        alleles = record.genotype.array()[:, :-1]  # the last column tells whether the call is phased
         if alleles.shape[1] > 2 or alleles.max(initial=0) > max(len(record.ALT), 1):
             raise _error(
                 self.path, f"a call of {variant} has more than two alleles, or one that is not there"
