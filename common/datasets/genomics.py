@@ -85,9 +85,9 @@ class GenotypeDataset(Dataset):
         self._ids: NDArray[np.int64] = np.empty(0, np.int64)
         self._in_memory = True
         self._inputs: NDArray[np.float32] | None = None
-        self._filler: NDArray[np.float64] = np.empty(0)
-        self._shift: NDArray[np.float64] = np.empty(0)
-        self._scale: NDArray[np.float64] = np.empty(0)
+        self._filler: NDArray[np.float32] = np.empty(0, np.float32)
+        self._shift: NDArray[np.float32] = np.empty(0, np.float32)
+        self._scale: NDArray[np.float32] = np.empty(0, np.float32)
 
     def bind(self, path: Path, parameters: Mapping[str, JsonValue]) -> None:
         """Find people and variants, and read the dosages once.
@@ -142,15 +142,16 @@ class GenotypeDataset(Dataset):
             and (lost := self._calls.missing.astype(bool) & (count == 0)).any()
         ):
             self._refuse(int(np.flatnonzero(lost)[0]))
-        self._filler = np.full_like(mean, self._missing) if isinstance(self._missing, int | float) else mean
-        self._shift, self._scale = np.zeros_like(mean), np.ones_like(mean)
+        filler = np.full_like(mean, self._missing) if isinstance(self._missing, int | float) else mean
+        shift, scale = np.zeros_like(mean), np.ones_like(mean)
         if self._standardize:
-            self._shift, self._scale = mean, 1 / (deviation + _EPSILON)
+            shift, scale = mean, 1 / (deviation + _EPSILON)
         for place, name in enumerate(self._choice.names):
             if name in self._given:
                 middle, width = self._given[name]
-                self._shift[place], self._scale[place] = middle, 1 / (width + _EPSILON)
-        self._scale[np.minimum(mean, 2 - mean) / 2 < self._min_frequency] = 0
+                shift[place], scale[place] = middle, 1 / (width + _EPSILON)
+        scale[np.minimum(mean, 2 - mean) / 2 < self._min_frequency] = 0
+        self._filler, self._shift, self._scale = (one.astype(np.float32) for one in (filler, shift, scale))
         self._make_inputs()
 
     def fit_as(self, other: Dataset) -> None:
@@ -165,7 +166,7 @@ class GenotypeDataset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         covariates, target = self._phenotypes[int(self._rows[index])]
-        made = self._inputs[index] if self._inputs is not None else self._made(np.array([index]))[0]
+        made = self._inputs[index] if self._inputs is not None else self._made(index)
         data = np.concatenate([made, covariates], dtype=np.float32)
         return self._transform(data) if self._transform else data, target
 
@@ -195,13 +196,16 @@ class GenotypeDataset(Dataset):
     def _make_inputs(self) -> None:
         self._inputs = self._made(np.arange(len(self))) if self._in_memory else None
 
-    def _made(self, rows: Rows) -> NDArray[np.float32]:
-        """Return the inputs that some people's genotypes make."""
+    def _made(self, rows: Rows | int) -> NDArray[np.float32]:
+        """Return the inputs that genotypes make, of some people or of one."""
         found = self._calls.values[self._rows[rows]]
         gone = found < 0
-        made = (np.where(gone, self._filler, found) - self._shift) * self._scale
-        parts = [made, gone] if self._missing == "indicator" else [made]
-        return np.concatenate(parts, axis=1, dtype=np.float32)
+        made = np.where(gone, self._filler, found)
+        made -= self._shift
+        made *= self._scale
+        return (
+            np.concatenate([made, gone], axis=-1, dtype=np.float32) if self._missing == "indicator" else made
+        )
 
     def _moments(self, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Return, for each variant, the calls, their mean and their standard deviation (ddof 1); 0 where there are none."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field as Setting
 
 from common.datasets.families.base import Options, Unit
 from common.datasets.files import data_files, inside
@@ -49,7 +49,7 @@ class GenotypeOptions(Options):
     """What to do about sites with several other alleles: refuse the set, or make a variant of each."""
     incomplete: Literal["refuse", "leave_out"] = "refuse"
     """What to do about people who are not in the table, or not in the genotype files."""
-    build: Annotated[Unit, Setting()] = ""
+    build: Unit = ""
     """The genome build that positions are of, such as GRCh38."""
 
     @property
@@ -248,9 +248,8 @@ def open_cohort(root: Path, options: GenotypeOptions) -> Cohort:
     if column not in known:
         raise UnknownColumnError(column=column, columns=", ".join(known))
     listed = tuple(numbered_rows(table, [column], TableOptions(), column)[PERSON].to_list())
-    if len(set(listed)) < len(listed):
-        twice = next(name for place, name in enumerate(listed) if name in listed[:place])
-        reason = f"column {column!r} has sample {twice!r} twice; keep one row for each person"
+    if twice := [name for name, times in Counter(listed).items() if times > 1]:
+        reason = f"column {column!r} has sample {twice[0]!r} twice; keep one row for each person"
         raise DataFileError(path=table, data_type="a table of people", reason=reason)
     offered = None if options.variants is None else panel(inside(root, options.variants))
     return Cohort(sources, sources[0].samples, table, column, listed, offered)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -61,6 +62,7 @@ class Region(NamedTuple):
         return variant.chromosome == self.chromosome and self.start <= variant.position <= self.end
 
 
+@lru_cache(maxsize=4096)
 def chromosome(name: str) -> str:
     """Return the name of a chromosome as variants have it: `chr1` is 1, `M` is MT."""
     plain = name[3:] if name[:3].lower() == "chr" else name

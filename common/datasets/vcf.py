@@ -143,14 +143,14 @@ class VcfFile:
             return values
         if "GT" not in record.FORMAT:
             raise _error(self.path, f"{variant} has no GT; say field=DS, or leave the site out")
-        alleles = record.genotype.array()[:, :-1]  # the last column tells whether the call is phased
-        if alleles.shape[1] > 2 or alleles.max(initial=0) > max(len(record.ALT), 1):
+        alleles = record.genotype.array().T[:-1]  # the last row tells whether the call is phased
+        if len(alleles) > 2 or alleles.max(initial=0) > max(len(record.ALT), 1):
             raise _error(
                 self.path, f"a call of {variant} has more than two alleles, or one that is not there"
             )
-        copies = (alleles != _NO_ALLELE).sum(axis=1)
-        called = (copies > 0) & (alleles != _MISSING).all(axis=1)
-        counted = (alleles == number).sum(axis=1) * 2 / np.maximum(copies, 1)
+        copies = (alleles != _NO_ALLELE).sum(axis=0)
+        called = (copies > 0) & (alleles != _MISSING).all(axis=0)
+        counted = (alleles == number).sum(axis=0) * 2 / np.maximum(copies, 1)
         return np.where(called, counted, _MISSING).astype(np.float32)
 
     def _records(self, parts: Sequence[Region] | None) -> Iterator[Any]:

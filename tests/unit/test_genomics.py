@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from common.data import DataManager
 from common.datasets import GenotypeDataset, SurvivalDataset, TabularDataset, genomics
@@ -15,6 +17,7 @@ from common.datasets.families import family
 from common.datasets.families.base import parsed
 from common.datasets.families.detection import detected
 from common.datasets.split import stable_ids
+from common.datasets.variants import Variant, matched, parsed_variant, spans
 from common.errors import (
     DataFileError,
     InvalidArgumentsError,
@@ -200,6 +203,36 @@ def test_a_rare_variant_is_zero_and_keeps_its_place(cohort):
     dataset = bound(cohort, missing="mean", min_frequency=0.376)
 
     np.testing.assert_array_equal([[0, 0, 0], [1, 0, 0], [2, 0, 0], [1, 0, 0]], by_name(dataset))
+
+
+VARIANTS = st.builds(
+    Variant,
+    st.sampled_from(["1", "22", "X", "MT"]),
+    st.integers(1, 2_000_000),
+    st.sampled_from(["A", "AC"]),
+    st.sampled_from(["G", "<INS:ME>"]),
+)
+
+
+@settings(max_examples=50)
+@given(st.lists(VARIANTS, unique=True, min_size=1), st.randoms())
+def test_the_order_and_the_alleles_of_files_do_not_matter(wanted, chance):
+    files = [one if chance.random() < 0.5 else one.swapped for one in wanted]
+    shuffled = chance.sample(files, len(files))
+
+    local, swapped = matched(wanted, shuffled)
+
+    assert wanted == [parsed_variant(str(one)) for one in wanted]
+    assert files == list(local)
+    assert [one != other for one, other in zip(wanted, files, strict=True)] == swapped.tolist()
+
+
+@settings(max_examples=50)
+@given(st.lists(VARIANTS))
+def test_what_is_read_through_an_index_holds_every_variant_once(variants):
+    found = spans(variants)
+
+    assert [1] * len(variants) == [sum(part.holds(one) for part in found) for one in variants]
 
 
 # Missing calls and moments
