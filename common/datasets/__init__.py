@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from common.datasets.base import Dataset
     from common.datasets.custom import CustomDataset
+    from common.datasets.genomics import GenotypeDataset
     from common.datasets.images import ImageFolderDataset, MedNistDataset
     from common.datasets.inspection import Table, inspect_tabular
     from common.datasets.medical import MedicalFolderDataset
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CustomDataset",
     "Dataset",
+    "GenotypeDataset",
     "ImageFolderDataset",
     "MedNistDataset",
     "MedicalFolderDataset",
@@ -35,6 +37,7 @@ __all__ = [
 _HOMES = {
     "CustomDataset": "common.datasets.custom",
     "Dataset": "common.datasets.base",
+    "GenotypeDataset": "common.datasets.genomics",
     "ImageFolderDataset": "common.datasets.images",
     "MedNistDataset": "common.datasets.images",
     "MedicalFolderDataset": "common.datasets.medical",

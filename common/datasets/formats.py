@@ -11,6 +11,8 @@ IMAGES: Final = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 NIFTI: Final = (".nii", ".nii.gz")
 DICOM: Final = (".dcm", ".ima", ".DCM", ".IMA")
 EDF: Final = frozenset({".edf", ".bdf"})
+VCF: Final = (".vcf", ".vcf.gz")
+BED: Final = ".bed"
 
 MEDNIST: Final = ("AbdomenCT", "BreastMRI", "CXR", "ChestCT", "Hand", "HeadCT")
 """The classes of MedNIST."""

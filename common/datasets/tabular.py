@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -103,7 +103,16 @@ class TabularDataset(Dataset):
             UnknownCategoryError: If a category occurs that the plan does not name.
             MissingValuesError: If values are missing and `missing` does not provide for it.
         """
-        options = parsed(TableOptions, parameters)
+        self.read(path, parsed(TableOptions, parameters))
+
+    def read(self, path: Path, options: TableOptions, people: Collection[str] | None = None) -> None:
+        """Read the columns that are used, of the rows of some people alone if they are given; raises what `bind` raises.
+
+        Args:
+            path: The table.
+            options: How it is to be read; they must name the column of ids if there are people.
+            people: Whose rows are used, as `common.datasets.inspection.numbered_rows` writes ids.
+        """
         known = column_names(path, options)
         inputs = [_resolved(column, known) for column in self._input_columns]
         targets = [_resolved(column, known) for column in self._target_columns]
@@ -116,6 +125,8 @@ class TabularDataset(Dataset):
         self._columns = self._made_columns(inputs, rules, categories, known)
 
         frame = used_rows(numbered_rows(path, [*inputs, *targets, *marks], options, person), options)
+        if people is not None:
+            frame = frame.filter(pl.col(PERSON).is_in(list(people)))
         for column in self._columns:
             column.check(frame[column.name])
         for name in targets:
@@ -157,7 +168,7 @@ class TabularDataset(Dataset):
             self._make_inputs()
 
     def _make_inputs(self) -> None:
-        inputs = np.empty((len(self._frame), len(self.features)), self._dtype)
+        inputs = np.empty((len(self._ids), len(self.features)), self._dtype)
         start = 0
         for column, learned in zip(self._columns, self._learned, strict=True):
             end = start + len(column.features)

@@ -28,10 +28,12 @@ from common.errors.data import (
     NonNumericColumnError,
     NoSuchDatasetError,
     NoSuchLoadingPlanError,
+    OtherVariantsError,
     TagsOverlapError,
     TooFewSamplesError,
     UnknownCategoryError,
     UnknownColumnError,
+    UnknownVariantError,
     WrongDataTypeError,
 )
 from common.errors.experiment import (
@@ -208,6 +210,7 @@ __all__ = [
     "NotRunningError",
     "NotSolvableError",
     "NotTrainedError",
+    "OtherVariantsError",
     "PartyExistsError",
     "PayloadMissingError",
     "PlanContractError",
@@ -245,6 +248,7 @@ __all__ = [
     "UnknownCategoryError",
     "UnknownColumnError",
     "UnknownPartyError",
+    "UnknownVariantError",
     "UnroutableError",
     "UpdateRefusedError",
     "UpdateUnsoundError",

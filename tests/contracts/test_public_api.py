@@ -105,6 +105,7 @@ PUBLIC = {
     "common.datasets": [
         "CustomDataset",
         "Dataset",
+        "GenotypeDataset",
         "ImageFolderDataset",
         "MedNistDataset",
         "MedicalFolderDataset",

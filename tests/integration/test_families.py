@@ -8,6 +8,7 @@ from PIL import Image
 from common.data import DataManager
 from common.datasets import (
     CustomDataset,
+    GenotypeDataset,
     ImageFolderDataset,
     MedicalFolderDataset,
     SignalDataset,
@@ -23,6 +24,7 @@ from node.home import NodeHome
 from node.registry import Registry
 from researcher import Experiment
 from researcher.federation import Federation
+from tests.support.cohorts import write_bed, write_people, write_vcf
 from tests.support.nodes import DEADLINE_S, RunningNode, make_kits
 from tests.support.recordings import write_recording
 from tests.support.volumes import write_folder
@@ -109,6 +111,23 @@ class SignalPlan(TorchTrainingPlan):
         return DataManager(dataset, batch_size=4)
 
 
+class GenomicsPlan(TorchTrainingPlan):
+    """Predict from variants that one node has in a VCF file, and the other in PLINK files with the other allele counted."""
+
+    def init_model(self, model_args):
+        return torch.nn.Linear(3, 2)
+
+    def init_optimizer(self, optimizer_args):
+        return torch.optim.SGD(self.model().parameters(), lr=0.1)
+
+    def training_step(self, data, target):
+        return torch.nn.functional.cross_entropy(self.model()(data), target)
+
+    def training_data(self):
+        people = TabularDataset(["age"], "ill", categories={"ill": ["no", "yes"]}, standardize=True)
+        return DataManager(GenotypeDataset(["1:300:C:T", "1:100:A:G"], people, missing="mean"), batch_size=4)
+
+
 class CustomPlan(TorchTrainingPlan):
     """Read numbers in files of its own."""
 
@@ -181,11 +200,32 @@ def write_recordings(folder, node):
     return folder / "sleep"
 
 
+def write_genotypes(folder, node):
+    root = folder / "cohort"
+    root.mkdir()
+    names = [f"p{index:02}" for index in range(13)]
+    write_people(
+        root / "people.tsv",
+        {name: [40 + index, ("no", "yes")[index % 2]] for index, name in enumerate(names)},
+        ["age", "ill"],
+    )
+    if node == "north":
+        calls = [*(("0/0", "0/1", "1/1")[index % 3] for index in range(12)), "./."]
+        write_vcf(root / "all.vcf.gz", {"chr1:100:A:G": calls, "chr1:300:C:T": calls}, names)
+    else:
+        dosages = [[index % 3, 2 - index % 3, 1] for index in range(12)]
+        write_bed(
+            root / "all.bed", ["1:300:C:T", "1:100:G:A", "2:5:A:C"], [*dosages, [float("nan")] * 3], names
+        )
+    return root
+
+
 FAMILIES = {
     "tabular": (write_rows, {"on_broken": "skip"}),
     "images": (write_images, {"on_broken": "skip"}),
     "medical-folder": (write_volumes, {"on_broken": "skip"}),
     "signals": (write_recordings, {"on_broken": "skip"}),
+    "genomics": (write_genotypes, {"on_broken": "skip", "phenotypes": "people.tsv"}),
     "custom": (write_numbers, {}),
 }
 """Each writes 12 samples that can be read, and one that cannot if that is possible."""
@@ -195,6 +235,7 @@ PLANS = {
     ImagePlan: "images",
     MedicalPlan: "medical-folder",
     SignalPlan: "signals",
+    GenomicsPlan: "genomics",
     CustomPlan: "custom",
 }
 
