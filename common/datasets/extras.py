@@ -13,6 +13,7 @@ _EXTRAS: Final = {
     "nibabel": ("NIfTI files", "nibabel", "medical"),
     "pydicom": ("DICOM files", "pydicom", "dicom"),
     "pyedflib": ("EDF files", "pyedflib", "signals"),
+    "wfdb": ("WFDB files", "wfdb", "wfdb"),
     "scipy": ("resampling", "scipy", "medical"),
 }
 """What needs a library, in which package it comes, and which extra installs it."""

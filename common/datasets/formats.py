@@ -11,6 +11,8 @@ IMAGES: Final = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 NIFTI: Final = (".nii", ".nii.gz")
 DICOM: Final = (".dcm", ".ima", ".DCM", ".IMA")
 EDF: Final = frozenset({".edf", ".bdf"})
+WFDB: Final = frozenset({".hea"})
+"""Headers of records, which name all other files."""
 
 MEDNIST: Final = ("AbdomenCT", "BreastMRI", "CXR", "ChestCT", "Hand", "HeadCT")
 """The classes of MedNIST."""

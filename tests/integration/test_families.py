@@ -24,7 +24,7 @@ from node.registry import Registry
 from researcher import Experiment
 from researcher.federation import Federation
 from tests.support.nodes import DEADLINE_S, RunningNode, make_kits
-from tests.support.recordings import write_recording
+from tests.support.recordings import write_record, write_recording
 from tests.support.volumes import write_folder
 
 NODES = ("north", "south")
@@ -105,7 +105,7 @@ class SignalPlan(TorchTrainingPlan):
         return torch.nn.functional.cross_entropy(self.model()(data), target)
 
     def training_data(self):
-        dataset = SignalDataset(["EEG"], rate=5, window_s=2, windows=2, classes=["ill", "well"])
+        dataset = SignalDataset(["EEG"], rate=5, window_s=2, windows=2, classes=["ill", "well"], unit="uV")
         return DataManager(dataset, batch_size=4)
 
 
@@ -174,10 +174,15 @@ def write_numbers(folder, node):
 
 
 def write_recordings(folder, node):
+    """EDF at one node, WFDB at the other."""
     for index in range(13):
-        path = folder / "sleep" / ("ill", "well")[index % 2] / f"{index:02}.edf"
-        write_recording(path, {"EEG": (10, np.full(40, float(index)))})
-    path.write_bytes(path.read_bytes()[:-10])
+        path = folder / "sleep" / ("ill", "well")[index % 2] / f"{index:02}"
+        channels = {"EEG": (10, np.full(40, float(index)))}
+        if node == "north":
+            broken = write_recording(path.with_suffix(".edf"), channels)
+        else:
+            broken = write_record(path.with_suffix(".hea"), channels, unit="uV").with_suffix(".dat")
+    broken.write_bytes(broken.read_bytes()[:-10])
     return folder / "sleep"
 
 
