@@ -119,3 +119,12 @@ class IdentifiedPatientsError(DataError):
     text = "{count} or more files in {path} hold what identifies a patient: {tags}"
     cause = "they were not, or not fully, de-identified"
     remedy = "de-identify them, DICOM by the basic profile of PS3.15, or say --option identified=allow"
+
+
+class FetchError(DataError):
+    """A public collection cannot be fetched."""
+
+    code = "WRN-416"
+    text = "{place} cannot be fetched: {reason}"
+    cause = "the network or the server fails, or somebody changed the file"
+    remedy = "try again; without the internet, carry the files to the node and say --from FOLDER"
