@@ -1,5 +1,7 @@
 """Data of each family trains a model at two nodes, in sandboxed workers."""
 
+import getpass
+
 import numpy as np
 import pytest
 import torch
@@ -88,7 +90,13 @@ class MedicalPlan(TorchTrainingPlan):
         return {"loss": self.training_step(data, target).item()}
 
     def training_data(self):
-        dataset = MedicalFolderDataset("T1", "label", orientation="RAS", patch=(2, 2, 2), patches=2)
+        def alike(both):
+            return {name: np.flip(volume, axis=1).copy() for name, volume in both.items()}
+
+        getpass.getuser()  # MONAI does so when it is imported
+        dataset = MedicalFolderDataset(
+            "T1", "label", joint_transform=alike, orientation="RAS", patch=(2, 2, 2), patches=2
+        )
         return DataManager(dataset, batch_size=2)
 
 
