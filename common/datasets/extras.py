@@ -15,6 +15,7 @@ _EXTRAS: Final = {
     "pyedflib": ("EDF files", "pyedflib", "signals"),
     "cyvcf2": ("VCF files", "cyvcf2", "genomics"),
     "bed_reader": ("PLINK files", "bed-reader", "genomics"),
+    "wfdb": ("WFDB files", "wfdb", "wfdb"),
     "scipy": ("resampling", "scipy", "medical"),
 }
 """What needs a library, in which package it comes, and which extra installs it."""

@@ -13,6 +13,8 @@ DICOM: Final = (".dcm", ".ima", ".DCM", ".IMA")
 EDF: Final = frozenset({".edf", ".bdf"})
 VCF: Final = (".vcf", ".vcf.gz")
 BED: Final = ".bed"
+WFDB: Final = frozenset({".hea"})
+"""Headers of records, which name all other files."""
 
 MEDNIST: Final = ("AbdomenCT", "BreastMRI", "CXR", "ChestCT", "Hand", "HeadCT")
 """The classes of MedNIST."""

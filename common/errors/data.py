@@ -169,3 +169,12 @@ class OtherVariantsError(DataError):
     cause = "this node offers other variants, or the same in another order"
     remedy = "register the data set with the list of variants that all nodes agreed on, or name the variants in the plan"
     public = True
+
+
+class FetchError(DataError):
+    """A public collection cannot be fetched."""
+
+    code = "WRN-416"
+    text = "{place} cannot be fetched: {reason}"
+    cause = "the network or the server fails, or somebody changed the file"
+    remedy = "try again; without the internet, carry the files to the node and say --from FOLDER"

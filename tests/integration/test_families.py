@@ -1,5 +1,7 @@
 """Data of each family trains a model at two nodes, in sandboxed workers."""
 
+import getpass
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,7 @@ from researcher import Experiment
 from researcher.federation import Federation
 from tests.support.cohorts import write_bed, write_people, write_vcf
 from tests.support.nodes import DEADLINE_S, RunningNode, make_kits
-from tests.support.recordings import write_recording
+from tests.support.recordings import write_record, write_recording
 from tests.support.volumes import write_folder
 
 NODES = ("north", "south")
@@ -90,7 +92,13 @@ class MedicalPlan(TorchTrainingPlan):
         return {"loss": self.training_step(data, target).item()}
 
     def training_data(self):
-        dataset = MedicalFolderDataset("T1", "label", orientation="RAS", patch=(2, 2, 2), patches=2)
+        def alike(both):
+            return {name: np.flip(volume, axis=1).copy() for name, volume in both.items()}
+
+        getpass.getuser()  # MONAI does so when it is imported
+        dataset = MedicalFolderDataset(
+            "T1", "label", joint_transform=alike, orientation="RAS", patch=(2, 2, 2), patches=2
+        )
         return DataManager(dataset, batch_size=2)
 
 
@@ -107,7 +115,7 @@ class SignalPlan(TorchTrainingPlan):
         return torch.nn.functional.cross_entropy(self.model()(data), target)
 
     def training_data(self):
-        dataset = SignalDataset(["EEG"], rate=5, window_s=2, windows=2, classes=["ill", "well"])
+        dataset = SignalDataset(["EEG"], rate=5, window_s=2, windows=2, classes=["ill", "well"], unit="uV")
         return DataManager(dataset, batch_size=4)
 
 
@@ -193,10 +201,15 @@ def write_numbers(folder, node):
 
 
 def write_recordings(folder, node):
+    """EDF at one node, WFDB at the other."""
     for index in range(13):
-        path = folder / "sleep" / ("ill", "well")[index % 2] / f"{index:02}.edf"
-        write_recording(path, {"EEG": (10, np.full(40, float(index)))})
-    path.write_bytes(path.read_bytes()[:-10])
+        path = folder / "sleep" / ("ill", "well")[index % 2] / f"{index:02}"
+        channels = {"EEG": (10, np.full(40, float(index)))}
+        if node == "north":
+            broken = write_recording(path.with_suffix(".edf"), channels)
+        else:
+            broken = write_record(path.with_suffix(".hea"), channels, unit="uV").with_suffix(".dat")
+    broken.write_bytes(broken.read_bytes()[:-10])
     return folder / "sleep"
 
 

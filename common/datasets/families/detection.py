@@ -17,6 +17,7 @@ from common.datasets.formats import (
     NIFTI,
     PARQUET,
     VCF,
+    WFDB,
 )
 from common.errors import DataFileError
 
@@ -35,7 +36,7 @@ def detected(path: Path) -> str:
         found = "mnist"
     elif any(name.name.endswith((*NIFTI, *DICOM)) for name in names):
         found = "medical-folder"
-    elif suffixes & EDF:
+    elif suffixes & (EDF | WFDB):
         found = "signals"
     elif any(name.name.endswith((*VCF, BED)) for name in names):
         found = "genomics"
