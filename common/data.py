@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Subset
 from common.datasets.base import Dataset, Rows
 from common.datasets.split import fold_part, lasting_fold, lasting_part, test_part
 from common.errors import InvalidArgumentsError, WrongDataTypeError
+from common.messages import ColumnMoments
 from common.passes import Passes
 
 __all__ = ["DataManager", "Loader", "Parts", "Samples"]
@@ -122,6 +123,7 @@ class DataManager:
         loader_args: Mapping[str, Any] | None = None,
         test_batch_size: int | None = None,
         test_set: DataManager | None = None,
+        moments: Mapping[str, ColumnMoments] | None = None,
     ) -> Parts:
         """Return loaders of both parts.
 
@@ -133,6 +135,7 @@ class DataManager:
             loader_args: Win over those given to the data manager.
             test_batch_size: None or 0 takes the whole test part at once.
             test_set: What to validate on in place of a part of these samples; standardized and filled as these are.
+            moments: Of the columns of the whole federation, by name; those of the training part if not given.
 
         Raises:
             InvalidArgumentsError: If a loader argument is unknown or out of range.
@@ -141,7 +144,10 @@ class DataManager:
         arguments = _checked({**self._loader_args, **(loader_args or {})})
         train, test = self._rows(test_ratio, seed, fold)
         if isinstance(self._dataset, Dataset):
-            self._dataset.fit(train)
+            if moments is None:
+                self._dataset.fit(train)
+            else:
+                self._dataset.fit_with(train, moments)
         for_test = {**arguments, "batch_size": test_batch_size or None, "shuffle": False, "drop_last": False}
         passes = _passes(train, arguments)
         return Parts(
@@ -151,6 +157,18 @@ class DataManager:
             else test_set.whole(self._dataset, for_test),
             passes,
         )
+
+    def measure(
+        self, *, test_ratio: float, seed: int, fold: tuple[int, int] | None = None
+    ) -> tuple[tuple[ColumnMoments, ...], int, int]:
+        """Return the moments of columns in the training part, and the samples of both parts; arguments as of `split`.
+
+        Raises:
+            DataError: If a column has none.
+        """
+        train, test = self._rows(test_ratio, seed, fold)
+        found = self._dataset.moments(train) if isinstance(self._dataset, Dataset) else ()
+        return found, len(train), len(test)
 
     def whole(self, like: Dataset | Samples, arguments: Mapping[str, Any]) -> Loader:
         """Return a loader of all samples, standardized and filled as those of another set are."""

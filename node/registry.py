@@ -50,6 +50,7 @@ class Dataset:
         classes: Names of its classes, if it has any.
         left_out: Samples that are there and cannot be used, or must not be.
         test: Another data set to validate on, for a task that asks for one.
+        joined: Another data set to join to this one, likewise.
     """
 
     dataset_id: DatasetId
@@ -67,11 +68,12 @@ class Dataset:
     classes: tuple[str, ...] = ()
     left_out: int = 0
     test: Dataset | None = None
+    joined: Dataset | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """Return all files that a task on it reads."""
-        return (self.path,) if self.test is None else (self.path, self.test.path)
+        return tuple(one.path for one in (self, self.test, self.joined) if one is not None)
 
     @property
     def labels(self) -> Labels:

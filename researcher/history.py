@@ -9,12 +9,12 @@ from typing import Any, Literal, overload
 
 from common.errors import InvalidSettingsError, MissingExtraError
 from common.ids import Digest, PartyId, RunId
-from common.messages import GpuNotice, LossPoint, PayloadManifest, TaskTimings, Validation
+from common.messages import ColumnMoments, GpuNotice, LossPoint, PayloadManifest, TaskTimings, Validation
 from researcher.chart import Chart, chart_of
 from researcher.round import RoundState
 from researcher.scores import LOSS, On, Score, scores_of
 
-Kind = Literal["train", "validate"]
+Kind = Literal["train", "validate", "measure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class NodeRecord:
         timings: Seconds of each step at the node.
         device: Where it trained, `cpu` or `gpu`.
         notice: Why not on a GPU, if one was wanted.
+        moments: Of its columns, if these were asked for.
     """
 
     node: PartyId
@@ -56,6 +57,7 @@ class NodeRecord:
     timings: TaskTimings | None = None
     device: str = "cpu"
     notice: GpuNotice | None = None
+    moments: tuple[ColumnMoments, ...] | None = None
 
     @property
     def loss(self) -> float | None:
@@ -75,7 +77,7 @@ class RoundRecord:
     Attributes:
         round: Its number, from 1.
         run: The incarnation of the experiment that it belongs to.
-        kind: `train`, or `validate` for the validation after the last round.
+        kind: `train`, `validate` for the validation after the last round, or `measure` for round 0, in which nodes tell moments of columns.
         state: How it stands.
         reason: Why it failed, or why it was the last one before the round limit.
         base: The global model that it started from.

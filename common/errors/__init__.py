@@ -25,10 +25,12 @@ from common.errors.data import (
     MissingValuesError,
     NonNumericColumnError,
     NoSuchDatasetError,
+    NotJoinableError,
     TagsOverlapError,
     TooFewSamplesError,
     UnknownCategoryError,
     UnknownColumnError,
+    UnknownMomentsError,
     WrongDataTypeError,
 )
 from common.errors.experiment import (
@@ -194,6 +196,7 @@ __all__ = [
     "NodeSilentError",
     "NonNumericColumnError",
     "NotAFederationError",
+    "NotJoinableError",
     "NotRunningError",
     "NotSolvableError",
     "NotTrainedError",
@@ -232,6 +235,7 @@ __all__ = [
     "UnknownAuthorityError",
     "UnknownCategoryError",
     "UnknownColumnError",
+    "UnknownMomentsError",
     "UnknownPartyError",
     "UnroutableError",
     "UpdateRefusedError",
