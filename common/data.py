@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from common.datasets.base import Dataset, Rows
+from common.datasets.joined import JoinedDataset
 from common.datasets.split import fold_part, lasting_fold, lasting_part, test_part
 from common.errors import InvalidArgumentsError, WrongDataTypeError
 from common.messages import ColumnMoments
@@ -109,10 +110,24 @@ class DataManager:
             DataError: If the file is gone, cannot be read, or does not have what the plan asks for.
         """
         if isinstance(self._dataset, Dataset):
-            wanted = self._dataset.data_types
-            if data_type is not None and wanted and data_type not in wanted:
-                raise WrongDataTypeError(wanted=" or ".join(sorted(wanted)), found=data_type)
+            read_first = self._dataset.first if isinstance(self._dataset, JoinedDataset) else self._dataset
+            _check_type(read_first, data_type)
             self._dataset.bind(path, parameters)
+
+    @property
+    def joins(self) -> bool:
+        """Tell whether the data set needs a second one, which `join` reads."""
+        return isinstance(self._dataset, JoinedDataset)
+
+    def join(self, path: Path, parameters: Mapping[str, JsonValue], *, data_type: str | None = None) -> None:
+        """Read the second set of this node, after `bind`; arguments and errors as there.
+
+        Raises:
+            NotJoinableError: If the sets have no subjects in common, or say not whose their samples are.
+        """
+        if isinstance(self._dataset, JoinedDataset):
+            _check_type(self._dataset.second, data_type)
+            self._dataset.join(path, parameters)
 
     def split(
         self,
@@ -191,7 +206,10 @@ class DataManager:
             test = marked
         else:
             test = (lasting_part if lasting else test_part)(ids, ratio, seed)
-        return np.setdiff1d(every, test, assume_unique=True), test
+        held_in = np.zeros(len(self._dataset), np.bool_)
+        held_in[every] = True
+        held_in[test] = False
+        return np.flatnonzero(held_in).astype(np.int64), test
 
     def _loader(self, rows: Rows, arguments: Mapping[str, Any], passes: Passes) -> Loader:
         arrays = self._dataset.arrays() if isinstance(self._dataset, Dataset) else None
@@ -239,6 +257,12 @@ class _SampleLoader:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._loader)
+
+
+def _check_type(dataset: Dataset, data_type: str | None) -> None:
+    wanted = dataset.data_types
+    if data_type is not None and wanted and data_type not in wanted:
+        raise WrongDataTypeError(wanted=" or ".join(sorted(wanted)), found=data_type)
 
 
 def _batch_size(rows: Rows, arguments: Mapping[str, Any]) -> int:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from common.datasets.custom import CustomDataset
     from common.datasets.images import ImageFolderDataset, MedNistDataset
     from common.datasets.inspection import Table, inspect_tabular
+    from common.datasets.joined import JoinedDataset
     from common.datasets.medical import MedicalFolderDataset
     from common.datasets.mnist import MnistDataset
     from common.datasets.signals import SignalDataset
@@ -21,6 +22,7 @@ __all__ = [
     "CustomDataset",
     "Dataset",
     "ImageFolderDataset",
+    "JoinedDataset",
     "MedNistDataset",
     "MedicalFolderDataset",
     "MnistDataset",
@@ -36,6 +38,7 @@ _HOMES = {
     "CustomDataset": "common.datasets.custom",
     "Dataset": "common.datasets.base",
     "ImageFolderDataset": "common.datasets.images",
+    "JoinedDataset": "common.datasets.joined",
     "MedNistDataset": "common.datasets.images",
     "MedicalFolderDataset": "common.datasets.medical",
     "MnistDataset": "common.datasets.mnist",

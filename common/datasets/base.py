@@ -56,6 +56,10 @@ class Dataset(ABC):
         """Tell whether ids stay with their samples when the file changes; several samples may then have one id."""
         return False
 
+    def subjects(self) -> NDArray[np.int64] | None:
+        """Return whose each sample is, as `stable_ids` makes it of names; none if nothing says so."""
+        return self.sample_ids() if self.lasting_ids else None
+
     def test_rows(self) -> Rows | None:
         """Return the samples that the file itself marks for testing; none if it marks nothing."""
         return None

@@ -122,6 +122,10 @@ class MedicalFolderDataset(Dataset):
         """Return an id for each subject that follows from its name."""
         return self._ids
 
+    def subjects(self) -> NDArray[np.int64]:
+        """Return the same: a sample is a subject."""
+        return self._ids
+
     def _read(
         self, index: int, wanted: str | tuple[str, ...], transforms: Transforms, *, labels: bool
     ) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -122,6 +122,10 @@ class SignalDataset(Dataset):
     def sample_ids(self) -> NDArray[np.int64]:
         """Return an id for each recording that follows from its name."""
         return stable_ids(self._listing.names)
+
+    def subjects(self) -> NDArray[np.int64]:
+        """Return whose each file is: its name without folder and ending says that."""
+        return stable_ids(PurePosixPath(name).stem for name in self._listing.names)
 
     def _window(self, reader: Any, signal: Signal, start: float) -> NDArray[np.float32]:
         found = values(reader, signal, round(start * signal.rate), round(self._window_s * signal.rate))

@@ -230,6 +230,10 @@ def _bound(
     manager = plan.call(plan.training_data, **plan.loader_args())
     if not isinstance(manager, DataManager):
         plan.breaks_contract("training_data", f"returned {type(manager).__name__}, not a DataManager")
+    if manager.joins != (joined is not None):
+        named = "names a second data set by join_tags" if joined else "names no second data set by join_tags"
+        joins = "joins two data sets" if manager.joins else "joins nothing"
+        plan.breaks_contract("training_data", f"{joins}, and the experiment {named}")
     with PlanCode(type(plan)):
         manager.bind(Path(source.path), source.parameters, data_type=source.data_type)
         if joined is not None:
