@@ -173,9 +173,7 @@ def _column(parts: Sequence[ColumnSums]) -> ColumnSums:
     )
 
 
-def _merged(
-    weights: Sequence[int], means: Sequence[float], spreads: Sequence[float]
-) -> tuple[float, float]:
+def _merged(weights: Sequence[int], means: Sequence[float], spreads: Sequence[float]) -> tuple[float, float]:
     """Return mean and spread of groups together, whatever their order."""
     cases = sum(weights)
     mean = math.fsum(m * n for m, n in zip(means, weights, strict=True)) / cases if cases else 0.0

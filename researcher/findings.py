@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Generic, Literal, cast
 
 from common.errors import NotTrainedError, RoundNotKeptError
+from common.messages import ColumnMoments
 from common.training_plans.base import P_co
 from researcher.chart import Chart, chart_of
 from researcher.comparison import Comparison, compare
@@ -36,6 +37,10 @@ class Findings(Participation, Generic[P_co]):
             return History([])
         with self._dossier.reading() as ledger:
             return History(ledger.rounds(), self._dossier.settings.training_args.average)
+
+    def moments(self) -> tuple[ColumnMoments, ...] | None:
+        """Return count, mean and spread of columns over the training parts of all nodes, or None if nobody was asked for them yet."""
+        return self._dossier.row.moments
 
     def finished(self) -> bool:
         """Tell whether it has run all rounds that it is to run, and nothing of its last run is left to do."""

@@ -71,11 +71,15 @@ class NumberColumn:
         Raises:
             NonNumericColumnError: If a value is not finite, or too large to be squared.
         """
-        count, mean, deviation = _center(known := _known(column, train))
-        spread = float(np.square(known - mean).sum())
-        if not math.isfinite(mean + spread + deviation):
-            raise NonNumericColumnError(column=self.name, dtype=f"{column.dtype} with values that are not finite")
-        return ColumnMoments(name=self.name, count=count, mean=mean, spread=spread)
+        known = _known(column, train)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = float(known.mean()) if len(known) else 0.0
+            spread = float(np.square(known - mean).sum())
+        if not math.isfinite(mean + spread):
+            raise NonNumericColumnError(
+                column=self.name, dtype=f"{column.dtype} with values that are not finite"
+            )
+        return ColumnMoments(name=self.name, count=len(known), mean=mean, spread=spread)
 
     def learn(self, column: pl.Series, train: Rows, given: ColumnMoments | None = None) -> Learned:
         """Return what the training rows tell, or, as far as that is the moments given, the whole federation.

@@ -201,7 +201,8 @@ def _measured(
         )
     if not 0 < len(moments) <= MOMENTS:
         plan.breaks_contract(
-            "training_data", f"has {len(moments)} columns with moments of the federation, and 1 to {MOMENTS} can be"
+            "training_data",
+            f"has {len(moments)} columns with moments of the federation, and 1 to {MOMENTS} can be",
         )
     watch.lap("loaded")
     return Done(

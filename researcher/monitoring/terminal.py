@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from common.ids import PartyId
-from researcher.history import RoundRecord, mean_loss
+from researcher.history import Kind, RoundRecord, mean_loss
 from researcher.monitoring.events import (
     Event,
     NodeChanged,
@@ -35,6 +35,9 @@ _REDRAW_S: Final = 0.1
 _SPARKS: Final = 30
 """So many of the last losses are drawn."""
 
+_DOING: Final = {"validate": "validating", "measure": "taking moments of columns"}
+_DONE: Final = {"validate": "validation", "measure": "moments of columns"}
+"""What rounds of other kinds than training are called while they last, and afterwards."""
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 
 
@@ -53,7 +56,7 @@ class _Picture:
     name: str = ""
     round: int = 0
     last: int = 0
-    validating: bool = False
+    kind: Kind = "train"
     nodes: dict[PartyId, _Node] = field(default_factory=dict)
     closed: int = 0
     total_s: float = 0.0
@@ -87,7 +90,7 @@ class TerminalView:
             case RunStarted():
                 self._started(event)
             case RoundOpened(round=number, kind=kind, nodes=nodes, resumed=resumed):
-                self._picture.round, self._picture.validating = number, kind == "validate"
+                self._picture.round, self._picture.kind = number, kind
                 for node in nodes:
                     known = self._picture.nodes.setdefault(node, _Node())
                     known.state = "asked"
@@ -160,7 +163,7 @@ class TerminalView:
             speed = picture.samples / picture.total_s if picture.total_s else 0.0
             pace = f" · {each_s:.3f} s a round · {speed:.0f} samples/s · {left} left"
         loss = "" if picture.loss is None else f" · loss {picture.loss:.4f} {spark(picture.losses)}"
-        what = "validating" if picture.validating else f"round {picture.round} of {picture.last}"
+        what = _DOING.get(picture.kind, f"round {picture.round} of {picture.last}")
         rows = Table(box=None, pad_edge=False)
         for column in ("node", "state", "loss", "samples", "answered after"):
             rows.add_column(column, justify="left" if column in ("node", "state") else "right")
@@ -193,7 +196,7 @@ def _line(record: RoundRecord, last: int) -> str:
     """Return one line about a round."""
     answers = sum(node.outcome == "accepted" for node in record.nodes.values())
     parts = [
-        "validation" if record.kind == "validate" else f"round {record.round}/{last}",
+        _DONE.get(record.kind, f"round {record.round}/{last}"),
         record.state.value,
         f"{answers} of {len(record.nodes)} nodes",
     ]
