@@ -125,6 +125,10 @@ class TrainingArgs(BaseModel):
             )
         if self.test_tags and self.join_tags:
             raise ValueError("set test_tags or join_tags, not both: a test set is joined to nothing")
+        if self.moments == "federation" and self.shuffle_testing_dataset:
+            raise ValueError(
+                "leave shuffle_testing_dataset out: moments of the federation are taken once, from one training part"
+            )
         return self
 
     @property

@@ -193,7 +193,7 @@ class TabularDataset(Dataset):
             self._make_inputs()
 
     def _make_inputs(self) -> None:
-        inputs = np.empty((len(self._frame), len(self.features)), self._dtype)
+        inputs = np.empty((len(self), len(self.features)), self._dtype)
         start = 0
         for column, learned in zip(self._columns, self._learned, strict=True):
             end = start + len(column.features)

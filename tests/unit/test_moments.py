@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from common.data import DataManager
 from common.datasets import TabularDataset
 from common.errors import (
+    InvalidArgumentsError,
     MissingValuesError,
     NonNumericColumnError,
     PlanContractError,
@@ -124,6 +125,11 @@ def test_a_column_is_told_once():
         TrainRequest.model_validate_json(
             '{"moments": [%s, %s]}' % ((moments_of("x", [1]).model_dump_json(),) * 2)
         )
+
+
+def test_moments_are_of_a_training_part_that_stays():
+    with pytest.raises(InvalidArgumentsError, match="from one training part"):
+        TrainingArgs.of(ARGS | {"shuffle_testing_dataset": True})
 
 
 # In a data set
