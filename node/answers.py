@@ -66,8 +66,7 @@ class Answers:
         waited_s, taken_s = running.started_at - task.received_at, self._clock.monotonic() - started
         timings = task_timings(done, task.received_at, waited_s, taken_s)
         reply = trained(self._node, request, screened(done, self._policy), manifest, timings)
-        test_set = running.dataset.test
-        self._record(update_entry(request, reply, None if test_set is None else test_set.dataset_id))
+        self._record(update_entry(request, reply, running.dataset))
         self._journal.answer(reply, manifest.sha256 if manifest else None, self._clock.now())
         self._outbox.add(reply)
         count_task("trained")

@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, cast
 
 from common.cli import table
 from common.errors import NotTrainedError, RoundNotKeptError
+from common.messages import ColumnMoments
 from common.training_plans.base import P_co
 from researcher.chart import Chart, chart_of
 from researcher.comparison import Comparison, compare
@@ -38,6 +39,10 @@ class Findings(Participation, Generic[P_co]):
             return History([])
         with self._dossier.reading() as ledger:
             return History(ledger.rounds(), self._dossier.settings.training_args.average)
+
+    def moments(self) -> tuple[ColumnMoments, ...] | None:
+        """Return count, mean and spread of columns over the training parts of all nodes, or None if nobody was asked for them yet."""
+        return self._dossier.row.moments
 
     def _repr_html_(self) -> str:
         history = self.history()

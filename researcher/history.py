@@ -12,7 +12,7 @@ from rich.console import Group
 from common.cli import table
 from common.errors import InvalidSettingsError, MissingExtraError
 from common.ids import Digest, PartyId, RunId
-from common.messages import GpuNotice, LossPoint, PayloadManifest, TaskTimings, Validation
+from common.messages import ColumnMoments, GpuNotice, LossPoint, PayloadManifest, TaskTimings, Validation
 from researcher.chart import Chart, chart_of
 from researcher.page import html_of
 from researcher.round import RoundState
@@ -21,7 +21,7 @@ from researcher.scores import LOSS, On, Score, scores_of
 _SHOWN: Final = 30
 """So many of the last rounds are shown in a notebook."""
 
-Kind = Literal["train", "validate"]
+Kind = Literal["train", "validate", "measure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class NodeRecord:
         timings: Seconds of each step at the node.
         device: Where it trained, `cpu` or `gpu`.
         notice: Why not on a GPU, if one was wanted.
+        moments: Of its columns, if these were asked for.
     """
 
     node: PartyId
@@ -63,6 +64,7 @@ class NodeRecord:
     timings: TaskTimings | None = None
     device: str = "cpu"
     notice: GpuNotice | None = None
+    moments: tuple[ColumnMoments, ...] | None = None
 
     @property
     def loss(self) -> float | None:
@@ -82,7 +84,7 @@ class RoundRecord:
     Attributes:
         round: Its number, from 1.
         run: The incarnation of the experiment that it belongs to.
-        kind: `train`, or `validate` for the validation after the last round.
+        kind: `train`, `validate` for the validation after the last round, or `measure` for round 0, in which nodes tell moments of columns.
         state: How it stands.
         reason: Why it failed, or why it was the last one before the round limit.
         base: The global model that it started from.

@@ -12,9 +12,12 @@ from pathlib import Path
 from sqlite3 import Row
 from typing import Any, Final
 
+from pydantic import TypeAdapter
+
 from common.errors import NoSuchExperimentError
 from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId
 from common.messages import DatasetDescription, PayloadManifest, TrainReply
+from common.messages.moments import Moments
 from common.sqlite import Database, open_database, transaction
 from researcher.history import Kind, NodeRecord, RoundRecord
 from researcher.round import RoundState
@@ -31,6 +34,7 @@ from researcher.rows import (
     update_id,
 )
 
+_MOMENTS: Final[TypeAdapter[Moments]] = TypeAdapter(Moments)
 FILE: Final = "ledger.sqlite"
 _APPLICATION_ID: Final = 0x57524E4C  # "WRNL"
 _NODES: Final = """
@@ -113,7 +117,7 @@ class Ledger:
         described = {node: one.model_dump(mode="json") for node, one in (data or {}).items()}
         self._write(
             "INSERT OR REPLACE INTO experiment (only, id, name, created_at, run, config, plan_name, plan_hash, "
-            "plan_source, training_data, initial_model, parent) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "plan_source, training_data, initial_model, parent, moments) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             experiment.id,
             experiment.name,
             experiment.created_at,
@@ -125,6 +129,7 @@ class Ledger:
             None if data is None else json.dumps(described),
             experiment.initial_model,
             None if experiment.parent is None else json.dumps(dict(experiment.parent)),
+            None if experiment.moments is None else _MOMENTS.dump_json(experiment.moments).decode(),
         )
 
     def experiment(self) -> ExperimentRow:
@@ -144,6 +149,7 @@ class Ledger:
             or None,
             initial_model=row["initial_model"],
             parent=json.loads(row["parent"] or "null"),
+            moments=None if row["moments"] is None else _MOMENTS.validate_json(row["moments"]),
         )
 
     # Rounds and tasks

@@ -125,5 +125,5 @@ def standing(folder: Path, home: Home, nodes: Mapping[str, NodeStatus]) -> Stand
 
 
 def _ending(last: RoundRecord) -> str:
-    what = f"round {last.round}" if last.kind == "train" else "validation"
+    what = {"validate": "validation", "measure": "moments of columns"}.get(last.kind, f"round {last.round}")
     return f"{what} {last.state}" + (f": {last.reason}" if last.reason else "")

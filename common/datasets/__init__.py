@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from common.datasets.genomics import GenotypeDataset
     from common.datasets.images import ImageFolderDataset, MedNistDataset
     from common.datasets.inspection import Table, inspect_tabular
+    from common.datasets.joined import JoinedDataset
     from common.datasets.medical import MedicalFolderDataset
     from common.datasets.mnist import MnistDataset
     from common.datasets.signals import SignalDataset
@@ -23,6 +24,7 @@ __all__ = [
     "Dataset",
     "GenotypeDataset",
     "ImageFolderDataset",
+    "JoinedDataset",
     "MedNistDataset",
     "MedicalFolderDataset",
     "MnistDataset",
@@ -39,6 +41,7 @@ _HOMES = {
     "Dataset": "common.datasets.base",
     "GenotypeDataset": "common.datasets.genomics",
     "ImageFolderDataset": "common.datasets.images",
+    "JoinedDataset": "common.datasets.joined",
     "MedNistDataset": "common.datasets.images",
     "MedicalFolderDataset": "common.datasets.medical",
     "MnistDataset": "common.datasets.mnist",

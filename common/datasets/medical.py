@@ -127,6 +127,10 @@ class MedicalFolderDataset(Dataset):
         """Return an id for each subject that follows from its name."""
         return self._ids
 
+    def subjects(self) -> NDArray[np.int64]:
+        """Return the same: a sample is a subject."""
+        return self._ids
+
     def _raw(self, index: int, part: int) -> dict[str, Any]:
         """Return the inputs (0) or the targets (1) of a subject by name, as they are before any transform."""
         found: dict[str, Any] = {}

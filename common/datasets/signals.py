@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -127,6 +127,10 @@ class SignalDataset(Dataset):
     def sample_ids(self) -> NDArray[np.int64]:
         """Return an id for each recording that follows from its name."""
         return stable_ids(self._listing.names)
+
+    def subjects(self) -> NDArray[np.int64]:
+        """Return whose each file is: its name without folder and ending says that."""
+        return stable_ids(PurePosixPath(name).stem for name in self._listing.names)
 
     def _scale(self, signal: Signal) -> float:
         """Return what values are multiplied with to have the unit of the plan."""

@@ -178,3 +178,23 @@ class FetchError(DataError):
     text = "{place} cannot be fetched: {reason}"
     cause = "the network or the server fails, or somebody changed the file"
     remedy = "try again; without the internet, carry the files to the node and say --from FOLDER"
+
+
+class UnknownMomentsError(DataError):
+    """The moments of a column are not among those of the federation."""
+
+    code = "WRN-417"
+    text = "no moments of column {column!r} were taken; there are {columns}"
+    cause = "the plan takes other columns than it did when the federation was asked for moments"
+    remedy = "begin another experiment, or name the column in all cases"
+    public = True
+
+
+class NotJoinableError(DataError):
+    """Two data sets cannot be joined."""
+
+    code = "WRN-418"
+    text = "the two data sets cannot be joined: {reason}"
+    cause = "a set names no subjects, or they are others"
+    remedy = "register tables with --option id_column=..., and ask for joins of sets of the same subjects"
+    public = True

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from common.ids import PartyId
-from researcher.history import RoundRecord, mean_loss
+from researcher.history import Kind, RoundRecord, mean_loss
 from researcher.monitoring.events import (
     Event,
     NodeChanged,
@@ -53,6 +53,9 @@ _COLOURS: Final = {
     "quarantined": "red",
 }
 
+_DOING: Final = {"validate": "validating", "measure": "taking moments of columns"}
+_DONE: Final = {"validate": "validation", "measure": "moments of columns"}
+"""What rounds of other kinds than training are called while they last, and afterwards."""
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 
 
@@ -73,7 +76,7 @@ class _Picture:
     before: int = 0
     """Rounds that were finished when the run began."""
     last: int = 0
-    validating: bool = False
+    kind: Kind = "train"
     nodes: dict[PartyId, _Node] = field(default_factory=dict)
     closed: int = 0
     total_s: float = 0.0
@@ -108,7 +111,7 @@ class TerminalView:
             case RunStarted():
                 self._started(event)
             case RoundOpened(round=number, kind=kind, nodes=nodes, resumed=resumed):
-                self._picture.round, self._picture.validating = number, kind == "validate"
+                self._picture.round, self._picture.kind = number, kind
                 for node in nodes:
                     known = self._picture.nodes.setdefault(node, _Node())
                     known.state = "asked"
@@ -181,7 +184,7 @@ class TerminalView:
 
     def _render(self, *, running: bool = True) -> Group:
         picture = self._picture
-        what = "validating" if picture.validating else f"round {picture.round} of {picture.last}"
+        what = _DOING.get(picture.kind, f"round {picture.round} of {picture.last}")
         answers = sum(shown.state == "accepted" for shown in picture.nodes.values())
         head = Table.grid(padding=(0, 1))
         head.add_row(
@@ -205,7 +208,7 @@ class TerminalView:
     def _left(self) -> str:
         """Return how long the rest will take, if it goes on as before."""
         picture = self._picture
-        if not picture.closed or picture.validating:
+        if not picture.closed or picture.kind != "train":
             return ""
         each_s = picture.total_s / picture.closed
         return f"{datetime.timedelta(seconds=round(each_s * (picture.last - picture.round + 1)))} left"
@@ -246,7 +249,7 @@ def _line(record: RoundRecord, last: int) -> str:
     """Return one line about a round."""
     answers = sum(node.outcome == "accepted" for node in record.nodes.values())
     parts = [
-        "validation" if record.kind == "validate" else f"round {record.round}/{last}",
+        _DONE.get(record.kind, f"round {record.round}/{last}"),
         record.state.value,
         f"{answers} of {len(record.nodes)} nodes",
     ]

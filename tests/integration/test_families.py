@@ -12,6 +12,7 @@ from common.datasets import (
     CustomDataset,
     GenotypeDataset,
     ImageFolderDataset,
+    JoinedDataset,
     MedicalFolderDataset,
     SignalDataset,
     TabularDataset,
@@ -162,6 +163,30 @@ class CustomPlan(TorchTrainingPlan):
         return DataManager(Numbers(), batch_size=4)
 
 
+class JoinedPlan(TorchTrainingPlan):
+    """Tell bright images from dark ones, with the ages of those whose they are, standardised over all nodes."""
+
+    def init_model(self, model_args):
+        return torch.nn.Linear(17, 2)
+
+    def init_optimizer(self, optimizer_args):
+        return torch.optim.SGD(self.model().parameters(), lr=0.1)
+
+    def training_step(self, data, target):
+        image, age = data
+        return torch.nn.functional.cross_entropy(
+            self.model()(torch.cat([image.flatten(1), age], dim=1)), target
+        )
+
+    def testing_step(self, data, target):
+        return {"loss": self.training_step(data, target).item()}
+
+    def training_data(self):
+        images = ImageFolderDataset(classes=["bright", "dark"], mode="L", size=(4, 4))
+        covariates = TabularDataset("age", [], standardize=True)
+        return DataManager(JoinedDataset(images, covariates), batch_size=4)
+
+
 def write_rows(folder, node):
     rng = np.random.default_rng(len(node))
     path = folder / "patients.csv"
@@ -233,6 +258,15 @@ def write_genotypes(folder, node):
     return root
 
 
+def write_covariates(folder, node):
+    path = folder / "covariates.csv"
+    ages = np.random.default_rng(len(node)).integers(30, 80, 10)
+    path.write_text(
+        "\n".join(["subject,age", *(f"{index:02},{age}" for index, age in enumerate(ages))]) + "\n"
+    )
+    return path
+
+
 FAMILIES = {
     "tabular": (write_rows, {"on_broken": "skip"}),
     "images": (write_images, {"on_broken": "skip"}),
@@ -274,7 +308,14 @@ def federation(tmp_path_factory):
                 data_type=kind,
                 parameters=options,
             )
-        for plan in PLANS:
+        registry.add(
+            write_covariates(data, node),
+            name="covariates",
+            tags=["covariates"],
+            description="ages of those on the images",
+            parameters={"id_column": "subject"},
+        )
+        for plan in (*PLANS, JoinedPlan):
             approvals.approve_source(plan_source(plan), name=plan.__name__, by="the test")
         registry.close()
         approvals.close()
@@ -287,7 +328,7 @@ def federation(tmp_path_factory):
         node.stop()
 
 
-def make(federation, plan, tag):
+def make(federation, plan, tag, **args):
     return Experiment(
         tags=[tag],
         training_plan_class=plan,
@@ -296,7 +337,8 @@ def make(federation, plan, tag):
             "random_seed": 5,
             "test_ratio": 0.25,
             "test_on_global_updates": True,
-        },
+        }
+        | args,
         round_limit=1,
         federation=federation,
         observers=(),
@@ -320,3 +362,18 @@ def test_data_of_a_family_trains_a_model_and_a_broken_sample_ends_nothing(federa
     for node in NODES:
         reply = record.nodes[node]
         assert (9, 3) == (reply.samples_train, reply.samples_test)
+
+
+def test_two_sets_that_are_joined_by_subject_train_a_model_with_moments_of_all_nodes(federation):
+    experiment = make(federation, JoinedPlan, "images", join_tags=["covariates"], moments="federation")
+
+    experiment.run()
+
+    measured, trained = experiment.history()[:2]
+    (age,) = experiment.moments()
+    experiment.close()
+    assert ("measure", "train") == (measured.kind, trained.kind)
+    for node in NODES:
+        reply = trained.nodes[node]
+        assert 10 == reply.samples_train + reply.samples_test
+    assert age.count == sum(trained.nodes[node].samples_train for node in NODES)
