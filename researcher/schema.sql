@@ -43,6 +43,9 @@ CREATE TABLE rounds (
     UNIQUE (run, round)
 ) STRICT;
 
+CREATE INDEX open_rounds ON rounds (run) WHERE state = 'open';
+CREATE INDEX models ON rounds (round) WHERE state = 'closed' AND kind = 'train';
+
 CREATE TABLE tasks (
     id TEXT PRIMARY KEY,
     run TEXT NOT NULL,
