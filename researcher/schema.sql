@@ -63,6 +63,7 @@ CREATE TABLE tasks (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX tasks_of_round ON tasks (run, round);
+CREATE INDEX tasks_out ON tasks (run) WHERE state = 'sent';
 
 -- Accounting is exactly once: an id comes from experiment, run, round, task and node, and counts at most once.
 CREATE TABLE updates (
