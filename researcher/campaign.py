@@ -246,8 +246,10 @@ class Campaign:
 
     def _look(self) -> None:
         """Let early stopping see the round that was closed last."""
+        if self._stopping is None:
+            return
         record = self._ledger.closed_round(self.round_current)
-        if self._stopping is not None and record is not None:
+        if record is not None:
             self._stopping = self._stopping.after(record)
 
     def _stops(self) -> bool:

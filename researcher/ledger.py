@@ -39,10 +39,10 @@ FILE: Final = "ledger.sqlite"
 _APPLICATION_ID: Final = 0x57524E4C  # "WRNL"
 _NODES: Final = """
     SELECT tasks.*, opened_at, digest, outcome, updates.reason AS update_reason, arrived_at, record
-    FROM tasks JOIN rounds USING (run, round) LEFT JOIN updates ON updates.task = tasks.id
-    WHERE (?1 IS NULL OR run = ?1) AND (?2 IS NULL OR round = ?2)
-    ORDER BY node, attempt, outcome = 'accepted'
+    FROM rounds CROSS JOIN tasks USING (run, round) LEFT JOIN updates ON updates.task = tasks.id
+    WHERE {} ORDER BY node, attempt, outcome = 'accepted'
 """
+"""A cross join keeps the order of tables: of a long experiment, one round is read, and not all tasks."""
 _SET_ASIDE: Final = """
     SELECT task, round, node, attempt, outcome, tasks.code, coalesce(updates.reason, tasks.reason) AS reason,
         arrived_at AS at, digest
@@ -51,9 +51,7 @@ _SET_ASIDE: Final = """
     SELECT id, round, node, attempt, state, code, reason, settled_at, '' FROM tasks WHERE state = 'failed'
     ORDER BY round, node, attempt, at
 """
-_ROUNDS: Final = """
-    SELECT * FROM rounds WHERE (?1 IS NULL OR run = ?1) AND (?2 IS NULL OR round = ?2) ORDER BY position
-"""
+_ROUNDS: Final = "SELECT * FROM rounds WHERE {} ORDER BY position"
 
 
 class Ledger:
@@ -65,6 +63,8 @@ class Ledger:
     def __init__(self, connection: Database) -> None:
         self._connection = connection
         self._lock = threading.RLock()
+        self._counted: tuple[int, dict[PartyId, TaskId]] = 0, {}
+        """Position of the last round that was seen closed, and what `last_counted` is there: closed rounds never change."""
 
     @classmethod
     def create(cls, folder: Path, experiment: ExperimentRow) -> Ledger:
@@ -333,12 +333,21 @@ class Ledger:
 
     def last_counted(self) -> dict[PartyId, TaskId]:
         """Return of each node the last task whose update is part of a model, or will be: its next task builds on that."""
-        rows = self._read(
-            "SELECT node, tasks.id AS task FROM updates JOIN tasks ON tasks.id = task JOIN rounds ON rounds.run = tasks.run "
-            "AND rounds.round = counted WHERE kind = 'train' AND rounds.state IN ('open', 'closed') "
-            "ORDER BY position, tasks.round, attempt"
-        )
-        return {PartyId(row["node"]): TaskId(row["task"]) for row in rows}
+        with self._lock:
+            seen, known = self._counted
+            rows = self._read(
+                "SELECT position, rounds.state, node, tasks.id AS task FROM rounds "
+                "CROSS JOIN updates ON counted = rounds.round "
+                "CROSS JOIN tasks ON tasks.id = task AND tasks.run = rounds.run "
+                "WHERE position > ? AND kind = 'train' AND rounds.state IN ('open', 'closed') "
+                "ORDER BY position, tasks.round, attempt",
+                seen,
+            )
+            closed = [row for row in rows if row["state"] == "closed"]
+            if closed and not self._connection.in_transaction:
+                counted = {PartyId(row["node"]): TaskId(row["task"]) for row in closed}
+                self._counted = closed[-1]["position"], known | counted
+            return known | {PartyId(row["node"]): TaskId(row["task"]) for row in rows}
 
     def updates_done(self) -> dict[PartyId, int]:
         """Return how many optimisation steps rounds asked of each node by number, as far as its updates count."""
@@ -346,8 +355,8 @@ class Ledger:
             "SELECT streams FROM rounds WHERE streams IS NOT NULL ORDER BY position DESC LIMIT 1"
         )
         counted = self._read(
-            "SELECT node, sum(asked.updates) AS more FROM rounds AS now JOIN updates ON counted = now.round "
-            "JOIN tasks ON tasks.id = task AND tasks.run = now.run JOIN rounds AS asked USING (run, round) "
+            "SELECT node, sum(asked.updates) AS more FROM rounds AS now CROSS JOIN updates ON counted = now.round "
+            "CROSS JOIN tasks ON tasks.id = task AND tasks.run = now.run JOIN rounds AS asked USING (run, round) "
             "WHERE now.state = 'open' AND asked.kind = 'train' GROUP BY node"
         )
         done: dict[PartyId, int] = json.loads(last[0]["streams"]) if last else {}
@@ -386,13 +395,15 @@ class Ledger:
 
     def rounds(self, run: RunId | None = None, round_: int | None = None) -> list[RoundRecord]:
         """Return rounds with what each node did: all of them, those of a run, or one."""
+        given = {name: value for name, value in (("run", run), ("round", round_)) if value is not None}
+        which, values = " AND ".join(f"{name} = ?" for name in given) or "TRUE", given.values()
         nodes: dict[tuple[str, int], dict[PartyId, NodeRecord]] = {}
-        for row in self._read(_NODES, run, round_):
+        for row in self._read(_NODES.format(which), *values):
             # of several rows of a node the last one counts
             nodes.setdefault((row["run"], row["round"]), {})[row["node"]] = node_record(row)
         return [
             replace(round_record(row), nodes=nodes.get((row["run"], row["round"]), {}))
-            for row in self._read(_ROUNDS, run, round_)
+            for row in self._read(_ROUNDS.format(which), *values)
         ]
 
     def open_rounds(self) -> list[RoundRecord]:

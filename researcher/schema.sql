@@ -44,6 +44,9 @@ CREATE TABLE rounds (
     UNIQUE (run, round)
 ) STRICT;
 
+CREATE INDEX open_rounds ON rounds (run) WHERE state = 'open';
+CREATE INDEX models ON rounds (round) WHERE state = 'closed' AND kind = 'train';
+
 CREATE TABLE tasks (
     id TEXT PRIMARY KEY,
     run TEXT NOT NULL,
@@ -61,6 +64,7 @@ CREATE TABLE tasks (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX tasks_of_round ON tasks (run, round);
+CREATE INDEX tasks_out ON tasks (run) WHERE state = 'sent';
 
 -- Accounting is exactly once: an id comes from experiment, run, round, task and node, and counts at most once.
 CREATE TABLE updates (

@@ -135,7 +135,7 @@ class Session:
 
     def _ready_plan(self, task: RunTask, choice: Choice) -> TrainingPlan:
         args = task.training_args
-        key = (task.plan_hash, task.plan_name, repr(task.model_args), repr(args))
+        key = (task.plan_hash, task.plan_name, repr(task.model_args), args.model_dump_json())
         if self._plan is None or self._plan[0] != key:
             kind = load_plan(Path(task.plan_path), task.plan_name, task.plan_hash)
             with PlanCode(kind, "__init__"):
@@ -159,7 +159,8 @@ class Session:
             *(task.training_args, task.dataset),
             *(task.test_dataset, task.joined_dataset),
         )
-        key = repr((source, apart, joined, args))  # the plan sees all of them when it chooses its data
+        seen = (source, apart, joined, args)  # by the plan, when it chooses its data
+        key = tuple(one and one.model_dump_json() for one in seen)
         if self._data is None or self._data[0] != key:
             seed_everything(derived_seed("data", _campaign(task), task.node_id))
             test_set = None if apart is None else _bound(plan, task, apart, None)
