@@ -82,7 +82,7 @@ class Source(Protocol):
     def dosages(
         self, wanted: Collection[Variant] | None, parts: Sequence[Region] | None, width: int
     ) -> Iterator[tuple[list[Variant], NDArray[np.float32]]]:
-        """Yield dosages, float32 of the shape (people, variants), -1 where missing."""
+        """Yield dosages, float32 of the shape (people, variants), negative where missing."""
         ...
 
 
@@ -108,7 +108,7 @@ class Calls:
     """Dosages of some people and variants.
 
     Attributes:
-        values: int8 or float32 of the shape (people, variants), -1 where missing; in memory, or in a file that has no name.
+        values: int8 or float32 of the shape (people, variants), negative where missing; in memory, or in a file that has no name.
         missing: How many are missing of each variant.
         gaps: Whether something is missing of each person.
     """

@@ -87,7 +87,7 @@ class BedFile:
         parts: Sequence[Region] | None,  # noqa: ARG002 - bed files are read by variant
         width: int,
     ) -> Iterator[tuple[list[Variant], NDArray[np.float32]]]:
-        """Yield dosages of some variants, or all: at most `width` variants, and float32 of the shape (people, variants), -1 where missing.
+        """Yield dosages of some variants, or all: at most `width` variants, and float32 of the shape (people, variants), negative where missing.
 
         Copies of the first allele of the bim file count; the second one is `ref`.
 
@@ -108,7 +108,7 @@ class BedFile:
                     part = chosen[start : start + width]
                     index = np.array([position for position, _ in part])
                     values = reader.read((slice(None), index), dtype="int8").astype(np.float32)
-                    yield [site for _, site in part], np.maximum(values, -1)
+                    yield [site for _, site in part], values
         except (OSError, ValueError) as error:
             raise _error(self.path, "it ends too early or is damaged") from error
 

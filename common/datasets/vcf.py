@@ -91,7 +91,7 @@ class VcfFile:
             raise _error(self.path, "it ends too early; copy it again, or pack it again with bgzip")
 
     def variants(self, parts: Sequence[Region] | None) -> Iterator[Variant]:
-        """Yield the variants in these parts of the file, or all, in its order.
+        """Yield the variants in these parts of the file, or all, in its order; those that reach into two parts twice.
 
         Raises:
             DataFileError: If a site cannot be read, or has several other alleles and these are not split.
@@ -102,7 +102,7 @@ class VcfFile:
     def dosages(
         self, wanted: Collection[Variant] | None, parts: Sequence[Region] | None, width: int
     ) -> Iterator[tuple[list[Variant], NDArray[np.float32]]]:
-        """Yield dosages of some variants, or all: at most `width` variants, and float32 of the shape (people, variants), -1 where missing.
+        """Yield dosages of some variants, or all: at most `width` variants, and float32 of the shape (people, variants), negative where missing.
 
         A chromosome that is there once, as X of a man, counts twice, as in PLINK. A call of which one half is missing is missing.
 
@@ -163,9 +163,7 @@ class VcfFile:
             for part in parts:
                 if part.chromosome in names:
                     place = f"{names[part.chromosome]}:{part.start}-{part.end}"
-                    for record in self._each(reader(place)):
-                        if part.start <= record.POS <= part.end:
-                            yield record
+                    yield from self._each(reader(place))
 
     def _each(self, records: Iterator[Any]) -> Iterator[Any]:
         while True:

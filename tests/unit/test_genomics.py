@@ -200,7 +200,7 @@ def test_regions_choose_among_the_variants_of_the_plan(where, request):
 
 
 def test_a_rare_variant_is_zero_and_keeps_its_place(cohort):
-    dataset = bound(cohort, missing="mean", min_frequency=0.376)
+    dataset = bound(cohort, ["1:100:A:G", "1:900000:T:C", "X:7:G:C"], missing="mean", min_frequency=0.376)
 
     np.testing.assert_array_equal([[0, 0, 0], [1, 0, 0], [2, 0, 0], [1, 0, 0]], by_name(dataset))
 
@@ -263,6 +263,12 @@ def test_missing_calls_are_refused_or_their_people_dropped(cohort):
 
     np.testing.assert_array_equal([[0, 1, 0, 30], [1, 1, 2, 40], [2, 0, 1, 50]], by_name(dropped, PEOPLE[:3]))
     np.testing.assert_array_equal(dropped.arrays()[0], [dropped[index][0] for index in range(3)])
+
+
+def test_covariates_are_standardised_by_the_people_who_are_left(cohort):
+    dataset = bound(cohort, table=TabularDataset("age", "ill", standardize=True), missing="drop")
+
+    np.testing.assert_allclose([-1, 0, 1], by_name(dataset, PEOPLE[:3])[:, 3], atol=1e-6)
 
 
 def test_a_mean_of_nobody_is_refused(cohort):
@@ -349,7 +355,7 @@ def test_times_until_an_event_can_be_the_target(cohort):
 def test_a_split_column_decides(cohort):
     write_people(
         cohort / "people.tsv",
-        {name: [index % 2, "test" if name == "cid" else "train"] for index, name in enumerate(PEOPLE)},
+        {name: [index % 2, "test" if name == "cid" else "train"] for index, name in enumerate(PEOPLE[::-1])},
         ["ill", "part"],
     )
     manager = DataManager(GenotypeDataset(NAMES, people(), missing="drop"), batch_size=None)
@@ -528,8 +534,12 @@ def test_plink_files_by_person_are_read_too(array):
 
     with open_bed(array / "a.bed", iid_count=4, sid_count=4) as reader:
         values = reader.read()
+    values = np.concatenate([values, values[:, :1]], axis=1)
+    with (array / "a.bim").open("a") as file:
+        file.write("3 . 0 5 C A\n")
     to_bed(array / "a.bed", values, fam_filepath="/dev/null", bim_filepath="/dev/null", major="individual")
 
+    assert (4, 5) == inspected(array).shape
     np.testing.assert_array_equal(DOSAGES, by_name(bound(array)))
 
 
