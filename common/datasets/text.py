@@ -111,7 +111,8 @@ class TextDataset(Dataset):
     def _input(self, text: str) -> NDArray[Any]:
         if self._vectorizer is not None:
             row = self._vectorizer([text])
-            return np.asarray(row.toarray() if hasattr(row, "toarray") else row, np.float32)[0]
+            matrix: NDArray[Any] = np.asarray(row.toarray() if hasattr(row, "toarray") else row, np.float32)
+            return matrix[0]
         tokens = np.full(self._length, self._padding, np.int64)
         found = [] if self._tokenizer is None else list(self._tokenizer(text))[: self._length]
         tokens[: len(found)] = found
