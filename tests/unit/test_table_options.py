@@ -80,6 +80,19 @@ def test_a_file_without_a_header_is_read_by_position(tmp_path):
     assert [2, 4] == bound(path, 0, 1, parameters={"header": False}).arrays()[1].tolist()
 
 
+def test_numbers_may_have_a_decimal_comma_where_cells_are_separated_otherwise(tmp_path, patients):
+    path = tmp_path / "comma.csv"
+    path.write_text("x;y\n1,5;0\n-2,25;1\n")
+
+    dataset = bound(path, "x", "y", parameters={"decimal_comma": True})
+
+    assert [[1.5], [-2.25]] == dataset.arrays()[0].tolist()
+    with pytest.raises(NonNumericColumnError):
+        bound(path, "x", "y")
+    with pytest.raises(DataFileError, match="a comma cannot stand between cells and in numbers"):
+        inspected(patients, decimal_comma=True)
+
+
 def test_a_first_line_of_numbers_is_no_header_unless_somebody_says_so(tmp_path):
     path = tmp_path / "numbers.csv"
     path.write_text("2020,2021\n3,4\n5,6\n")
