@@ -123,17 +123,18 @@ def test_a_column_of_too_many_values_is_none_of_categories(tmp_path):
         inspected(path, tell_categories=["sex"])
 
 
-@pytest.mark.parametrize("word", ["NA", "nan", "?", "", "N/A"])
+@pytest.mark.parametrize("word", ["NA", "nan", "NaN", "?", ""])
 @pytest.mark.parametrize("row", [1, 1500])
-def test_words_for_missing_values_mean_the_same_wherever_they_stand(tmp_path, word, row):
-    values = [str(number) for number in range(2000)]
+@pytest.mark.parametrize(("ending", "kind"), [("", pl.Int64), (".5", pl.Float64)])
+def test_words_for_missing_values_mean_the_same_wherever_they_stand(tmp_path, word, row, ending, kind):
+    values = [f"{number}{ending}" for number in range(2000)]
     values[row] = word
     path = tmp_path / "gaps.csv"
     path.write_text("\n".join(["x,y", *(f"{value},1" for value in values)]) + "\n")
 
     found = read_columns(path, ["x", "y"])
 
-    assert [pl.Int64, pl.Int64] == found.dtypes
+    assert [kind, pl.Int64] == found.dtypes
     assert [row] == found["x"].is_null().arg_true().to_list()
 
 
