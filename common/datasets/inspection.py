@@ -51,6 +51,8 @@ class TableOptions(Options):
     """Of a text file: comma, semicolon, tab or bar, if the header decides."""
     header: bool | None = None
     """Whether the first line names the columns, which it does unless it holds nothing but numbers; else they are column_0, column_1, ..."""
+    decimal_comma: bool = False
+    """Whether numbers of a text file are written as 1,5; its delimiter is then no comma."""
     encoding: str | None = None
     """Of a text file: UTF-8, or UTF-16 if it begins with the mark of that."""
     sheet: str | None = None
@@ -310,6 +312,7 @@ def _scan_text(
             source,
             separator=form[0],
             has_header=form[1],
+            decimal_comma=options.decimal_comma and form[0] != ",",
             null_values=list(words),
             infer_schema_length=infer,
             schema_overrides={name: _DTYPES[kind] for name, kind in options.dtypes.items()},
@@ -338,7 +341,11 @@ def _form_of_text(path: Path, encoding: str, options: TableOptions) -> tuple[str
         counts = Counter(
             {delimiter: len(next(csv.reader([first], delimiter=delimiter), [])) for delimiter in _DELIMITERS}
         )
-    return _form(path, first, options.delimiter or counts.most_common(1)[0][0], options)
+    delimiter = options.delimiter or counts.most_common(1)[0][0]
+    if options.decimal_comma and delimiter == ",":
+        reason = "a comma cannot stand between cells and in numbers (option decimal_comma)"
+        raise DataFileError(path=path, data_type="a table", reason=reason)
+    return _form(path, first, delimiter, options)
 
 
 def _form(path: Path, first: str, delimiter: str, options: TableOptions) -> tuple[str, bool]:

@@ -186,9 +186,9 @@ class TabularDataset(Dataset):
         for key, column in self._measured().items():
             if key not in moments:
                 raise UnknownMomentsError(column=key, columns=", ".join(sorted(moments)))
-            given[column] = moments[key]
+            given[column.name] = moments[key]
         self._learned = [
-            column.learn(self._frame[column.name], train, given.get(column)) for column in self._columns
+            column.learn(self._frame[column.name], train, given.get(column.name)) for column in self._columns
         ]
         self._make_inputs()
 

@@ -111,7 +111,10 @@ class TextDataset(Dataset):
     def _input(self, text: str) -> NDArray[Any]:
         if self._vectorizer is not None:
             row = self._vectorizer([text])
-            return np.asarray(row.toarray() if hasattr(row, "toarray") else row, np.float32)[0]
+            vector: NDArray[Any] = np.asarray(
+                row.toarray() if hasattr(row, "toarray") else row, np.float32
+            ).reshape(-1)
+            return vector
         tokens = np.full(self._length, self._padding, np.int64)
         found = [] if self._tokenizer is None else list(self._tokenizer(text))[: self._length]
         tokens[: len(found)] = found

@@ -10,9 +10,11 @@ import pytest
 from common.ids import DatasetId, Digest, TaskId, derived_uuid
 from common.messages import ClassStatistics, Column, ColumnMoments, LossPoint, Validation
 from common.training_args import TrainingArgs
+from node.audit import update_entry
 from node.leaving import LossPace, refusal, screened, told
 from node.policy import Policy
 from node.registry import Dataset, Fingerprint
+from node.replies import task_timings, trained
 from node.worker.protocol import Done, Failed
 from tests.unit.test_policy import request as train_request
 
@@ -224,6 +226,19 @@ def test_moments_that_could_carry_data_or_are_of_few_values_do_not_leave(name, c
 
     assert reason in problem
     assert "4711" not in problem
+
+
+def test_the_audit_log_lists_the_columns_and_both_sets():
+    asked = request()
+    joined = replace(DATASET, dataset_id=DatasetId("j"), columns=AGES)
+    told = tuple(ColumnMoments(name=name, count=80, mean=1.0, spread=2.0) for name in ("gaps", "age"))
+    timings = task_timings(done(), 0.0, 0.0, 0.0)
+    (recipient,) = asked.recipients
+    reply = trained(recipient, asked, done(moments=told, validations=()), None, timings)
+
+    entry = update_entry(asked, reply, replace(DATASET, joined=joined))
+
+    assert (2, "joined with data set j; moments of columns gaps, age") == (entry.count, entry.note)
 
 
 def test_moments_leave_only_where_they_were_asked_for():

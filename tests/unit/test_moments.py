@@ -283,10 +283,17 @@ def test_without_federated_moments_nothing_is_asked(working, federation):
     assert None is run.moments()
 
 
-def test_a_node_that_cannot_tell_ends_the_experiment_unless_the_strategy_does_without(trial, federation):
+@pytest.mark.parametrize(
+    "answer",
+    [Failure(text="too few"), Update(moments=(moments_of("age", range(11)),))],
+    ids=["failed", "refused"],
+)
+def test_a_node_that_cannot_tell_ends_the_experiment_unless_the_strategy_does_without(
+    trial, federation, answer
+):
     told = Update(moments=(moments_of("age", [1.0, 2.0]),))
     trial.start("north", always(told))
-    trial.start("south", at_rounds({0: Failure(text="too few")}, told))
+    trial.start("south", at_rounds({0: answer}, told))
 
     strict = make(federation, training_args=ARGS, round_limit=1)
     with pytest.raises(RoundFailedError):
