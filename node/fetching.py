@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, cast
-from urllib.request import getproxies
 
 from common.errors import FetchError
 from common.settings import Timeouts
@@ -128,7 +127,7 @@ def _asked(file: RemoteFile, tls: ssl.SSLContext | None) -> Iterator[tuple[Binar
     """Yield the body of the answer to a request for a file, and its size if the server announces it."""
     opener = urllib.request.OpenerDirector()  # the usual one would also follow to http, ftp and files
     for handler in (
-        urllib.request.ProxyHandler({kind: url for kind, url in getproxies().items() if kind == "https"}),
+        urllib.request.ProxyHandler(),
         urllib.request.HTTPSHandler(context=tls or ssl.create_default_context()),
         urllib.request.HTTPRedirectHandler(),
         urllib.request.HTTPErrorProcessor(),

@@ -71,10 +71,12 @@ def open_edf(path: Path) -> Iterator[EdfRecording]:
     """Yield a recording of which only the header was read.
 
     Raises:
-        DataFileError: If its header is wrong, or it is shorter than its header says.
+        DataFileError: If there is no such file, its header is wrong, or it is shorter than its header says.
         MissingExtraError: If pyedflib is not installed.
     """
     reader_type = library("pyedflib").EdfReader
+    if not path.is_file():
+        raise DataFileError(path=path, data_type="EDF", reason="there is no such file")
     try:
         reader = reader_type(str(path))
     except (OSError, ValueError, KeyError, IndexError) as error:

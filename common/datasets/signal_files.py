@@ -9,7 +9,6 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from common.datasets.files import inside
 from common.datasets.formats import EDF, WFDB
 from common.datasets.listing import Listing, ListingOptions, list_files
 from common.datasets.recordings import Recording, Signal
@@ -53,13 +52,13 @@ def open_recording(root: Path, name: str, options: SignalOptions) -> Iterator[Re
         MissingExtraError: If the library for it is not installed.
     """
     if PurePosixPath(name).suffix.lower() in WFDB:
-        from common.datasets.wfdb import WfdbRecording
+        from common.datasets.wfdb import open_wfdb
 
-        yield WfdbRecording(root, name, options.annotator)
+        yield open_wfdb(root, name, options.annotator)
         return
     from common.datasets.edf import open_edf
 
-    with open_edf(inside(root, name)) as recording:
+    with open_edf(root / name) as recording:
         yield recording
 
 

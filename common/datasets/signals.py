@@ -117,7 +117,7 @@ class SignalDataset(Dataset):
                 parts = recording.values(chosen, start, self._window_s)
                 for row, part, signal, scale in zip(window, parts, chosen, scales, strict=True):
                     at_rate = self._resampled(part, signal.rate)[: len(row)]
-                    row[: len(at_rate)] = scale * at_rate
+                    row[: len(at_rate)] = at_rate if scale == 1 else scale * at_rate
             target = self._targets[index] if self._annotations is None else self._noted(recording, starts)
         return (
             self._transform(data) if self._transform else data,

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import pairwise
 from math import ceil, floor
 from pathlib import Path
@@ -72,7 +73,7 @@ class WfdbRecording:
         self._root = root
         self._path = root / name
         self._annotator = annotator
-        self._comments: list[str] = []
+        self._telling = False
         self._differences = False
         with _quiet():
             self._wfdb = library("wfdb")
@@ -149,7 +150,7 @@ class WfdbRecording:
 
     def identifying(self) -> tuple[str, ...]:
         """Return "comments" if a comment of a header speaks of a name or the like; what else they say is not understood."""
-        return ("comments",) if any(_TELLING.search(comment) for comment in self._comments) else ()
+        return ("comments",) if self._telling else ()
 
     def _header(self, path: Path) -> Any:
         if "::" in str(path):
@@ -160,7 +161,7 @@ class WfdbRecording:
             header = self._wfdb.rdheader(_stem(path))
         except _FAULTS as error:
             raise self._unreadable("its header is wrong") from error
-        self._comments += header.comments
+        self._telling |= any(_TELLING.search(comment) for comment in header.comments)
         return header
 
     def _segments(self, header: Any) -> Any:
@@ -216,6 +217,22 @@ class WfdbRecording:
 
     def _unreadable(self, reason: str) -> DataFileError:
         return DataFileError(path=self._path, data_type="WFDB", reason=reason)
+
+
+def open_wfdb(root: Path, name: str, annotator: str) -> WfdbRecording:
+    """Return a record of which the headers were read; another time it is remembered, unless its header has changed.
+
+    Raises:
+        DataFileError: If it cannot be read.
+        MissingExtraError: If wfdb is not installed.
+    """
+    status = inside(root, name).stat()
+    return _remembered(root, name, annotator, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=10_000)
+def _remembered(root: Path, name: str, annotator: str, mtime_ns: int) -> WfdbRecording:  # noqa: ARG001 - part of the key
+    return WfdbRecording(root, name, annotator)  # the library takes longer for a header than for a window
 
 
 def segments_of(root: Path, names: Sequence[str]) -> frozenset[str]:
