@@ -81,6 +81,11 @@ class _Picture:
     loss: float | None = None
     losses: list[float] = field(default_factory=list)
 
+    @property
+    def done(self) -> int:
+        """Rounds of the run that are closed, also those before somebody looked on."""
+        return max(self.closed, self.round - self.before - 1)
+
 
 class TerminalView:
     """A live table in a terminal and in the output of a notebook's cell, one line for each round elsewhere.
@@ -186,7 +191,7 @@ class TerminalView:
         head = Table.grid(padding=(0, 1))
         head.add_row(
             f"[bold]{escape(picture.name)}[/] · {what} · {answers} of {len(picture.nodes)} nodes",
-            ProgressBar(total=max(1, picture.last - picture.before), completed=picture.closed, width=_BAR),
+            ProgressBar(total=max(1, picture.last - picture.before), completed=picture.done, width=_BAR),
             self._left() if running else "",
         )
         rows = Table(box=None, pad_edge=False)
