@@ -41,7 +41,7 @@ _NOTES: Final = 20
 _SPARKS: Final = 30
 """So many of the last losses are drawn."""
 
-_BAR: Final = 24
+_BAR: Final = 16
 """Width of the bar, in characters."""
 
 _COLOURS: Final = {
