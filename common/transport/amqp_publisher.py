@@ -27,7 +27,9 @@ from common.transport.topology import Lane, exchange, routing_key
 _LOG: Final = logging.getLogger(__name__)
 
 _SENT: Final = {lane: (MESSAGES.labels(lane, "sent"), MESSAGE_BYTES.labels(lane, "sent")) for lane in Lane}
-_RESENT: Final[dict[Lane, Any]] = {lane: RESENT_MESSAGES.labels(lane) for lane in Lane if lane is not Lane.TELEMETRY}
+_RESENT: Final[dict[Lane, Any]] = {
+    lane: RESENT_MESSAGES.labels(lane) for lane in Lane if lane is not Lane.TELEMETRY
+}
 _TRANSIENT: Final = 1
 _PERSISTENT: Final = 2
 
