@@ -27,6 +27,9 @@ from common.transport.topology import Lane, exchange, routing_key
 _LOG: Final = logging.getLogger(__name__)
 
 _SENT: Final = {lane: (MESSAGES.labels(lane, "sent"), MESSAGE_BYTES.labels(lane, "sent")) for lane in Lane}
+_RESENT: Final[dict[Lane, Any]] = {
+    lane: RESENT_MESSAGES.labels(lane) for lane in Lane if lane is not Lane.TELEMETRY
+}
 _TRANSIENT: Final = 1
 _PERSISTENT: Final = 2
 
@@ -86,7 +89,7 @@ class Publisher:
         self._open = self._blocked = False
         BLOCKED.set(0)
         for item in self._sent.values():
-            RESENT_MESSAGES.labels(item.lane).inc()
+            _RESENT[item.lane].inc()
         self._waiting.extendleft(reversed(self._sent.values()))
         self._sent.clear()
         self._returned.clear()

@@ -41,7 +41,7 @@ _NOTES: Final = 20
 _SPARKS: Final = 30
 """So many of the last losses are drawn."""
 
-_BAR: Final = 24
+_BAR: Final = 16
 """Width of the bar, in characters."""
 
 _COLOURS: Final = {
@@ -83,6 +83,11 @@ class _Picture:
     samples: int = 0
     loss: float | None = None
     losses: list[float] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """Rounds of the run that are closed, also those before somebody looked on."""
+        return max(self.closed, self.round - self.before - 1)
 
 
 class TerminalView:
@@ -189,7 +194,7 @@ class TerminalView:
         head = Table.grid(padding=(0, 1))
         head.add_row(
             f"[bold]{escape(picture.name)}[/] · {what} · {answers} of {len(picture.nodes)} nodes",
-            ProgressBar(total=max(1, picture.last - picture.before), completed=picture.closed, width=_BAR),
+            ProgressBar(total=max(1, picture.last - picture.before), completed=picture.done, width=_BAR),
             self._left() if running else "",
         )
         rows = Table(box=None, pad_edge=False)

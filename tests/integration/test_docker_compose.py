@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.exporter import ExporterSettings
-from deploy.broker import PrivateBroker
+from deploy.broker import PrivateBroker, find_server
 from deploy.definitions import with_operator
 from deploy.federation import Federation
 from deploy.handover import HOME, MANAGEMENT_PORT, PROMETHEUS_PORT
@@ -296,7 +296,8 @@ class ComposeBroker(PrivateBroker):
     environment: dict[str, str]
 
     def _environment(self, *ports):
-        return super()._environment(*ports) | self.environment
+        self.used = super()._environment(*ports) | self.environment
+        return self.used
 
     def _write_files(self, places):
         super()._write_files(places)
@@ -380,6 +381,14 @@ def healthy(home, service):
     return subprocess.run([program, *command[1:]], capture_output=True, timeout=DEADLINE_S).returncode
 
 
+def broker_healthy(broker, service):
+    """Return the exit code of the health check of the broker."""
+    _, program, *words = service.healthcheck.test
+    command = [Path(find_server()).with_name(program), *words[:-1], str(broker.endpoint.port)]
+    assert "5671" == words[-1]
+    return subprocess.run(command, env=broker.used, capture_output=True, timeout=DEADLINE_S).returncode
+
+
 def await_connection(home):
     """Wait until an agent says that it is connected."""
     pause, end = threading.Event(), time.monotonic() + DEADLINE_S
@@ -394,6 +403,7 @@ def move_broker(path, port):
 
 
 @pytest.mark.broker
+@pytest.mark.timeout(400)  # several programs start one after the other, each with a deadline of its own
 def test_what_the_containers_run_makes_a_federation_whose_demo_ends_with_0(containers, trial):
     folder, start = containers.folder, containers.start
     status, said = ended(start("provision"))
@@ -417,6 +427,7 @@ def test_what_the_containers_run_makes_a_federation_whose_demo_ends_with_0(conta
         broker.files, broker.environment = folder / "broker", trial.services["rabbitmq"].environment
         stack.callback(broker.stop)
         broker.start()
+        assert 0 == broker_healthy(broker, trial.services["rabbitmq"])
         for node in nodes:
             home = NodeHome.create(folder / node, folder / "kits" / node)
             home.settings_path.write_text("worker_threads = 1\ncompulsory_protections = []\n")

@@ -97,7 +97,7 @@ def main(images):
                 asked = {"g0.expr": query_of(dashboard, title), "g0.tab": "0", "g0.range_input": "1m"}
                 shoot(f"{site}/graph?{urllib.parse.urlencode(asked)}", images / file, height=900)
         (folder / "live.html").write_text(f"<body style='font-size: 15px; margin: 16px'>{view.html}</body>")
-        shoot((folder / "live.html").as_uri(), images / "live-view.png", width=700, height=180)
+        shoot((folder / "live.html").as_uri(), images / "live-view.png", width=800, height=160)
         app(["demo", "--out", str(folder / "demo"), "--quiet"], standalone_mode=False)
         shoot((folder / "demo" / "report.html").as_uri(), images / "report.png", width=1280, height=1350)
 
