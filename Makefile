@@ -42,10 +42,10 @@ soak: $(VENV)/.test rabbitmq  ## kill 500 processes and see that every model sta
 	@$(BIN)/python -m tests.faults.soak $(ARGS)
 
 rabbitmq:  # installs the server program; never starts or touches a broker of the system
-	@deploy/system_package.sh RabbitMQ rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server 3.10
+	@deploy/host/install_package.sh RabbitMQ rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server 3.10
 
 prometheus:  # likewise; the tests read real metrics with it
-	@deploy/system_package.sh Prometheus prometheus promtool 2.40
+	@deploy/host/install_package.sh Prometheus prometheus promtool 2.40
 
 $(VENV)/.venv: 
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
