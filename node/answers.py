@@ -19,7 +19,7 @@ from node.policy import Policy
 from node.replies import failed, task_timings, trained
 from node.shift import Running
 from node.stock import Stock
-from node.task_events import Failure, Task
+from node.task_events import Failure
 from node.worker.harvest import Harvest
 from node.worker.protocol import Done
 
@@ -49,14 +49,13 @@ class Answers:
         self._record = record
         self._clock = clock
 
-    def problem(
-        self, request: TrainRequest, running: Running, done: Done, made: Harvest
-    ) -> WarrenError | None:
+    def problem(self, running: Running, done: Done, made: Harvest) -> WarrenError | None:
         """Return why what a worker made must not leave, or None if it may."""
-        return made.error or refusal(done, request, self._policy, running.dataset)
+        return made.error or refusal(done, running.request, self._policy, running.dataset)
 
-    def trained(self, task: Task, request: TrainRequest, running: Running, done: Done, made: Harvest) -> None:
+    def trained(self, running: Running, done: Done, made: Harvest) -> None:
         """Answer with what a worker made, which has no problem: keep update and state, and hand the reply to the outbox."""
+        task, request = running.task, running.request
         started = self._clock.monotonic()
         manifest: PayloadManifest | None = None
         if made.update:

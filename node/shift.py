@@ -10,12 +10,14 @@ from common import metrics
 from common.clock import Clock
 from common.errors import WorkerDiedError, WorkerStartError
 from common.ids import TaskId
+from common.messages import TrainRequest
 from common.settings import Timeouts
 from node.curve import Curve
 from node.hours import WorkingHours
 from node.leaving import LossPace
 from node.policy import Policy
 from node.registry import Dataset
+from node.task_events import Task
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ class Running:
     """A task that a worker has.
 
     Attributes:
+        task: What is done.
+        request: What was asked for.
         started_at: Unix time at which it got it, or was ready for it.
         dataset: What it is done on.
         pace: Bounds the losses that leave meanwhile.
@@ -33,6 +37,8 @@ class Running:
         curve: Its losses until now.
     """
 
+    task: Task
+    request: TrainRequest
     started_at: float
     dataset: Dataset
     pace: LossPace
@@ -53,30 +59,30 @@ class Shift:
         self._change_at = 0.0
         self._running: dict[TaskId, Running] = {}
 
-    def __contains__(self, task: TaskId) -> bool:
-        return task in self._running
-
     def __len__(self) -> int:
         return len(self._running)
 
     @property
-    def tasks(self) -> list[TaskId]:
+    def running(self) -> list[Running]:
         """Return the running tasks, the oldest first."""
-        return list(self._running)
+        return list(self._running.values())
 
     def get(self, task: TaskId) -> Running | None:
         """Return what is known of a task, or None if no worker has it."""
         return self._running.get(task)
 
-    def begin(self, task: TaskId, dataset: Dataset, *, warm: bool) -> None:
+    def begin(self, task: Task, request: TrainRequest, dataset: Dataset, *, warm: bool) -> Running:
         """Note that a worker gets a task, and whether it has started already; it has the time to start in any case."""
-        self._running[task] = Running(
+        running = self._running[task.task_id] = Running(
+            task,
+            request,
             self._clock.now(),
             dataset,
             LossPace(self._policy.losses_per_s),
             self._clock.monotonic() + self._timeouts.worker_start_s,
             warm=warm,
         )
+        return running
 
     def ready(self, task: TaskId) -> None:
         """Note that the worker of a task has started."""
@@ -115,12 +121,12 @@ class Shift:
             moments.append(self._clock.monotonic() + max(0.0, self._change_at - self._clock.now()))
         return min(moments, default=None)
 
-    def hung(self) -> list[tuple[TaskId, WorkerDiedError | WorkerStartError]]:
+    def hung(self) -> list[tuple[Running, WorkerDiedError | WorkerStartError]]:
         """Return the tasks whose workers have been silent for too long, with what that means."""
         now = self._clock.monotonic()
         return [
-            (task, self._silence(running))
-            for task, running in self._running.items()
+            (running, self._silence(running))
+            for running in self._running.values()
             if running.silent_at <= now
         ]
 

@@ -6,7 +6,6 @@ wait until that is on disk (acks, publishes, workers) is put into `after_commit`
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -16,15 +15,7 @@ from typing import Final
 
 from common.audit.record import Action, Entry
 from common.clock import Clock
-from common.errors import (
-    DataFileGoneError,
-    DigestMismatchError,
-    DiskFullError,
-    ProtectionMissingError,
-    TaskSupersededError,
-    WarrenError,
-    WorkerDiedError,
-)
+from common.errors import DigestMismatchError, TaskSupersededError
 from common.ids import Digest, TaskId
 from common.mailbox import Mail, Mailbox
 from common.messages import (
@@ -41,20 +32,19 @@ from node.admission import STALE_AFTER_S, Admission
 from node.answers import Answers
 from node.arrivals import Arrivals
 from node.audit import run_entry, task_entry
-from node.figures import TASK_RETRIES, count_task, note_losses
+from node.crew import Crew
+from node.figures import count_task
 from node.journal import Journal
-from node.leaving import told
-from node.orders import order
 from node.outbox import Outbox, ReplyPublished
 from node.policy import Policy
 from node.registry import Dataset
 from node.replies import failed, share
 from node.replies import progress as task_progress
-from node.shift import Shift
 from node.stock import Stock
 from node.task_events import (
     Abort,
     Begin,
+    Effect,
     Event,
     Failure,
     Forget,
@@ -75,20 +65,10 @@ from node.task_events import (
     TaskRecovered,
     TasksCancelled,
     TaskStopped,
-    TaskTrained,
     UpdateArrived,
-    WorkersAllowed,
 )
 from node.tasks import TaskMachine
-from node.worker.harvest import Harvest
-from node.worker.pool import Worker, WorkerEnded, WorkerEvent, WorkerPool
-from node.worker.protocol import Done, Failed, Progress, Ready, Unprotected
-
-log = logging.getLogger(__name__)
-
-ATTEMPTS: Final = 10
-"""How often a task is begun before the node gives up on it. Each begin beyond the first follows a death of the agent or a full disk:
-mostly not the fault of the task, yet one that takes its machine down with it must end some day."""
+from node.worker.pool import WorkerEvent, WorkerPool
 
 _BEAT_SHARE: Final = 0.1
 """Open tasks are told of every tenth of the silence after which a researcher takes them for stuck."""
@@ -137,25 +117,28 @@ class Work:
         self._mailbox = mailbox
         self._journal = journal
         self._payloads = payloads
+        self.after_commit: list[Callable[[], object]] = []
         self._stock = Stock(journal, payloads)
         self._answers = Answers(
             mailbox.party, journal, self._stock, outbox, policy, record=record, clock=clock
         )
+        self._crew = Crew(
+            *(mailbox, journal, self._stock, self._answers, pool, policy),
+            later=self.after_commit.append,
+            clock=clock,
+            timeouts=timeouts,
+        )
         self._arrivals = arrivals
         self._outbox = outbox
-        self._pool = pool
         self._admission = admission
-        self._policy = policy
         self._record = record
         self._clock = clock
         self._timeouts = timeouts
         self._machine = TaskMachine(0)
         self._tasks: dict[TaskId, tuple[Task, TrainRequest]] = {}
-        self._shift = Shift(clock, timeouts, policy)
         self._admitted: dict[TaskId, Dataset | Failure] = {}
         """What was found out just now about a task that is being taken in."""
         self._beat_at = clock.monotonic() + _BEAT_SHARE * timeouts.progress_s
-        self.after_commit: list[Callable[[], object]] = []
 
     @property
     def running(self) -> int:
@@ -178,7 +161,8 @@ class Work:
 
     def recover(self) -> None:
         """Take up what the journal holds from before."""
-        self._keep_hours()
+        for event in self._crew.keep_hours():
+            self._handle(event)
         for run in self._journal.runs():
             self._handle(RunRecovered(run))
         for record in self._journal.open_tasks():
@@ -253,40 +237,8 @@ class Work:
 
     def worker_event(self, event: WorkerEvent) -> None:
         """Take note of what a worker said."""
-        if not self._pool.heard(event):
-            return
-        if isinstance(event, WorkerEnded):
-            log.error("worker died", extra={"action": "worker_died", "error": str(event.error)})
-            if event.task_id is not None:
-                self._handle(TaskBroke(event.task_id, Failure.of(event.error)))
-            return
-        match event.report:
-            case Ready():
-                if event.worker.task is not None:
-                    self._shift.ready(event.worker.task.task_id)
-            case Progress() as progress:
-                self._progress(progress)
-            case Done() as done:
-                self._done(done, event.harvest or Harvest())
-            case Unprotected() as report:
-                self._unprotected(event.worker, report)
-            case Failed(code=DiskFullError.code):
-                raise DiskFullError(
-                    path=self._pool.work
-                )  # the agent waits for space; then the task is done again
-            case Failed() as report:
-                log.error(
-                    "task failed",
-                    extra={
-                        "action": "task_failed",
-                        "task": report.task_id,
-                        "code": report.code,
-                        "detail": report.detail,
-                    },
-                )
-                if (running := self._shift.get(report.task_id)) is not None:
-                    failure = told(report, self._tasks[report.task_id][1], running.dataset)
-                    self._handle(TaskBroke(report.task_id, failure))
+        if (outcome := self._crew.take(event)) is not None:
+            self._handle(outcome)
 
     def reply_published(self, event: ReplyPublished) -> None:
         """Take note that the broker has a reply, or did not take it."""
@@ -300,10 +252,8 @@ class Work:
 
     def data_changed(self, dataset: Dataset) -> None:
         """Stop the tasks that are at work on a data set whose files are not what they were."""
-        for task_id in self._shift.tasks:
-            running = self._shift.get(task_id)
-            if running is not None and dataset.path in running.dataset.paths:
-                self._break(task_id, DataFileGoneError(name=dataset.name, what="has changed"))
+        for event in self._crew.data_changed(dataset):
+            self._handle(event)
 
     def beat(self) -> None:
         """Tell of every open task, however long its worker is silent; called often, does so now and then."""
@@ -318,40 +268,30 @@ class Work:
 
     def due(self) -> float | None:
         """Return when `tick` must be called next, on the monotonic clock."""
-        return self._shift.due()
+        return self._crew.due()
 
     def tick(self) -> None:
-        """Keep the working hours; give up on workers that were silent for too long, and on all if they leave too little disk."""
-        self._keep_hours()
-        for task_id, silence in self._shift.hung():
-            self._break(task_id, silence)
-        if self._shift and self._pool.free_bytes < self._policy.disk_floor_bytes:
-            for task_id in self._shift.tasks:
-                self._break(task_id, DiskFullError(path=self._pool.work))
-
-    def _keep_hours(self) -> None:
-        if (places := self._shift.places()) is not None:
-            self._handle(WorkersAllowed(places))
+        """Keep the working hours, and give up what hangs or may not go on."""
+        for event in self._crew.tick():
+            self._handle(event)
 
     def _handle(self, event: Event) -> None:
         for effect in self._machine.handle(event, self._clock.now()):
             self._perform(effect)
 
-    def _perform(self, effect: Begin | Abort | Refuse | Report | Retire | Forget | KeepRun) -> None:
+    def _perform(self, effect: Effect) -> None:
         match effect:
             case KeepRun(run):
                 self._journal.keep_run(run)
             case Begin(task_id):
                 self._begin(task_id)
             case Abort(task_id):
-                self._shift.end(task_id)
                 count_task("cancelled")
-                run_id = self._tasks[task_id][0].run_id
-                self.after_commit.append(lambda: self._pool.retire(run_id))
+                self._crew.abort(self._tasks[task_id][0])
             case Retire(run_id):
-                self.after_commit.append(lambda: self._pool.retire(run_id))
+                self._crew.retire(run_id)
             case Refuse(task_id, reason):
-                self._shift.end(task_id)
+                self._crew.end(task_id)
                 self._answers.failed(self._tasks[task_id][1], task_id, reason)
             case Report(task_id):
                 self.after_commit.append(lambda: self._outbox.publish(task_id))
@@ -365,58 +305,13 @@ class Work:
         if isinstance(admitted, Failure):
             self._handle(TaskBroke(task_id, admitted))
             return
-        begun = self._journal.begin(task_id, self._clock.now())
-        TASK_RETRIES.inc(begun > 1)
-        if begun > ATTEMPTS:
-            error = WorkerDiedError(status=f"the agent, {ATTEMPTS} times", step="this task")
-            self._handle(TaskBroke(task_id, Failure.of(error)))
-            return
-        dataset = admitted
-        warm = self._pool.is_warm(self._tasks[task_id][0].run_id)
-        self._shift.begin(task_id, dataset, warm=warm)
-        self.after_commit.append(lambda: self._give(*self._tasks[task_id], dataset))
-
-    def _give(self, task: Task, request: TrainRequest, dataset: Dataset) -> None:
-        folder = self._pool.folder(task.run_id, *dataset.paths)
-        spec = order(
-            *(task, request, dataset),
-            node=self._mailbox.party,
-            folder=folder,
-            stock=self._stock,
-            gpu=self._policy.gpu,
-        )
-        if not self._pool.is_warm(task.run_id):
-            self._mailbox.send(task_progress(self._mailbox.party, request, task.task_id))
-        self._pool.give(task.run_id, spec)
-
-    def _progress(self, progress: Progress) -> None:
-        task_id = progress.task_id
-        running = self._shift.heard(task_id)
-        if running is not None and (losses := running.pace.admitted(progress.losses)):
-            note_losses(self._tasks[task_id][0].experiment_id, losses)
-            if (curve := running.curve.drawn(losses, self._clock.monotonic())) is not None:
-                self._journal.note_losses(task_id, curve)
-            news = task_progress(self._mailbox.party, self._tasks[task_id][1], task_id, losses)
-            self._mailbox.send(news)
-
-    def _done(self, done: Done, made: Harvest) -> None:
-        task_id = done.task_id
-        running = self._shift.get(task_id)
-        if running is None:
-            return
-        if isinstance(made.error, DiskFullError):
-            raise made.error
         task, request = self._tasks[task_id]
-        if (problem := self._answers.problem(request, running, done, made)) is not None:
-            self._break(task_id, problem)
-            return
-        self._shift.end(task_id)
-        self._answers.trained(task, request, running, done, made)
-        self._handle(TaskTrained(task_id))
+        if (given_up := self._crew.begin(task, request, admitted)) is not None:
+            self._handle(TaskBroke(task_id, given_up))
 
     def _forget(self, task_id: TaskId) -> None:
         self._tasks.pop(task_id, None)
-        self._shift.end(task_id)
+        self._crew.end(task_id)
         self._remove(self._journal.forget(task_id, self._clock.now()))
 
     def _remove(self, payloads: Iterable[Digest]) -> None:
@@ -424,23 +319,3 @@ class Work:
         for digest in payloads:
             self._arrivals.forget(digest)
             self.after_commit.append(partial(self._payloads.remove, digest))
-
-    def _break(self, task_id: TaskId, error: WarrenError) -> None:
-        """End a task together with its worker."""
-        self._shift.end(task_id)
-        run_id = self._tasks[task_id][0].run_id
-        log.error("task stopped", extra={"action": "task_stopped", "task": task_id, "error": str(error)})
-        self.after_commit.append(lambda: self._pool.retire(run_id))
-        self._handle(TaskBroke(task_id, Failure.of(error)))
-
-    def _unprotected(self, worker: Worker, report: Unprotected) -> None:
-        """End the task of a worker that did not start because a compulsory protection is missing."""
-        error = ProtectionMissingError(
-            protection=report.protection, reason=report.reason, advice=report.advice
-        )
-        log.error(
-            "worker unprotected",
-            extra={"action": "worker_unprotected", "error": str(error), "remedy": error.advice},
-        )
-        if worker.task is not None and self._shift.end(worker.task.task_id):
-            self._handle(TaskBroke(worker.task.task_id, Failure.of(error)))
