@@ -12,9 +12,7 @@ import contextlib
 import logging
 import os
 import platform
-import queue
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Final
@@ -25,15 +23,7 @@ from common.clock import Clock, SystemClock
 from common.errors import DiskFullError, MessageError
 from common.exporter import Exporter
 from common.mailbox import Mail, Mailbox
-from common.messages import (
-    Chunk,
-    ChunkRequest,
-    NodeInfo,
-    PayloadReceipt,
-    RunEnd,
-    TaskCancel,
-    TrainRequest,
-)
+from common.messages import NodeInfo
 from common.settings import Timeouts
 from common.sqlite import storage_errors
 from common.transport.amqp import AmqpTransport
@@ -44,6 +34,7 @@ from node.desk import Question
 from node.exporter import node_exporter
 from node.figures import PAUSED
 from node.home import NodeHome
+from node.inbox import ConnectionChanged, EndAsked, Happening, Inbox, RosterChanged, can_wait
 from node.journal import Journal
 from node.outbox import ReplyPublished
 from node.parts import put_together
@@ -53,7 +44,7 @@ from node.registry import Registry
 from node.status import AgentStatus, write_status
 from node.stops import StopAsked, StopWishes
 from node.vigil import Touched, Vigil
-from node.worker.pool import WorkerEnded, WorkerEvent, WorkerSaid
+from node.worker.pool import WorkerEnded, WorkerSaid
 
 log = logging.getLogger(__name__)
 
@@ -63,29 +54,6 @@ _FORGET_AFTER_S: Final = 30 * 86400.0
 _ROOM_BYTES: Final = 16 * 1024 * 1024
 """Space on the disk with which an agent that found it full goes on."""
 _OTHER_KEYS: Final = "other keys took the place of those in use, or this node was revoked: install the reply and start the agent again"
-_BATCH: Final = 64
-"""Most events in one transaction; short enough to answer quickly."""
-
-
-class _Stop:
-    """Asks the loop to end."""
-
-
-class _Connection:
-    """The connection to the broker came or went."""
-
-    def __init__(self, connected: bool, detail: str) -> None:  # noqa: FBT001 - mirrors the transport's listener
-        self.connected = connected
-        self.detail = detail
-
-
-class _Renewed:
-    """The roster changed."""
-
-
-_Event = (
-    Mail | WorkerSaid | WorkerEnded | ReplyPublished | Touched | StopAsked | _Connection | _Renewed | _Stop
-)
 
 
 class Agent:
@@ -128,9 +96,7 @@ class Agent:
         )
         self._pause_s = timeouts.reconnect_first_s
         self._resumed_at = self._clock.monotonic()
-        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
-        self._later: deque[_Event] = deque()  # what need not wake the loop
-        self._batch: list[_Event] = []  # what is being handled
+        self._inbox = Inbox(self._clock)
         self._audit = home.audit()
         self._entries: list[Entry] = []  # what the step in work does, for the audit log
         self._journal = Journal(home.journal_path)
@@ -141,7 +107,7 @@ class Agent:
             mailbox.party,
             self._registry,
             self._stops,
-            post=self._events.put,
+            post=self._inbox.put,
             record=self._audit.append,
             clock=self._clock,
         )
@@ -156,7 +122,7 @@ class Agent:
             self._registry,
             self._approvals,
             self._policy,
-            post=self._post,
+            post=self._inbox.put,
             info=self.info,
             record=self._entries.append,
             clock=self._clock,
@@ -206,7 +172,7 @@ class Agent:
 
     def stop(self) -> None:
         """Ask the loop to end; running tasks are journalled and done again by the next agent."""
-        self._events.put(_Stop())
+        self._inbox.put(EndAsked())
 
     def _run(self, on_started: Callable[[], None]) -> None:
         """Recover, connect and serve until told to stop; begin again, save for connecting, after each time that the disk is full."""
@@ -220,9 +186,9 @@ class Agent:
                         recovered = True
                     if not begun:
                         self._mailbox.start(
-                            self._events.put,
-                            on_connection=lambda *change: self._events.put(_Connection(*change)),
-                            on_roster=lambda _roster: self._events.put(_Renewed()),
+                            self._inbox.put,
+                            on_connection=lambda *change: self._inbox.put(ConnectionChanged(*change)),
+                            on_roster=lambda _roster: self._inbox.put(RosterChanged()),
                         )
                         on_started()
                         begun = True
@@ -243,16 +209,17 @@ class Agent:
 
     def _serve(self) -> bool:
         """Handle what has happened, or what is due, and tell whether to go on."""
-        events = self._batch = self._batch or self._take()
+        moments = (self._presence.due, self._work.due(), self._arrivals.due(), self._outbox.due())
+        events = self._inbox.batch(min(moment for moment in moments if moment is not None))
         going_on = True
-        with self._step(durable=not all(_can_wait(event) for event in events)):
+        with self._step(durable=not all(can_wait(event) for event in events)):
             for event in events:
-                if isinstance(event, _Stop):
+                if isinstance(event, EndAsked):
                     going_on = False
                 else:
                     self._handle(event)
             self._work.tick()
-        self._batch = []
+        self._inbox.handled()
         self._act()
         self._arrivals.tick()
         self._outbox.tick()
@@ -283,9 +250,7 @@ class Agent:
         while not room:
             until = self._clock.monotonic() + self._pause_s
             self._pause_s = min(2 * self._pause_s, self._timeouts.reconnect_max_s)
-            with contextlib.suppress(queue.Empty):
-                while not any(isinstance(event, _Stop) for event in self._batch):
-                    self._batch.append(self._events.get(timeout=max(0.0, until - self._clock.monotonic())))
+            if not self._inbox.gather(until):
                 raise error
             room = shutil.disk_usage(self._home.path).free >= _ROOM_BYTES
         log.info("space again", extra={"action": "resumed"})
@@ -293,24 +258,6 @@ class Agent:
         self._wire()
         self._presence.hasten()
         self._resumed_at = self._clock.monotonic()
-
-    def _take(self) -> list[_Event]:
-        """Wait until something must be handled or is due; return all events that are there, up to a bound."""
-        moments = (self._presence.due, self._work.due(), self._arrivals.due(), self._outbox.due())
-        until = min(moment for moment in moments if moment is not None)
-        events: list[_Event] = []
-        with contextlib.suppress(queue.Empty):
-            events.append(self._events.get(timeout=max(0.0, until - self._clock.monotonic())))
-            while len(events) < _BATCH:
-                events.append(self._events.get_nowait())
-        return [*(self._later.popleft() for _ in range(len(self._later))), *events]
-
-    def _post(self, event: WorkerEvent | ReplyPublished) -> None:
-        """Take an event from another thread; what can wait is handled with the next one, or when something is due."""
-        if _can_wait(event):
-            self._later.append(event)
-        else:
-            self._events.put(event)
 
     @contextlib.contextmanager
     def _step(self, *, durable: bool = True) -> Iterator[None]:
@@ -340,9 +287,7 @@ class Agent:
         if full is not None:
             raise full
 
-    def _handle(
-        self, event: Mail | WorkerEvent | ReplyPublished | Touched | StopAsked | _Connection | _Renewed
-    ) -> None:
+    def _handle(self, event: Happening) -> None:
         match event:
             case Mail():
                 try:
@@ -368,54 +313,29 @@ class Agent:
             case StopAsked(task_id):
                 self._work.stop(task_id)
                 self._work.after_commit.append(lambda: self._stops.fulfil(task_id))
-            case _Renewed():
+            case RosterChanged():
                 self._write_status(notice=None if self._mailbox.listed else _OTHER_KEYS)
-            case _Connection(connected=connected, detail=detail):
+            case ConnectionChanged(connected=connected, detail=detail):
                 self._write_status(connected=connected, detail=detail, changed_at=self._clock.now())
                 self._presence.hasten()
 
     def _read(self, mail: Mail) -> None:
         message = mail.message
-        match message:
-            case TrainRequest():
-                self._work.train(mail, message)
-            case Chunk():
-                self._work.chunk(mail, message)
-            case TaskCancel():
-                self._work.cancel(message)
-                self._work.after_commit.append(mail.ack)
-            case RunEnd():
-                self._work.end(message)
-                self._work.after_commit.append(mail.ack)
-            case PayloadReceipt():
-                self._work.receipt(message)
-                self._work.after_commit.append(mail.ack)
-            case ChunkRequest():
-                self._outbox.send_chunks(message)
-                self._work.after_commit.append(mail.ack)
-            case _ if isinstance(message, Question):
-                if message.deadline is None or message.deadline >= self._clock.now():
-                    answer = self._desk.answer(message)
-                    self._work.after_commit.append(lambda: self._mailbox.send(answer))
-                self._work.after_commit.append(mail.ack)
-            case _:
-                log.warning(
-                    "message of no use to a node", extra={"action": "message_ignored", "kind": message.kind}
-                )
-                mail.reject()
+        if isinstance(message, Question):
+            if message.deadline is None or message.deadline >= self._clock.now():
+                answer = self._desk.answer(message)
+                self._work.after_commit.append(lambda: self._mailbox.send(answer))
+            self._work.after_commit.append(mail.ack)
+        elif not self._work.take(mail):
+            log.warning(
+                "message of no use to a node", extra={"action": "message_ignored", "kind": message.kind}
+            )
+            mail.reject()
 
     def _write_status(self, **changed: object) -> None:
         self._status = self._status.model_copy(update=changed)
         PAUSED.set(self._status.paused is not None)
         write_status(self._home.status_path, self._status)
-
-
-def _can_wait(event: _Event) -> bool:
-    """Tell whether an event may be journalled with a later one.
-
-    That the broker has a reply may: if it is forgotten in a crash, the reply goes out once more and is recognised.
-    """
-    return isinstance(event, ReplyPublished) and event.error is None
 
 
 def build(home: NodeHome, *, transport: Transport | None = None) -> Agent:

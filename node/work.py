@@ -20,6 +20,7 @@ from common.ids import Digest, TaskId
 from common.mailbox import Mail, Mailbox
 from common.messages import (
     Chunk,
+    ChunkRequest,
     PayloadReceipt,
     RunEnd,
     TaskCancel,
@@ -172,7 +173,35 @@ class Work:
                 self._arrivals.expect(record.request.model, record.task.researcher)
             self._handle(TaskRecovered(record.task, record.phase, here))
 
-    def train(self, mail: Mail, request: TrainRequest) -> None:
+    def take(self, mail: Mail) -> bool:
+        """Take in what a researcher wants; return False if it is not about tasks.
+
+        Raises:
+            MessageError: If it cannot be meant; nothing was taken in then.
+        """
+        match mail.message:
+            case TrainRequest() as request:
+                self._train(mail, request)
+                return True
+            case Chunk() as chunk:
+                self._chunk(mail, chunk)
+                return True
+            case ChunkRequest() as missed:
+                self._outbox.send_chunks(missed)
+            case PayloadReceipt(sender=sender, sha256=digest):  # it has the update, which may be forgotten
+                self._handle(UpdateArrived(sender, tuple(self._journal.owners(digest))))
+            case TaskCancel(sender=sender, tasks=tasks) as cancel:
+                self._record(run_entry(cancel, Action.TASKS_CANCELLED, len(tasks)))
+                self._handle(TasksCancelled(sender, tasks))
+            case RunEnd(sender=sender, experiment_id=experiment, run_id=run) as end:
+                self._record(run_entry(end, Action.RUN_ENDED))
+                self._handle(RunEnded(Run(sender, experiment, run, ended=True)))
+            case _:
+                return False
+        self.after_commit.append(mail.ack)
+        return True
+
+    def _train(self, mail: Mail, request: TrainRequest) -> None:
         """Take in a request to train."""
         assignment = share(request, self._mailbox.party)
         if request.model.inline and (digest := sha256(mail.payload).hexdigest()) != request.model.sha256:
@@ -211,7 +240,7 @@ class Work:
         self._handle(TaskReceived(task, here, failure))
         self._admitted = {}
 
-    def chunk(self, mail: Mail, chunk: Chunk) -> None:
+    def _chunk(self, mail: Mail, chunk: Chunk) -> None:
         """Take in a piece of a global model."""
         self.after_commit.append(mail.ack)
         sha256 = chunk.manifest.sha256
@@ -220,20 +249,6 @@ class Work:
                 self._handle(ModelArrived(sha256))
         except DigestMismatchError as error:
             self._handle(ModelDamaged(sha256, Failure.of(error)))
-
-    def receipt(self, message: PayloadReceipt) -> None:
-        """Forget an update that its researcher has."""
-        self._handle(UpdateArrived(message.sender, tuple(self._journal.owners(message.sha256))))
-
-    def cancel(self, message: TaskCancel) -> None:
-        """Stop tasks that a researcher does not want any more."""
-        self._record(run_entry(message, Action.TASKS_CANCELLED, len(message.tasks)))
-        self._handle(TasksCancelled(message.sender, message.tasks))
-
-    def end(self, message: RunEnd) -> None:
-        """Stop whatever is left of a run."""
-        self._record(run_entry(message, Action.RUN_ENDED))
-        self._handle(RunEnded(Run(message.sender, message.experiment_id, message.run_id, ended=True)))
 
     def worker_event(self, event: WorkerEvent) -> None:
         """Take note of what a worker said."""

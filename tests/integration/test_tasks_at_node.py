@@ -1,6 +1,7 @@
 """The people of a node see what it works on, with its losses, and stop what they do not want."""
 
 import json
+import threading
 
 import pytest
 from typer.testing import CliRunner
@@ -8,9 +9,11 @@ from typer.testing import CliRunner
 from common.audit.record import Action
 from common.audit.verify import read_records
 from common.errors import NoSuchTaskError
-from common.messages import LossPoint, TaskFailed, TaskProgress
+from common.ids import RunId, new_uuid
+from common.messages import LossPoint, PingReply, PingRequest, RunEnd, TaskFailed, TaskProgress
 from common.settings import Timeouts
 from common.training_args import TrainingArgs
+from node.agent import build
 from node.cli import app
 from node.curve import POINTS, Curve, thinned
 from node.steward.tasks import Tasks
@@ -79,3 +82,33 @@ def test_a_curve_is_drawn_once_a_second():
     assert (point(1),) == curve.drawn([point(1)], 10.0)
     assert None is curve.drawn([point(2)], 10.5)
     assert (point(1), point(2), point(3)) == curve.drawn([point(3)], 11.0)
+
+
+def test_a_run_that_ends_before_its_task_has_begun_leaves_the_node_as_it_was(tmp_path, monkeypatch):
+    trial = Trial(tmp_path)
+    request = trial.request(run=RunId(new_uuid()))
+    end = RunEnd(sender=LAB, recipients=(NORTH,), experiment_id=trial.experiment, run_id=request.run_id)
+    trial.node.stop()
+    trial.send(request)
+    trial.lab.mailbox.send(end).result(20)
+    agent, both_are_there = build(trial.home, transport=trial.broker.transport(NORTH)), threading.Event()
+    put = agent._inbox.put
+
+    def watched(one):
+        put(one)
+        if isinstance(getattr(one, "message", None), RunEnd):
+            both_are_there.set()
+
+    monkeypatch.setattr(agent._inbox, "put", watched)
+    thread = threading.Thread(target=agent.run, kwargs={"on_started": lambda: both_are_there.wait(20)})
+    thread.start()
+    try:
+        known = trial.lab.ask(PingRequest(sender=LAB, recipients=(NORTH,)), PingReply)
+    finally:
+        agent.stop()
+        thread.join(20)
+        trial.lab.close()
+
+    assert both_are_there.is_set()
+    assert (0, 0) == (known.info.running, known.info.waiting)
+    assert not (trial.home.path / "work" / request.run_id).exists()
