@@ -23,9 +23,7 @@ from common.errors import (
 from common.ids import Digest, TaskId
 from common.mailbox import Mail
 from common.messages import TaskFailed, TaskProgress, TrainReply
-from common.optimizers import optimizer_config
 from researcher import round as rounds
-from researcher.aggregators import aggregator_config
 from researcher.contributions import aggregate
 from researcher.courier import Courier
 from researcher.directory import NodeChange
@@ -39,7 +37,7 @@ from researcher.patience import Patience
 from researcher.round import CancelTask, CloseRound, Effect, FailRound, RoundMachine, RoundState, SendTask
 from researcher.rows import TaskRow, event_of
 from researcher.stopwatch import Stopwatch
-from researcher.strategies import AsyncStrategy, strategy_config
+from researcher.strategies import AsyncStrategy
 
 log = logging.getLogger(__name__)
 
@@ -121,21 +119,9 @@ class RoundDriver:
         effects = self._machine.start()
         sent = [effect for effect in effects if isinstance(effect, SendTask)]
         self._desk.ledger.open_round(
-            self._order.run,
-            self._order.round,
-            self._order.kind,
-            self._order.base,
-            self._opened_at,
+            self._order.record(self._opened_at, self._machine.deadline),
             [self._row(task) for task in sent],
-            sent=self._order.sent,
-            encoding=str(self._order.encoding),
             updates=self._order.training_args.stream_batches,
-            reserve=self._order.reserve,
-            aggregator=aggregator_config(self._order.aggregator),
-            agg_optimizer=optimizer_config(self._order.agg_optimizer),
-            strategy=strategy_config(self._order.strategy),
-            members=self._order.members,
-            deadline=self._machine.deadline,
         )
         for task in sent:
             self._know(task)
@@ -402,12 +388,4 @@ class RoundDriver:
         self._intake.know(task)
 
     def _row(self, task: SendTask) -> TaskRow:
-        return TaskRow(
-            id=task.task_id,
-            run=self._order.run,
-            round=self._order.round,
-            node=task.node,
-            dataset=self._order.datasets[task.node].dataset_id,
-            attempt=task.attempt,
-            sent_at=self._desk.clock.now(),
-        )
+        return self._order.row(task, self._desk.clock.now())

@@ -86,11 +86,9 @@ class RoundRecord:
         run: The incarnation of the experiment that it belongs to.
         kind: `train`, `validate` for the validation after the last round, or `measure` for round 0, in which nodes tell moments of columns.
         state: How it stands.
-        reason: Why it failed, or why it was the last one before the round limit.
         base: The global model that it started from.
         sent: That model as it went to the nodes.
         encoding: How nodes were to encode their updates.
-        model: The global model that it made.
         reserve: Nodes that could be asked in place of others when it was opened.
         aggregator: Name and settings of what made the model.
         agg_optimizer: Settings of what stepped towards it, or None.
@@ -99,6 +97,8 @@ class RoundRecord:
         members: Nodes that took part in the experiment then, asked in this round or not.
         deadline: Unix time after which the round was to be closed or given up.
         closed_at: Unix time in seconds.
+        model: The global model that it made.
+        reason: Why it failed, or why it was the last one before the round limit.
         timings: Seconds spent to broadcast, collect, aggregate and save.
         nodes: What each node did; the last attempt of each.
     """
@@ -107,11 +107,9 @@ class RoundRecord:
     run: RunId
     kind: Kind
     state: RoundState
-    reason: str | None
     base: Digest
     sent: PayloadManifest
     encoding: str
-    model: Digest | None
     reserve: tuple[PartyId, ...]
     aggregator: Mapping[str, Any]
     agg_optimizer: Mapping[str, Any] | None
@@ -119,7 +117,9 @@ class RoundRecord:
     opened_at: float
     members: int
     deadline: float | None
-    closed_at: float | None
+    closed_at: float | None = None
+    model: Digest | None = None
+    reason: str | None = None
     timings: Mapping[str, float | None] = field(default_factory=dict)
     nodes: Mapping[PartyId, NodeRecord] = field(default_factory=dict)
 

@@ -10,16 +10,13 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from sqlite3 import Row
-from typing import Any, Final
-
-from pydantic import TypeAdapter
+from typing import Final
 
 from common.errors import NoSuchExperimentError
 from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId
-from common.messages import DatasetDescription, PayloadManifest, TrainReply
-from common.messages.moments import Moments
+from common.messages import TrainReply
 from common.sqlite import Database, open_database, transaction
-from researcher.history import Kind, NodeRecord, RoundRecord
+from researcher.history import NodeRecord, RoundRecord
 from researcher.round import RoundState
 from researcher.rows import (
     TOLD,
@@ -28,13 +25,16 @@ from researcher.rows import (
     Outcome,
     TaskRow,
     counted_update,
+    experiment_columns,
+    experiment_row,
     node_record,
+    round_columns,
     round_record,
+    task_columns,
     task_row,
     update_id,
 )
 
-_MOMENTS: Final[TypeAdapter[Moments]] = TypeAdapter(Moments)
 FILE: Final = "ledger.sqlite"
 _APPLICATION_ID: Final = 0x57524E4C  # "WRNL"
 _NODES: Final = """
@@ -113,87 +113,30 @@ class Ledger:
 
     def save(self, experiment: ExperimentRow) -> None:
         """Write the experiment in place of what was there."""
-        data = experiment.training_data
-        described = {node: one.model_dump(mode="json") for node, one in (data or {}).items()}
-        self._write(
-            "INSERT OR REPLACE INTO experiment (only, id, name, created_at, run, config, plan_name, plan_hash, "
-            "plan_source, training_data, initial_model, parent, moments) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            experiment.id,
-            experiment.name,
-            experiment.created_at,
-            experiment.run,
-            json.dumps(dict(experiment.config)),
-            experiment.plan_name,
-            experiment.plan_hash,
-            experiment.plan_source,
-            None if data is None else json.dumps(described),
-            experiment.initial_model,
-            None if experiment.parent is None else json.dumps(dict(experiment.parent)),
-            None if experiment.moments is None else _MOMENTS.dump_json(experiment.moments).decode(),
-        )
+        self._insert("INSERT OR REPLACE INTO experiment", {"only": 1, **experiment_columns(experiment)})
 
     def experiment(self) -> ExperimentRow:
         """Return the experiment."""
-        row = self._read("SELECT * FROM experiment")[0]
-        data = json.loads(row["training_data"] or "{}")
-        return ExperimentRow(
-            id=row["id"],
-            name=row["name"],
-            created_at=row["created_at"],
-            config=json.loads(row["config"]),
-            plan_name=row["plan_name"],
-            plan_hash=row["plan_hash"],
-            plan_source=row["plan_source"],
-            run=row["run"],
-            training_data={node: DatasetDescription.model_validate(one) for node, one in data.items()}
-            or None,
-            initial_model=row["initial_model"],
-            parent=json.loads(row["parent"] or "null"),
-            moments=None if row["moments"] is None else _MOMENTS.validate_json(row["moments"]),
-        )
+        return experiment_row(self._read("SELECT * FROM experiment")[0])
 
     # Rounds and tasks
 
-    def open_round(
-        self,
-        run: RunId,
-        round_: int,
-        kind: Kind,
-        base: Digest,
-        opened_at: float,
-        tasks: Iterable[TaskRow],
-        *,
-        sent: PayloadManifest,
-        encoding: str,
-        updates: int = 0,
-        reserve: Iterable[PartyId] = (),
-        aggregator: Mapping[str, Any] | None = None,
-        agg_optimizer: Mapping[str, Any] | None = None,
-        strategy: Mapping[str, Any] | None = None,
-        members: int = 0,
-        deadline: float | None = None,
-    ) -> None:
-        """Begin a round: after this it is resumed if the process dies, with the model as it was sent."""
+    def open_round(self, record: RoundRecord, tasks: Iterable[TaskRow], *, updates: int = 0) -> None:
+        """Begin a round: after this it is resumed if the process dies, with the model as it was sent.
+
+        Args:
+            record: The round; its nodes are those of the tasks.
+            tasks: What is asked for first.
+            updates: Optimisation steps that each task is asked for; 0 if it is asked for epochs.
+        """
         with self.together():
-            self._write(
-                "INSERT INTO rounds (run, round, kind, state, base, sent, encoding, updates, reserve, aggregator, "
-                "agg_optimizer, strategy, opened_at, members, deadline) "
-                "VALUES (?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                *(run, round_, kind, base, sent.model_dump_json(), encoding, updates),
-                *(json.dumps(list(reserve)), json.dumps(dict(aggregator or {}))),
-                None if agg_optimizer is None else json.dumps(dict(agg_optimizer)),
-                *(json.dumps(dict(strategy or {})), opened_at, members, deadline),
-            )
+            self._insert("INSERT INTO rounds", {**round_columns(record), "updates": updates})
             for task in tasks:
                 self.add_task(task)
 
     def add_task(self, task: TaskRow) -> None:
         """Note a task before it is sent."""
-        self._write(
-            "INSERT INTO tasks (id, run, round, node, dataset, attempt, sent_at, state) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, 'sent')",
-            *(task.id, task.run, task.round, task.node, task.dataset, task.attempt, task.sent_at),
-        )
+        self._insert("INSERT INTO tasks", task_columns(task))
 
     def settle_task(
         self,
@@ -424,6 +367,11 @@ class Ledger:
     def _read(self, statement: str, *values: object) -> list[Row]:
         with self._lock:
             return self._connection.execute(statement, values).fetchall()
+
+    def _insert(self, into: str, columns: Mapping[str, object]) -> None:
+        self._write(
+            f"{into} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", *columns.values()
+        )
 
     def _write(self, statement: str, *values: object) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""Hold what a round needs to know, and write it as the request that nodes get."""
+"""Hold what a round needs to know, and write it as the request that nodes get and as what the ledger keeps."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import Any
 from common.clock import Clock
 from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId
 from common.messages import Assignment, ColumnMoments, DatasetDescription, PayloadManifest, TrainRequest
-from common.optimizers import Optimizer
+from common.optimizers import Optimizer, optimizer_config
 from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
 from common.training_args import TrainingArgs
-from researcher.aggregators import Aggregator, StatefulAggregator
-from researcher.history import Kind
+from researcher.aggregators import Aggregator, StatefulAggregator, aggregator_config
+from researcher.history import Kind, RoundRecord
 from researcher.hub import Hub
 from researcher.inbox import Inbox
 from researcher.ledger import Ledger
 from researcher.monitoring.events import Notify
 from researcher.parcels import Parcels
-from researcher.round import SendTask
-from researcher.strategies import AnyStrategy, AsyncStrategy
+from researcher.round import RoundState, SendTask
+from researcher.rows import TaskRow
+from researcher.strategies import AnyStrategy, AsyncStrategy, strategy_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,37 @@ class RoundOrder:
     agg_optimizer: Optimizer | None
     members: int
     moments: tuple[ColumnMoments, ...] | None = None
+
+    def record(self, opened_at: float, deadline: float | None) -> RoundRecord:
+        """Return the round as it begins, for the ledger."""
+        return RoundRecord(
+            round=self.round,
+            run=self.run,
+            kind=self.kind,
+            state=RoundState.OPEN,
+            base=self.base,
+            sent=self.sent,
+            encoding=str(self.encoding),
+            reserve=self.reserve,
+            aggregator=aggregator_config(self.aggregator),
+            agg_optimizer=optimizer_config(self.agg_optimizer),
+            strategy=strategy_config(self.strategy),
+            opened_at=opened_at,
+            members=self.members,
+            deadline=deadline,
+        )
+
+    def row(self, task: SendTask, sent_at: float) -> TaskRow:
+        """Return one of its tasks as it is sent, for the ledger."""
+        return TaskRow(
+            id=task.task_id,
+            run=self.run,
+            round=self.round,
+            node=task.node,
+            dataset=self.datasets[task.node].dataset_id,
+            attempt=task.attempt,
+            sent_at=sent_at,
+        )
 
     def request(
         self,

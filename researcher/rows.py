@@ -1,4 +1,4 @@
-"""Turn the rows of a ledger into what they mean."""
+"""Turn the rows of a ledger into what they mean, and back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from sqlite3 import Row
 from typing import Any, Final
+
+from pydantic import TypeAdapter
 
 from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId, derived_uuid
 from common.messages import (
@@ -19,6 +21,7 @@ from common.messages import (
     TrainReply,
     Validation,
 )
+from common.messages.moments import Moments
 from researcher.history import NodeRecord, RoundRecord
 from researcher.round import Event, RoundState, TaskFailed, UpdateAccepted, UpdateRefused
 
@@ -28,6 +31,9 @@ TOLD: Final = {
     *("device", "notice", "moments"),
 }
 """What is kept of a reply: its fields as the node told them."""
+
+
+_MOMENTS: Final[TypeAdapter[Moments]] = TypeAdapter(Moments)
 
 
 class Outcome(StrEnum):
@@ -106,6 +112,59 @@ def update_id(experiment: ExperimentId, reply: TrainReply) -> str:
     return derived_uuid("update", experiment, reply.run_id, reply.round, reply.task_id, reply.sender)
 
 
+def experiment_columns(experiment: ExperimentRow) -> dict[str, object]:
+    """Return an experiment as a row of `experiment`, by column."""
+    data, parent, moments = experiment.training_data, experiment.parent, experiment.moments
+    described = {node: one.model_dump(mode="json") for node, one in (data or {}).items()}
+    return {
+        "id": experiment.id,
+        "name": experiment.name,
+        "created_at": experiment.created_at,
+        "run": experiment.run,
+        "config": json.dumps(dict(experiment.config)),
+        "plan_name": experiment.plan_name,
+        "plan_hash": experiment.plan_hash,
+        "plan_source": experiment.plan_source,
+        "training_data": None if data is None else json.dumps(described),
+        "initial_model": experiment.initial_model,
+        "parent": None if parent is None else json.dumps(dict(parent)),
+        "moments": None if moments is None else _MOMENTS.dump_json(moments).decode(),
+    }
+
+
+def experiment_row(row: Row) -> ExperimentRow:
+    """Return a row of `experiment`."""
+    data = json.loads(row["training_data"] or "{}")
+    return ExperimentRow(
+        id=row["id"],
+        name=row["name"],
+        created_at=row["created_at"],
+        config=json.loads(row["config"]),
+        plan_name=row["plan_name"],
+        plan_hash=row["plan_hash"],
+        plan_source=row["plan_source"],
+        run=row["run"],
+        training_data={node: DatasetDescription.model_validate(one) for node, one in data.items()} or None,
+        initial_model=row["initial_model"],
+        parent=json.loads(row["parent"] or "null"),
+        moments=None if row["moments"] is None else _MOMENTS.validate_json(row["moments"]),
+    )
+
+
+def task_columns(task: TaskRow) -> dict[str, object]:
+    """Return a task that is about to be sent as a row of `tasks`, by column."""
+    return {
+        "id": task.id,
+        "run": task.run,
+        "round": task.round,
+        "node": task.node,
+        "dataset": task.dataset,
+        "attempt": task.attempt,
+        "sent_at": task.sent_at,
+        "state": task.state,
+    }
+
+
 def task_row(row: Row) -> TaskRow:
     """Return a row of `tasks`."""
     return TaskRow(
@@ -151,6 +210,27 @@ def node_record(row: Row) -> NodeRecord:
         if told["moments"] is None
         else tuple(ColumnMoments.model_validate(one) for one in told["moments"]),
     )
+
+
+def round_columns(record: RoundRecord) -> dict[str, object]:
+    """Return a round that is about to begin as a row of `rounds`, by column."""
+    optimizer = record.agg_optimizer
+    return {
+        "run": record.run,
+        "round": record.round,
+        "kind": record.kind,
+        "state": record.state,
+        "base": record.base,
+        "sent": record.sent.model_dump_json(),
+        "encoding": record.encoding,
+        "reserve": json.dumps(record.reserve),
+        "aggregator": json.dumps(dict(record.aggregator)),
+        "agg_optimizer": None if optimizer is None else json.dumps(dict(optimizer)),
+        "strategy": json.dumps(dict(record.strategy)),
+        "opened_at": record.opened_at,
+        "members": record.members,
+        "deadline": record.deadline,
+    }
 
 
 def round_record(row: Row) -> RoundRecord:

@@ -9,6 +9,7 @@ import pytest
 from common.errors import DatabaseVersionError, ForeignDatabaseError, NoSuchExperimentError
 from common.ids import derived_uuid, task_id
 from common.messages import LossPoint, PayloadManifest, TaskTimings, TrainReply, Validation
+from researcher.history import RoundRecord
 from researcher.ledger import FILE, Ledger
 from researcher.round import RoundState
 from researcher.rows import ExperimentRow, Outcome, TaskRow
@@ -63,7 +64,23 @@ def reply(node, digest="c" * 64, round_=1):
 
 def open_round(ledger, *nodes, round_=1):
     tasks = [task(node, round_=round_) for node in nodes]
-    ledger.open_round(RUN, round_, "train", BASE, 10.0, tasks, sent=SENT, encoding="int8")
+    record = RoundRecord(
+        round=round_,
+        run=RUN,
+        kind="train",
+        state=RoundState.OPEN,
+        base=BASE,
+        sent=SENT,
+        encoding="int8",
+        reserve=(),
+        aggregator={},
+        agg_optimizer=None,
+        strategy={},
+        opened_at=10.0,
+        members=len(nodes),
+        deadline=None,
+    )
+    ledger.open_round(record, tasks)
 
 
 def test_an_experiment_is_read_as_it_was_written(ledger, tmp_path):
