@@ -12,7 +12,6 @@ from typing import Literal
 from common import metrics
 from common.errors import (
     ExperimentCancelledError,
-    NoNodesError,
     NotRunningError,
     RoundFailedError,
     TransportError,
@@ -21,11 +20,10 @@ from common.errors import (
 from common.ids import RunId, new_uuid
 from common.mailbox import Mail
 from common.messages import RunEnd
-from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
 from common.sqlite import storage_errors
-from researcher.aggregators import StatefulAggregator
-from researcher.contributions import AGGREGATOR, OPTIMIZER, recalled
+from researcher.agenda import Agenda
+from researcher.contributions import AGGREGATOR, OPTIMIZER
 from researcher.control import Control
 from researcher.driver import RoundDriver
 from researcher.federation import Federation
@@ -43,7 +41,7 @@ from researcher.round import RoundState
 from researcher.rows import ExperimentRow
 from researcher.settings import ExperimentSettings
 from researcher.step_driver import StepDriver
-from researcher.strategies import AnyStrategy, AsyncStrategy, DefaultStrategy, Sample, Strategy, strategy_of
+from researcher.strategies import AsyncStrategy
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +87,7 @@ class Campaign:
             progress_s=federation.timeouts.progress_s,
             notify=notify,
         )
+        self._agenda = Agenda(self._desk, settings)
 
     @property
     def round_current(self) -> int:
@@ -197,11 +196,7 @@ class Campaign:
             validated = record.kind == "validate"
         self._measure()
         while not validated and self.round_current < last and not self._stops():
-            if isinstance(self._settings.strategy, AsyncStrategy):
-                self._flow(last, self._settings.strategy)
-            else:
-                round_ = self.round_current + 1
-                self._drive(self._order(round_, "train", self._sample(round_, self._settings.strategy)))
+            self._carry_out(self._next("train"), last)
         self._explain()
         if self._settings.training_args.test_on_global_updates and not validated:
             self._validate()
@@ -215,21 +210,19 @@ class Campaign:
 
     def _go_on(self, record: RoundRecord, last: int) -> None:
         """Finish a round that was open when its process died."""
-        strategy = self._strategy(record.kind, record)
-        if isinstance(strategy, AsyncStrategy):
-            self._flow(max(last, record.round), strategy, record)
-            return
-        asked = {task.node for task in self._ledger.tasks(record.run, record.round)}
-        reserve = tuple(node for node in record.reserve if node not in asked)
-        sampled = len(asked.difference(record.reserve))
-        sample = Sample(tuple(sorted(asked)), reserve)
-        self._drive(self._order(record.round, record.kind, sample, sampled, record), record)
+        self._carry_out(self._agenda.again(self._row, record), max(last, record.round), record)
+
+    def _carry_out(self, order: RoundOrder, last: int, record: RoundRecord | None = None) -> None:
+        """Run a round, or all steps of an asynchronous run until the one with the number `last` is closed."""
+        if isinstance(order.strategy, AsyncStrategy):
+            self._flow(order, order.strategy, last, record)
+        else:
+            self._drive(order, record)
 
     def _validate(self) -> None:
         """Let the nodes validate the last model; training has succeeded whatever becomes of this."""
         try:
-            round_ = self.round_current + 1
-            self._drive(self._order(round_, "validate", self._sample(round_, DefaultStrategy())))
+            self._drive(self._next("validate"))
         except RoundFailedError as error:
             log.warning("last validation failed", extra={"action": "validation_failed", "error": str(error)})
 
@@ -239,8 +232,7 @@ class Campaign:
             return
         found = measured(self._ledger)
         if found is None:
-            everyone = Sample(tuple(sorted(self._row.training_data or ())))
-            self._drive(self._order(ROUND, "measure", everyone))
+            self._drive(self._agenda.new(self._row, ROUND, "measure"))
             found = measured(self._ledger)
         self._save(replace(self._row, moments=found))
 
@@ -271,24 +263,25 @@ class Campaign:
             self._look()
         self._retain()
 
-    def _flow(self, last: int, strategy: AsyncStrategy, record: RoundRecord | None = None) -> None:
+    def _next(self, kind: Kind) -> RoundOrder:
+        return self._agenda.new(self._row, self.round_current + 1, kind)
+
+    def _flow(
+        self, order: RoundOrder, strategy: AsyncStrategy, last: int, record: RoundRecord | None
+    ) -> None:
         """Run the steps of an asynchronous run until the one with the number `last` is closed."""
-        everyone = Sample(tuple(sorted(self._row.training_data or ())))
-        round_ = record.round if record else self.round_current + 1
-        order = self._order(round_, "train", everyone, record=record)
         if record is None:
-            driver = StepDriver(self._desk, order, AsyncMachine(round_, order.run, everyone.nodes, strategy))
+            machine = AsyncMachine(order.round, order.run, order.nodes, strategy)
+            driver = StepDriver(self._desk, order, machine)
         else:
             machine = AsyncMachine.restored(
-                *(round_, order.run, everyone.nodes, strategy),
+                *(order.round, order.run, order.nodes, strategy),
                 tasks=self._ledger.tasks_of_run(order.run),
-                counted=self._ledger.counted_tasks(order.run, round_),
+                counted=self._ledger.counted_tasks(order.run, order.round),
             )
             earlier = {
-                number: self._order(
-                    number, "train", everyone, record=self._ledger.rounds(order.run, number)[0]
-                )
-                for number in machine.rounds - {round_}
+                number: self._agenda.again(self._row, self._ledger.rounds(order.run, number)[0])
+                for number in machine.rounds - {order.round}
             }
             driver = StepDriver(self._desk, order, machine, record, earlier)
         while True:
@@ -298,82 +291,9 @@ class Campaign:
             self._retain()
             if self.round_current >= last or self._stops():
                 break
-            driver = driver.next(self._order(self.round_current + 1, "train", everyone))
+            driver = driver.next(self._next("train"))
         driver.finish()
         self._driver = None
-
-    def _strategy(self, kind: Kind, record: RoundRecord | None) -> AnyStrategy:
-        """Return who decides: what is set, but a round that is open keeps its kind, and everybody validates or is measured."""
-        together = kind == "validate" or (
-            kind == "measure" and isinstance(self._settings.strategy, AsyncStrategy)
-        )
-        current = DefaultStrategy() if together else self._settings.strategy
-        if record is not None and record.strategy["name"] != type(current).__name__:
-            return strategy_of(dict(record.strategy))
-        return current
-
-    def _sample(self, round_: int, strategy: Strategy) -> Sample:
-        """Choose the nodes of a round among those that were not lost lately."""
-        data = self._row.training_data or {}
-        left_out = self._ledger.lost(strategy.leave_out_rounds)
-        available = {node: one.samples for node, one in sorted(data.items()) if node not in left_out}
-        sample = strategy.sample_nodes(available, round_)
-        if not sample.nodes:
-            raise NoNodesError(round=round_, available=", ".join(sorted(data)))
-        return sample
-
-    def _order(
-        self,
-        round_: int,
-        kind: Kind,
-        sample: Sample,
-        sampled: int | None = None,
-        record: RoundRecord | None = None,
-    ) -> RoundOrder:
-        """Decide a round, or decide it again as its record says that it was decided."""
-        row, settings = self._row, self._settings
-        model = self._ledger.last_model()
-        base = record.base if record else model[1] if model else row.initial_model
-        strategy = self._strategy(kind, record)
-        if base is None or row.run is None or row.training_data is None:
-            raise RuntimeError("the run was not prepared")
-        encoding = settings.encoding if record is None else Encoding.parse(record.encoding)
-        if record is None:
-            beside = isinstance(strategy, AsyncStrategy)
-            carried = self._carried(round_) if kind == "train" else None
-            sent = self._desk.parcels.pack(base, encoding, beside=beside, carried=carried)
-        else:
-            sent = record.sent
-        return RoundOrder(
-            experiment=row.id,
-            run=row.run,
-            round=round_,
-            kind=kind,
-            base=base,
-            sent=sent,
-            encoding=encoding,
-            plan_name=row.plan_name,
-            plan_hash=row.plan_hash,
-            plan_source=row.plan_source,
-            model_args=settings.model_args,
-            training_args=settings.training_args,
-            nodes=sample.nodes,
-            reserve=sample.reserve,
-            sampled=len(sample.nodes) if sampled is None else sampled,
-            datasets={node: row.training_data[node] for node in sample.nodes + sample.reserve},
-            strategy=strategy,
-            aggregator=settings.aggregator,
-            agg_optimizer=settings.agg_optimizer,
-            members=len(row.training_data) if record is None else record.members,
-            moments=row.moments if settings.training_args.moments == "federation" else None,
-        )
-
-    def _carried(self, round_: int) -> Path | None:
-        """Return what the aggregator remembers, if nodes need that."""
-        aggregator = self._settings.aggregator
-        if not isinstance(aggregator, StatefulAggregator) or not aggregator.carries:
-            return None
-        return recalled(self._desk.folder, self._ledger, round_, aggregator)
 
     def _retain(self) -> None:
         memories = [Memory(self._desk.folder / name) for name in (OPTIMIZER, AGGREGATOR)]
