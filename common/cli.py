@@ -16,6 +16,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Final, ParamSpec
 
 import typer
@@ -104,6 +105,13 @@ def table(*columns: str, rows: Iterable[Sequence[object]]) -> Table:
     for row in rows:
         view.add_row(*("-" if cell is None else escape(str(cell)) for cell in row))
     return view
+
+
+def moment(unix: float | None) -> str | None:
+    """Return a Unix time in the time zone of the reader, to the second."""
+    if unix is None:
+        return None
+    return datetime.fromtimestamp(unix, tz=UTC).astimezone().isoformat(sep=" ", timespec="seconds")
 
 
 def show_error(error: WarrenError, *, as_json: bool = False) -> None:

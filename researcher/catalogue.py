@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.cli import moment
 from common.errors import NoSuchExperimentError, StorageError
 from researcher.ledger import FILE, Ledger
 from researcher.stopping import EarlyStopping
@@ -29,7 +29,6 @@ def _glance(folder: Path) -> dict[str, Any]:
         row, model, interrupted = ledger.experiment(), ledger.last_model(), ledger.open_rounds()
         stopped = _stopped(row.config, ledger)
     rounds, limit = model[0] if model else 0, row.config["round_limit"]
-    created = datetime.datetime.fromtimestamp(row.created_at).astimezone()
     finished = stopped or (limit is not None and rounds >= limit)
     return {
         "folder": str(folder),
@@ -37,7 +36,7 @@ def _glance(folder: Path) -> dict[str, Any]:
         "rounds": rounds,
         "round_limit": limit,
         "state": "in a round" if interrupted else "finished" if finished else "between rounds",
-        "created": created.isoformat(sep=" ", timespec="seconds"),
+        "created": moment(row.created_at),
     }
 
 

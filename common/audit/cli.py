@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.cli import AsJson, emit, new_app, reported, table
+from common.cli import AsJson, emit, moment, new_app, reported, table
 
 if TYPE_CHECKING:
     from common.audit.record import Action, Record
@@ -119,8 +118,7 @@ def _row(record: Record) -> tuple[object, ...]:
         exclude={"number", "at", "party", "previous", "sha256", "actor", "action", "outcome"},
     )
     shown = " ".join(f"{name}={_short(value)}" for name, value in about.items())
-    at = datetime.fromtimestamp(record.at, UTC).astimezone().isoformat(sep=" ", timespec="seconds")
-    return record.number, at, ascii(record.actor)[1:-1], record.action, record.outcome, shown
+    return record.number, moment(record.at), ascii(record.actor)[1:-1], record.action, record.outcome, shown
 
 
 def _short(value: object) -> str:

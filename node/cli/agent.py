@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from common.cli import FAILED, AsJson, emit, reported
-from node.cli.options import Home, moment, person
+from common.cli import FAILED, AsJson, emit, moment, reported
+from node.cli.options import Home, person
 
 if TYPE_CHECKING:
     from node.process import HomeReport

@@ -11,8 +11,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from common.cli import FAILED, AsJson, emit, new_app, reported, table
-from node.cli.options import Home, moment, person
+from common.cli import FAILED, AsJson, emit, moment, new_app, reported, table
+from node.cli.options import Home, person
 from node.cli.registration import OptionTexts, from_file, from_terminal, options_of
 
 if TYPE_CHECKING:

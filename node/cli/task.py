@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from common.cli import AsJson, emit, new_app, reported, table
-from node.cli.options import Home, moment, person
+from common.cli import AsJson, emit, moment, new_app, reported, table
+from node.cli.options import Home, person
 
 if TYPE_CHECKING:
     from common.messages import LossPoint

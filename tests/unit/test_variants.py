@@ -130,7 +130,7 @@ def called(*arguments):
 def test_the_commands_sweep_and_cross_validate(trial, federation, tmp_path, monkeypatch):
     trial.start("north", by_rate)
     federation.settle()
-    monkeypatch.setattr("researcher.cli._federation", lambda home: contextlib.nullcontext(federation))
+    monkeypatch.setattr("researcher.cli.experiment.entered", lambda home: contextlib.nullcontext(federation))
     (tmp_path / "plan.py").write_text(PLAN)
     (tmp_path / "heart.toml").write_text(FILE)
 
@@ -146,7 +146,7 @@ def test_a_sweep_of_which_a_part_failed_says_so_by_its_exit_code(trial, federati
         "north", lambda request, one: Failure() if request.training_args.num_updates == 7 else Update()
     )
     federation.settle()
-    monkeypatch.setattr("researcher.cli._federation", lambda home: contextlib.nullcontext(federation))
+    monkeypatch.setattr("researcher.cli.experiment.entered", lambda home: contextlib.nullcontext(federation))
     (tmp_path / "plan.py").write_text(PLAN)
     (tmp_path / "heart.toml").write_text(FILE)
 

@@ -1,27 +1,32 @@
-"""Offer the commands that look at experiments, at their past, and stop them; `researcher.cli` registers them."""
+"""Offer the commands that look at experiments, at their past, and stop them."""
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.cli import AsJson, emit, table
+from common.cli import AsJson, emit, moment, table
+from researcher.cli.options import DEFAULT_HOME, Directory, HomeOption, Round
 
 if TYPE_CHECKING:
     from researcher.standing import Awaited, Standing
 
-DEFAULT_HOME: Final = Path("warren-researcher")
-HomeOption = Annotated[
-    Path, typer.Option("--home", envvar="WARREN_HOME", help="Folder made by `warren-researcher init`.")
-]
-Directory = Annotated[Path, typer.Argument(help="The directory of the experiment.")]
-Round = Annotated[
-    int | None, typer.Option("--round", help="Number of a finished round; the last one if not given.")
-]
+
+def experiments(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
+    """Show the experiments of this home."""
+    from researcher.catalogue import experiments_of
+    from researcher.home import Home
+
+    found = experiments_of(Home(home).experiments)
+    rows = [
+        (one["folder"], one["name"], one["rounds"], one["round_limit"], one["state"], one["created"])
+        for one in found
+    ]
+    view = table("folder", "name", "rounds", "limit", "state", "created", rows=rows)
+    emit({"experiments": found}, view, as_json=as_json)
 
 
 def status(
@@ -146,7 +151,7 @@ def quarantine(directory: Directory, as_json: AsJson = False) -> None:
 
     found = set_aside(directory)
     rows = [
-        (one.round, one.node, one.attempt, one.outcome, one.code, one.reason, _moment(one.at), one.file)
+        (one.round, one.node, one.attempt, one.outcome, one.code, one.reason, moment(one.at), one.file)
         for one in found
     ]
     columns = ("round", "node", "attempt", "outcome", "code", "reason", "at", "file")
@@ -163,10 +168,10 @@ def _status_rows(one: Standing) -> list[tuple[object, ...]]:
         return [(*head, None, one.ended or "no round yet", None, None)]
     if not one.awaited:
         return [
-            (*head, "the researcher", "all answers are here", _moment(one.opened_at), _moment(one.deadline))
+            (*head, "the researcher", "all answers are here", moment(one.opened_at), moment(one.deadline))
         ]
     return [
-        (*head, waiting.node, _because(waiting), _moment(waiting.asked_at), _moment(one.deadline))
+        (*head, waiting.node, _because(waiting), moment(waiting.asked_at), moment(one.deadline))
         for waiting in one.awaited
     ]
 
@@ -175,11 +180,5 @@ def _because(waiting: Awaited) -> str:
     retried = f", attempt {waiting.attempt}" if waiting.attempt > 1 else ""
     if waiting.online is None:
         return f"it has not answered, and nobody knows whether it is online{retried}"
-    when = f" since {_moment(waiting.since)}" if waiting.since is not None else ""
+    when = f" since {moment(waiting.since)}" if waiting.since is not None else ""
     return f"{'it is online' if waiting.online else 'it is offline'}{when}{retried}"
-
-
-def _moment(unix: float | None) -> str | None:
-    if unix is None:
-        return None
-    return datetime.datetime.fromtimestamp(unix).astimezone().isoformat(sep=" ", timespec="seconds")
