@@ -12,9 +12,9 @@ from pydantic import JsonValue
 
 from common.datasets.base import Dataset, Rows
 from common.datasets.columns import Moments
+from common.datasets.dialect import TableOptions
 from common.datasets.families.base import parsed
 from common.datasets.genotypes import Calls, Choice, GenotypeOptions, open_cohort
-from common.datasets.inspection import TableOptions
 from common.datasets.tabular import TabularDataset
 from common.datasets.variants import parsed_region, parsed_variants
 from common.errors import DataFileError, InvalidArgumentsError, MissingValuesError

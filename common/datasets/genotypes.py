@@ -13,10 +13,11 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from common.datasets.dialect import TableOptions
 from common.datasets.families.base import Options, Unit
 from common.datasets.files import data_files, inside
 from common.datasets.formats import BED, VCF
-from common.datasets.inspection import PERSON, TableOptions, column_names, numbered_rows
+from common.datasets.inspection import PERSON, column_names, numbered_rows
 from common.datasets.plink import BedFile
 from common.datasets.split import stable_ids
 from common.datasets.variants import Region, Variant, digest, matched, panel, parsed_variants, spans, within

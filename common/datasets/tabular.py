@@ -13,8 +13,9 @@ from pydantic import JsonValue
 
 from common.datasets.base import Dataset, Rows
 from common.datasets.columns import CategoryColumn, Learned, Missing, Moments, NumberColumn, codes
+from common.datasets.dialect import TableOptions
 from common.datasets.families.base import parsed
-from common.datasets.inspection import PERSON, ROW, TableOptions, column_names, numbered_rows, used_rows
+from common.datasets.inspection import PERSON, ROW, column_names, numbered_rows, used_rows
 from common.datasets.split import stable_ids
 from common.errors import DataFileError, MissingValuesError, UnknownColumnError, UnknownMomentsError
 from common.messages import ColumnMoments

@@ -9,9 +9,9 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from common.datasets.dialect import TableOptions
 from common.datasets.families.base import MOST_LEFT_OUT, Inspection
 from common.datasets.inspection import (
-    TableOptions,
     column_names,
     first_rows,
     inspect_tabular,
