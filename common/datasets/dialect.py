@@ -26,8 +26,6 @@ _LONGEST_HEADER: Final = 1024 * 1024
 _MARKS: Final = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 Dtype = Literal["Int64", "Float64", "String", "Boolean"]
 
-Dtype = Literal["Int64", "Float64", "String", "Boolean"]
-
 
 class TableOptions(Options):
     """How a table is to be read; what is not given is found out."""
