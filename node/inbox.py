@@ -38,15 +38,7 @@ class RosterChanged:
 
 
 Happening = (
-    Mail
-    | WorkerSaid
-    | WorkerEnded
-    | ReplyPublished
-    | Touched
-    | StopAsked
-    | ConnectionChanged
-    | RosterChanged
-    | EndAsked
+    Mail | WorkerSaid | WorkerEnded | ReplyPublished | Touched | StopAsked | ConnectionChanged | RosterChanged
 )
 
 
@@ -55,25 +47,25 @@ class Inbox:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._urgent: queue.SimpleQueue[Happening] = queue.SimpleQueue()
-        self._later: deque[Happening] = deque()  # what need not wake the loop
-        self._batch: list[Happening] = []
+        self._urgent: queue.SimpleQueue[Happening | EndAsked] = queue.SimpleQueue()
+        self._later: deque[Happening | EndAsked] = deque()  # what need not wake the loop
+        self._batch: list[Happening | EndAsked] = []
 
-    def put(self, happening: Happening) -> None:
+    def put(self, happening: Happening | EndAsked) -> None:
         """Have it handled; what can wait is handled with the next one, or when something is due."""
         if can_wait(happening):
             self._later.append(happening)
         else:
             self._urgent.put(happening)
 
-    def batch(self, until: float) -> list[Happening]:
+    def batch(self, until: float) -> list[Happening | EndAsked]:
         """Return all that is there, up to a bound; the same again until `handled` is called.
 
         Args:
             until: How long to wait if nothing is there, on the monotonic clock.
         """
         if not self._batch:
-            urgent: list[Happening] = []
+            urgent: list[Happening | EndAsked] = []
             with contextlib.suppress(queue.Empty):
                 urgent.append(self._next(until))
                 while len(urgent) < _BATCH:
@@ -93,11 +85,11 @@ class Inbox:
             return False
         return True
 
-    def _next(self, until: float) -> Happening:
+    def _next(self, until: float) -> Happening | EndAsked:
         return self._urgent.get(timeout=max(0.0, until - self._clock.monotonic()))
 
 
-def can_wait(happening: Happening) -> bool:
+def can_wait(happening: Happening | EndAsked) -> bool:
     """Tell whether something may be journalled with what happens later.
 
     That the broker has a reply may: if it is forgotten in a crash, the reply goes out once more and is recognised.
