@@ -23,8 +23,9 @@ from common.messages import PlanState, TrainRequest
 from common.training_plans.source import plan_hash
 from node.approval import Approvals
 from node.argument_limits import check_limits
+from node.dataset import Dataset
 from node.policy import Policy
-from node.registry import Dataset, Registry
+from node.registry import Registry
 from node.replies import share
 from node.task_events import (
     Failure,

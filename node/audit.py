@@ -9,7 +9,7 @@ from typing import Final
 from common.audit.record import Action, Entry
 from common.ids import Digest, PartyId, TaskId
 from common.messages import RunEnd, TaskCancel, TrainReply, TrainRequest
-from node.registry import Dataset
+from node.dataset import Dataset
 from node.replies import share
 from node.task_events import (
     Failure,

@@ -22,12 +22,12 @@ from common.mailbox import Mailbox
 from common.messages import TrainRequest
 from common.settings import Timeouts
 from node.answers import Answers
+from node.dataset import Dataset
 from node.figures import TASK_RETRIES, note_losses
 from node.journal import Journal
 from node.leaving import told
 from node.orders import order
 from node.policy import Policy
-from node.registry import Dataset
 from node.replies import progress as task_progress
 from node.shift import Running, Shift
 from node.stock import Stock

@@ -23,8 +23,8 @@ from common.errors import (
 from common.limits import METRICS
 from common.messages import LossPoint, TrainRequest
 from common.training_plans.metric_names import is_declared
+from node.dataset import Dataset
 from node.policy import STATISTICS, Policy
-from node.registry import Dataset
 from node.task_events import (
     Failure,
 )

@@ -6,8 +6,8 @@ from typing import Final
 
 from common.ids import PartyId
 from common.messages import TrainRequest
+from node.dataset import Dataset
 from node.gpus import GpuOffer
-from node.registry import Dataset
 from node.replies import share
 from node.stock import Stock
 from node.task_events import Task

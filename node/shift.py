@@ -13,10 +13,10 @@ from common.ids import TaskId
 from common.messages import TrainRequest
 from common.settings import Timeouts
 from node.curve import Curve
+from node.dataset import Dataset
 from node.hours import WorkingHours
 from node.leaving import LossPace
 from node.policy import Policy
-from node.registry import Dataset
 from node.task_events import Task
 
 log = logging.getLogger(__name__)

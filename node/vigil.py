@@ -17,9 +17,10 @@ from common.audit.record import Action, Entry
 from common.clock import Clock
 from common.errors import NoSuchDatasetError
 from common.ids import DatasetId, PartyId
+from node.dataset import Dataset
 from node.figures import CHANGED_DATASETS
 from node.fingerprint import untouched
-from node.registry import Dataset, Registry
+from node.registry import Registry
 from node.stops import StopAsked, StopWishes
 
 if TYPE_CHECKING:

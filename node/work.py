@@ -34,11 +34,11 @@ from node.answers import Answers
 from node.arrivals import Arrivals
 from node.audit import run_entry, task_entry
 from node.crew import Crew
+from node.dataset import Dataset
 from node.figures import count_task
 from node.journal import Journal
 from node.outbox import Outbox, ReplyPublished
 from node.policy import Policy
-from node.registry import Dataset
 from node.replies import failed, share
 from node.replies import progress as task_progress
 from node.stock import Stock

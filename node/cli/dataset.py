@@ -16,7 +16,7 @@ from node.cli.options import Home, person
 from node.cli.registration import OptionTexts, from_file, from_terminal, options_of
 
 if TYPE_CHECKING:
-    from node.registry import Dataset
+    from node.dataset import Dataset
     from node.steward.datasets import Datasets
 
 app = new_app("Register data sets, and show or forget them; the files stay where they are.")

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from common.datasets.families import DATA_TYPES, family
 from common.datasets.families.questions import Question, questions
 from common.errors import DataError, InvalidDatasetError, SettingsError, StorageError
-from node.registry import Dataset
+from node.dataset import Dataset
 from node.steward.datasets import Datasets, NewDataset
 
 BACK: Final = ":back"

@@ -14,10 +14,11 @@ from common.datasets.families import family
 from common.datasets.families.base import Inspection, parsed
 from common.datasets.families.detection import detected
 from common.errors import DataError
+from node.dataset import Dataset
 from node.home import NodeHome
 from node.loading import LoadingPlan
 from node.registration import check_labels, looked_into
-from node.registry import Dataset, Registry
+from node.registry import Registry
 from node.steward.loading import Loading
 
 

@@ -11,9 +11,10 @@ from common.ids import DatasetId, Digest, TaskId, derived_uuid
 from common.messages import ClassStatistics, Column, ColumnMoments, LossPoint, Validation
 from common.training_args import TrainingArgs
 from node.audit import update_entry
+from node.dataset import Dataset
+from node.fingerprint import Fingerprint
 from node.leaving import LossPace, refusal, screened, told
 from node.policy import Policy
-from node.registry import Dataset, Fingerprint
 from node.replies import task_timings, trained
 from node.worker.protocol import Done, Failed
 from tests.unit.test_policy import request as train_request
