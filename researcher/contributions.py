@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from common.errors import NoNodesError, PayloadMissingError, RoundNotKeptError
-from common.ids import Digest, PartyId, RunId
+from common.ids import PartyId
 from common.optimizers import Optimizer
 from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
 from researcher.aggregators import Aggregator, Contribution, Recall, StatefulAggregator
+from researcher.history import RoundRecord
 from researcher.ledger import Ledger
 from researcher.memory import Memory
 from researcher.parcels import Parcels
@@ -28,15 +29,12 @@ def aggregate(
     ledger: Ledger,
     store: PayloadStore,
     parcels: Parcels,
-    run: RunId,
-    round_: int,
+    record: RoundRecord,
     *,
-    base: Digest,
     aggregator: Aggregator,
     strategy: AnyStrategy,
     target: Path,
     folder: Path,
-    members: int,
     agg_optimizer: Optimizer | None = None,
     remember: Path | None = None,
     without: Collection[PartyId] = (),
@@ -47,14 +45,11 @@ def aggregate(
         ledger: Says which updates count.
         store: Holds them and the models.
         parcels: Decompresses them.
-        run: The run of the round.
-        round_: Its number.
-        base: The model that it started from.
+        record: The round.
         aggregator: Makes the model.
         strategy: Scales what is stale.
         target: Where to write.
         folder: That of the experiment, which holds what aggregator and optimizer remember.
-        members: Nodes that take part in the experiment.
         agg_optimizer: Steps the model towards what the aggregator makes; none takes that as it is.
         remember: Folder in which to write what they remember now, in place of that of the experiment.
         without: Nodes to leave out.
@@ -66,10 +61,12 @@ def aggregate(
         NoNodesError: If none is left.
         RoundNotKeptError: If a file is missing.
     """
-    counted = [one for one in ledger.counted(run, round_) if one.node not in without]
+    round_ = record.round
+    counted = [one for one in ledger.counted(record.run, round_) if one.node not in without]
     if not counted:
         raise NoNodesError(round=round_, available=", ".join(sorted(without)) or "nobody")
     try:
+        base = store.path(record.base)
         contributions = [
             Contribution(
                 one.node,
@@ -88,14 +85,14 @@ def aggregate(
         if isinstance(aggregator, StatefulAggregator):
             before = recalled(folder, ledger, round_, aggregator)
             after = Memory((remember or folder) / AGGREGATOR).after(round_)
-            recall = Recall(members, before, after)
-            aggregator.aggregate(store.path(base), contributions, proposal, recall)
+            recall = Recall(record.members, before, after)
+            aggregator.aggregate(base, contributions, proposal, recall)
         else:
-            aggregator.aggregate(store.path(base), contributions, proposal)
+            aggregator.aggregate(base, contributions, proposal)
         if agg_optimizer is not None:
             before = _before(Memory(folder / OPTIMIZER), ledger, round_)
             after = Memory((remember or folder) / OPTIMIZER).after(round_)
-            server_step(agg_optimizer, store.path(base), proposal, before, target, after)
+            server_step(agg_optimizer, base, proposal, before, target, after)
             proposal.unlink()
     except PayloadMissingError as error:
         raise RoundNotKeptError(round=round_, reason=error.public_text) from error

@@ -286,15 +286,12 @@ class Dossier:
                 ledger,
                 store,
                 Parcels(store, scratch / "parcels"),
-                record.run,
-                record.round,
-                base=record.base,
+                record,
                 aggregator=_as_recorded(aggregator_of, record.aggregator, self.settings.aggregator),
                 strategy=_as_recorded(strategy_of, record.strategy, self.settings.strategy),
                 target=draft,
                 agg_optimizer=optimizer_of(record.agg_optimizer),
                 folder=self._made,
-                members=record.members,
                 remember=scratch,
                 without={PartyId(node) for node in without},
             )
@@ -313,14 +310,11 @@ class Dossier:
                 ledger,
                 store,
                 Parcels(store, scratch / "parcels"),
-                record.run,
-                record.round,
-                base=record.base,
+                record,
                 aggregator=gauge,
                 strategy=_as_recorded(strategy_of, record.strategy, self.settings.strategy),
                 target=scratch / "nothing",
                 folder=self._made,
-                members=record.members,
             )
         return gauge.drifts
 

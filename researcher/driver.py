@@ -368,15 +368,12 @@ class RoundDriver:
             desk.ledger,
             desk.store,
             desk.parcels,
-            order.run,
-            order.round,
-            base=order.base,
+            order.record(self._opened_at, self._machine.deadline),
             aggregator=order.aggregator,
             strategy=order.strategy,
             target=draft,
             agg_optimizer=order.agg_optimizer,
             folder=desk.folder,
-            members=order.members,
         )
         self._watch.lap("aggregate_s", desk.clock.monotonic())
         model = desk.store.add(draft)
