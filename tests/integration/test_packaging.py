@@ -17,8 +17,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("common", "node", "researcher", "deploy")
 DEADLINE_S = 110
-AROUND = {"docker", "grafana", "prometheus", "rabbitmq", "systemd"}
-"""Folders of `deploy` for those who have the source."""
+AROUND = {"docker", "grafana", "prometheus", "rabbitmq", "systemd", "system_package.sh"}
+"""Parts of `deploy` for those who have the source."""
 
 
 @pytest.fixture(scope="module")
