@@ -52,6 +52,7 @@ from common.errors.experiment import (
     UpdateRefusedError,
 )
 from common.errors.federation import (
+    AccountError,
     AgentStartError,
     BrokerAdminError,
     BrokerMissingError,
@@ -67,6 +68,7 @@ from common.errors.federation import (
     HomeInUseError,
     InvalidPartyIdError,
     KitError,
+    LinkSpentError,
     NotAFederationError,
     PartyExistsError,
     PortTakenError,
@@ -138,6 +140,7 @@ from common.errors.transport import (
 )
 
 __all__ = [
+    "AccountError",
     "AgentStartError",
     "AmbiguousDatasetError",
     "AmbiguousPlanError",
@@ -178,6 +181,7 @@ __all__ = [
     "InvalidSettingsError",
     "InvalidTensorsError",
     "KitError",
+    "LinkSpentError",
     "MalformedMessageError",
     "MessageError",
     "MessageTooLargeError",
