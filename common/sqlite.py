@@ -57,7 +57,7 @@ def open_database(path: Path, *, kind: str, application_id: int, migrations: Seq
         DiskFullError: If there is no space.
         DatabaseBusyError: If another process does not end its transaction.
     """
-    with storage_errors(path, kind=kind), _alone_in(path.parent):
+    with storage_errors(path, kind=kind), alone_in(path.parent):
         connection = sqlite3.connect(
             path, timeout=_LOCK_S, isolation_level=None, check_same_thread=False, factory=Database
         )
@@ -133,8 +133,8 @@ def storage_errors(path: Path, *, kind: str = "database") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes from opening databases in this folder meanwhile.
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes out of the same block for this folder, and from opening databases in it meanwhile.
 
     SQLite does not wait for others when it switches a file to WAL, so two processes that make the same database would collide.
     """

@@ -16,7 +16,7 @@ from typing import Final
 
 from pydantic import JsonValue, TypeAdapter
 
-from common.errors import DataError, DataFileGoneError, NoSuchDatasetError
+from common.errors import DataError, DataFileGoneError, InvalidDatasetError, NoSuchDatasetError
 from common.ids import DatasetId, Digest, new_uuid
 from common.messages import Column, DatasetDescription
 from common.sqlite import transaction
@@ -166,7 +166,7 @@ class Registry:
         that counts on the old one is refused and not trained on other samples unawares.
 
         Raises:
-            InvalidDatasetError: As `add` does.
+            InvalidDatasetError: As `add` does, and if somebody changed it meanwhile.
             DataError: As `add` does.
             MissingExtraError: As `add` does.
             NoSuchDatasetError: If somebody removed it meanwhile.
@@ -185,6 +185,9 @@ class Registry:
         if same:
             made = replace(made, dataset_id=dataset.dataset_id, added_at=dataset.added_at)
         with transaction(self._db):
+            now = self.get(dataset.dataset_id)
+            if _said(now) != _said(dataset):
+                raise InvalidDatasetError(reason="somebody else changed it meanwhile")
             self._drop(dataset.dataset_id)
             self._put(made)
             witness(made)
@@ -297,6 +300,11 @@ def _made(labels: Labels, path: Path, data_type: str, content: Content) -> Datas
         classes=found.classes,
         left_out=found.left_out + len(found.broken),
     )
+
+
+def _said(dataset: Dataset) -> tuple[object, ...]:
+    """Return what people said about a data set; what its files look like may be noted anew at any time."""
+    return dataset.labels, dataset.path, dataset.parameters
 
 
 def _row(dataset: Dataset) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from common.cli import AsJson, emit, new_app, reported, table
 
 if TYPE_CHECKING:
-    from common.audit.record import Record
+    from common.audit.record import Action, Record
     from common.audit.verify import Verdict
 
 Home = Annotated[Path, typer.Argument(metavar="HOME", help="Folder of the node or researcher.")]
@@ -21,6 +20,11 @@ Source = Annotated[
     Path, typer.Argument(metavar="HOME", help="That folder, or a file that `audit export` wrote.")
 ]
 Lines = Annotated[int, typer.Option("--lines", "-n", min=1, help="How many records from the end.")]
+Actor = Annotated[str | None, typer.Option(help="Only what somebody of this name did, or a part of it.")]
+What = Annotated[str | None, typer.Option(help="Only this action, such as update_released.")]
+About = Annotated[
+    str | None, typer.Option(help="Only what is about this: part of an id, a hash, a name, a code, a note.")
+]
 Anchors = Annotated[
     list[str] | None,
     typer.Option(
@@ -42,11 +46,20 @@ def audit_app(folder_of: Callable[[Path], Path]) -> typer.Typer:
 
     @app.command()
     @reported
-    def show(home: Home, lines: Lines = 50, as_json: AsJson = False) -> None:
-        """Show the end of the log, after checking all of it."""
+    def show(
+        home: Home,
+        lines: Lines = 50,
+        actor: Actor = None,
+        action: What = None,
+        about: About = None,
+        as_json: AsJson = False,
+    ) -> None:
+        """Show the end of the log, or of what is wanted of it, after checking all of it."""
+        from common.audit.selection import Selection, select
         from common.audit.verify import read_records
 
-        records = deque(read_records(folder_of(home)), maxlen=lines)
+        wanted = Selection(actor=actor, action=_action(action), about=about)
+        records = select(read_records(folder_of(home)), wanted, most=lines).records
         emit(
             [record.model_dump(mode="json", exclude_none=True) for record in records],
             table("number", "at", "actor", "action", "outcome", "about", rows=map(_row, records)),
@@ -72,6 +85,15 @@ def audit_app(folder_of: Callable[[Path], Path]) -> typer.Typer:
         _tell(write(folder_of(home), file), f"written to {file}", as_json=as_json)
 
     return app
+
+
+def _action(name: str | None) -> Action | None:
+    from common.audit.record import Action
+
+    try:
+        return None if name is None else Action(name)
+    except ValueError as error:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(Action)}") from error
 
 
 def _tell(verdict: Verdict, what: str, *, as_json: bool) -> None:

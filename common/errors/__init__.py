@@ -104,6 +104,7 @@ from common.errors.settings import (
     InvalidArgumentsError,
     InvalidSettingsError,
     MissingExtraError,
+    PolicyChangedError,
     SettingsError,
 )
 from common.errors.storage import (
@@ -210,6 +211,7 @@ __all__ = [
     "PlanNotApprovedError",
     "PlanSettingsError",
     "PlanSourceError",
+    "PolicyChangedError",
     "PortTakenError",
     "ProtectionMissingError",
     "ProtocolVersionError",

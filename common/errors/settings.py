@@ -35,3 +35,12 @@ class MissingExtraError(SettingsError):
     cause = "it is an optional extra"
     remedy = 'install it: pip install "warren-fl[{extra}]"'
     public = True
+
+
+class PolicyChangedError(SettingsError):
+    """The policy was changed meanwhile."""
+
+    code = "WRN-904"
+    text = "{path} is not what it was when it was read"
+    cause = "somebody else changed it meanwhile"
+    remedy = "read it again, and make the change in what it says now"

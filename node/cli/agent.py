@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from node.cli.options import Home, moment, person
 
 if TYPE_CHECKING:
     from node.process import HomeReport
+    from node.steward.agents import AgentControl
 
 KitOption = Annotated[
     Path, typer.Option("--kit", metavar="KIT", help="Folder that the federation operator handed out.")
@@ -37,10 +39,8 @@ def register(app: typer.Typer) -> None:
 @reported
 def init(home: Home, kit: KitOption, as_json: AsJson = False) -> None:
     """Make a node's home from its kit, or put a renewed kit into it."""
-    from node.home import NodeHome
-
     install(home, kit)
-    made = NodeHome.open(home)
+    made = _agent(home).home
     connection = made.connection()
     document = {"home": made.path, "party": connection.party, "federation": connection.federation}
     emit(
@@ -53,17 +53,9 @@ def init(home: Home, kit: KitOption, as_json: AsJson = False) -> None:
 
 def install(home: Path, kit: Path) -> None:
     """Put a kit into a home, new or not, and record that."""
-    import time
+    from node.steward.agents import AgentControl
 
-    from common.audit.record import Action, Entry
-    from common.security.kit import fingerprint
-    from node.home import NodeHome
-
-    made = NodeHome.create(home, kit)
-    certificate = made.kit(now=time.time()).certificate
-    made.audit().append(
-        Entry(action=Action.KIT_INSTALLED, actor=f"person {person()}", digest=fingerprint(certificate))
-    )
+    AgentControl.install(home, kit, by=person())
 
 
 @reported
@@ -71,27 +63,23 @@ def start(
     home: Home, background: Background = False, verbose: Verbose = False, as_json: AsJson = False
 ) -> None:
     """Run the node's agent until Ctrl-C, or in the background."""
-    import os
-
     from common import logs as logging_setup
-    from node.home import NodeHome
-    from node.process import run_agent, start_background
 
-    node = NodeHome.open(home)
-    party, level = node.connection().party, "DEBUG" if verbose else "INFO"
+    agent = _agent(home)
+    party, log = agent.home.connection().party, agent.home.log_path
+    level = "DEBUG" if verbose else "INFO"
     if background:
-        pid = start_background(node, level=level).pid
+        pid = agent.start(level=level)
         emit(
-            {"party": party, "pid": pid, "log": node.log_path},
-            escape(f"the agent of {party} runs as process {pid}; its log is {node.log_path}"),
+            {"party": party, "pid": pid, "log": log},
+            escape(f"the agent of {party} runs as process {pid}; its log is {log}"),
             as_json=as_json,
         )
         return
-    logging_setup.configure(level, file=node.log_path)
-    run_agent(
-        node,
+    logging_setup.configure(level, file=log)
+    agent.run(
         ready=lambda: emit(
-            {"party": party, "pid": os.getpid(), "log": node.log_path},
+            {"party": party, "pid": os.getpid(), "log": log},
             f"the agent of {party} runs; Ctrl-C stops it",
             as_json=as_json,
         ),
@@ -104,10 +92,8 @@ def status(home: Home, check: Check = False, as_json: AsJson = False) -> None:
     from dataclasses import asdict
 
     from node.exporter import health
-    from node.home import NodeHome
-    from node.process import report
 
-    found = report(NodeHome.open(home))
+    found = _agent(home).report()
     document = asdict(found) | {"status": found.status and found.status.model_dump(mode="json")}
     emit(document, *_sentences(found), as_json=as_json)
     if check and not health(found.status)[0]:
@@ -117,12 +103,9 @@ def status(home: Home, check: Check = False, as_json: AsJson = False) -> None:
 @reported
 def stop(home: Home, as_json: AsJson = False) -> None:
     """Stop the agent; a task in work is done again after the next start."""
-    from node.home import NodeHome
-    from node.process import stop as stop_process
-
-    node = NodeHome.open(home)
-    outcome = stop_process(node)
-    party = node.connection().party
+    agent = _agent(home)
+    outcome = agent.stop()
+    party = agent.home.connection().party
     words = "did not stop in time and was killed" if outcome == "killed" else outcome
     emit({"party": party, "outcome": outcome}, f"the agent of {party} {words}", as_json=as_json)
 
@@ -130,18 +113,13 @@ def stop(home: Home, as_json: AsJson = False) -> None:
 @reported
 def restart(home: Home, as_json: AsJson = False) -> None:
     """Stop the agent if one runs, and start it in the background; it goes on from its journal."""
-    from node.home import NodeHome
-    from node.process import start_background
-    from node.process import stop as stop_process
-
-    node = NodeHome.open(home)
-    party = node.connection().party
-    outcome = stop_process(node)
-    pid = start_background(node).pid
+    agent = _agent(home)
+    party, log = agent.home.connection().party, agent.home.log_path
+    made = agent.restart()
     emit(
-        {"party": party, "outcome": outcome, "pid": pid, "log": node.log_path},
+        {"party": party, "outcome": made.outcome, "pid": made.pid, "log": log},
         escape(
-            f"the agent of {party} {outcome} before, and runs as process {pid}; its log is {node.log_path}"
+            f"the agent of {party} {made.outcome} before, and runs as process {made.pid}; its log is {log}"
         ),
         as_json=as_json,
     )
@@ -150,21 +128,26 @@ def restart(home: Home, as_json: AsJson = False) -> None:
 @reported
 def logs(home: Home, lines: Lines = 50, as_json: AsJson = False) -> None:
     """Show the end of the agent's log."""
-    import json
-
-    from node.home import NodeHome
     from node.text import visible
 
-    node = NodeHome.open(home)
-    if not node.log_path.exists():
-        emit([], escape(f"{node.log_path} does not exist yet: the agent never ran"), as_json=as_json)
+    agent = _agent(home)
+    tail = agent.log_tail(lines)
+    if tail is None:
+        path = escape(str(agent.home.log_path))
+        emit([], f"{path} does not exist yet: the agent never ran", as_json=as_json)
         return
-    with node.log_path.open(encoding="utf-8", errors="replace") as file:
-        tail = [line.rstrip("\n") for line in deque(file, maxlen=lines)]
     if as_json:
         emit([json.loads(line) for line in tail], as_json=True)
     else:
         typer.echo("\n".join(visible(line) for line in tail))
+
+
+def _agent(home: Path) -> AgentControl:
+    """Return the agent in the hands of the person at the keyboard."""
+    from node.home import NodeHome
+    from node.steward.agents import AgentControl
+
+    return AgentControl(NodeHome.open(home), person())
 
 
 def _sentences(found: HomeReport) -> list[str]:

@@ -11,13 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from common.cli import FAILED, AsJson, emit, new_app, reported, table
-from common.errors import DataError
 from node.cli.options import Home, moment, person
-from node.cli.registration import OptionTexts, Registration, from_file, from_terminal, options_of
+from node.cli.registration import OptionTexts, from_file, from_terminal, options_of
 
 if TYPE_CHECKING:
-    from common.audit.record import Action, Entry
-    from node.registry import Dataset, Registry
+    from node.registry import Dataset
+    from node.steward.datasets import Datasets
 
 app = new_app("Register data sets, and show or forget them; the files stay where they are.")
 
@@ -44,41 +43,21 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Check a data set and register it; asks for what is missing."""
-    from common.audit.record import Action
-    from common.datasets.families.detection import detected
-    from node.home import NodeHome
-    from node.registry import Registry
+    from dataclasses import replace
 
-    node = NodeHome.open(home)
-    audit, minimum = node.audit(), node.policy().minimum_samples
+    from node.steward.datasets import NewDataset
+
+    datasets = _datasets(home)
     if from_ is not None:
-        said = from_file(from_)
+        wish = from_file(from_)
     else:
         given = {"path": str(path) if path else None, "name": name, "tags": tags, "description": description}
         texts = from_terminal(given, ask=sys.stdin.isatty() and not as_json)
-        said = Registration(
-            path=Path(texts["path"]),
-            name=texts["name"],
-            tags=tuple(texts["tags"].split(",")),
-            description=texts["description"],
-            type=type_,
+        wish = NewDataset(
+            Path(texts["path"]), texts["name"], tuple(texts["tags"].split(",")), texts["description"], type_
         )
-    registry = Registry(node.registry_path)
-    try:
-        model = registry.find(like) if like else None
-        place = said.path.expanduser()
-        dataset = registry.add(
-            place,
-            name=said.name,
-            tags=said.tags,
-            description=said.description,
-            data_type=said.type or (model.data_type if model else detected(place)),
-            parameters={**(model.parameters if model else {}), **said.options, **options_of(option or ())},
-            minimum_samples=minimum,
-            witness=lambda made: audit.append(_entry(Action.DATASET_REGISTERED, made)),
-        )
-    finally:
-        registry.close()
+    options = {**wish.options, **options_of(option or ())}
+    dataset = datasets.add(replace(wish, options=options, like=like))
     emit(_document(dataset), Text(f"registered {dataset.name}"), *_views(dataset), as_json=as_json)
 
 
@@ -98,29 +77,23 @@ def update(
 
     With another content or other options it gets another id: experiments that count on the old one are refused.
     """
-    from common.audit.record import Action
-    from node.home import NodeHome
-    from node.registry import Registry
+    from node.steward.datasets import Changes
 
-    node = NodeHome.open(home)
-    audit, minimum = node.audit(), node.policy().minimum_samples
-    registry = Registry(node.registry_path)
-    try:
-        dataset = registry.find(which)
-        made = registry.update(
-            dataset,
-            name=name,
-            tags=None if tags is None else tags.split(","),
-            description=description,
-            path=path,
-            parameters={**dataset.parameters, **options_of(option)} if option else None,
-            minimum_samples=minimum,
-            witness=lambda one: audit.append(_entry(Action.DATASET_UPDATED, one)),
-        )
-    finally:
-        registry.close()
-    new = "" if made.dataset_id == dataset.dataset_id else ", which is another data set now"
-    emit(_document(made), Text(f"updated {made.name}{new}"), *_views(made), as_json=as_json)
+    changes = Changes(
+        path=path,
+        name=name,
+        tags=None if tags is None else tuple(tags.split(",")),
+        description=description,
+        options=options_of(option) if option else None,
+    )
+    made = _datasets(home).update(which, changes)
+    new = ", which is another data set now" if made.is_another else ""
+    emit(
+        _document(made.dataset),
+        Text(f"updated {made.dataset.name}{new}"),
+        *_views(made.dataset),
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -133,29 +106,23 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check that the files of every data set are those that were registered; exits with 1 if some are not."""
-    from node.home import NodeHome
-    from node.registry import Registry
-
-    registry = Registry(NodeHome.open(home).registry_path)
-    found: list[dict[str, object]] = []
-    try:
-        for dataset in registry.list():
-            problem = _problem(registry, dataset, thorough=thorough)
-            error = problem and {"code": problem.code, "text": str(problem), "remedy": problem.advice}
-            found.append({"name": dataset.name, "samples": dataset.samples, "error": error})
-    finally:
-        registry.close()
-    view = table(
-        "name",
-        "samples",
-        "state",
-        rows=[
-            (one["name"], one["samples"], "as registered" if one["error"] is None else _told(one["error"]))
-            for one in found
-        ],
-    )
-    emit({"datasets": found}, view if found else "no data sets yet", as_json=as_json)
-    if any(one["error"] for one in found):
+    found = _datasets(home).check(thorough=thorough)
+    rows = [
+        (one.dataset.name, one.dataset.samples, str(one.problem) if one.problem else "as registered")
+        for one in found
+    ]
+    document = [
+        {
+            "name": one.dataset.name,
+            "samples": one.dataset.samples,
+            "error": one.problem
+            and {"code": one.problem.code, "text": str(one.problem), "remedy": one.problem.advice},
+        }
+        for one in found
+    ]
+    view = table("name", "samples", "state", rows=rows) if rows else "no data sets yet"
+    emit({"datasets": document}, view, as_json=as_json)
+    if any(one.problem for one in found):
         raise typer.Exit(FAILED)
 
 
@@ -168,18 +135,7 @@ def preview(
     as_json: AsJson = False,
 ) -> None:
     """Show the first samples of a data set on this screen; nothing leaves the node."""
-    from common.datasets.families import family
-    from common.datasets.families.base import parsed
-    from node.home import NodeHome
-    from node.registry import Registry
-
-    registry = Registry(NodeHome.open(home).registry_path)
-    try:
-        dataset = registry.find(which)
-    finally:
-        registry.close()
-    kind = family(dataset.data_type)
-    found = kind.preview(dataset.path, parsed(kind.options, dataset.parameters), rows)
+    found = _datasets(home).preview(which, rows)
     names = list(dict.fromkeys(name for one in found for name in one))
     view = table(*names, rows=[[one.get(name) for name in names] for one in found])
     emit({"samples": found}, view, as_json=as_json)
@@ -189,14 +145,7 @@ def preview(
 @reported
 def list_(home: Home, as_json: AsJson = False) -> None:
     """List the data sets."""
-    from node.home import NodeHome
-    from node.registry import Registry
-
-    registry = Registry(NodeHome.open(home).registry_path)
-    try:
-        found = registry.list()
-    finally:
-        registry.close()
+    found = _datasets(home).list()
     rows = [
         (dataset.name, dataset.data_type, ", ".join(dataset.tags), dataset.samples, dataset.path)
         for dataset in found
@@ -212,15 +161,7 @@ def list_(home: Home, as_json: AsJson = False) -> None:
 @reported
 def show(home: Home, which: Which, as_json: AsJson = False) -> None:
     """Show one data set, and check that its file is as it was registered."""
-    from node.home import NodeHome
-    from node.registry import Registry
-
-    registry = Registry(NodeHome.open(home).registry_path)
-    try:
-        dataset = registry.find(which)
-        registry.check(dataset)
-    finally:
-        registry.close()
+    dataset = _datasets(home).show(which)
     emit(_document(dataset), *_views(dataset), as_json=as_json)
 
 
@@ -228,19 +169,7 @@ def show(home: Home, which: Which, as_json: AsJson = False) -> None:
 @reported
 def remove(home: Home, which: Which, as_json: AsJson = False) -> None:
     """Forget a data set; its file stays."""
-    from common.audit.record import Action
-    from node.home import NodeHome
-    from node.registry import Registry
-
-    node = NodeHome.open(home)
-    audit, registry = node.audit(), Registry(node.registry_path)
-    try:
-        dataset = registry.find(which)
-        registry.remove(
-            dataset.dataset_id, witness=lambda: audit.append(_entry(Action.DATASET_REMOVED, dataset))
-        )
-    finally:
-        registry.close()
+    dataset = _datasets(home).remove(which)
     emit(
         {"removed": dataset.dataset_id},
         Text(f"forgot {dataset.name}; {dataset.path} stays"),
@@ -248,31 +177,12 @@ def remove(home: Home, which: Which, as_json: AsJson = False) -> None:
     )
 
 
-def _entry(action: Action, dataset: Dataset) -> Entry:
-    """Return what is recorded about a data set: its file's digest and size, and its number of samples."""
-    from common.audit.record import Entry
+def _datasets(home: Path) -> Datasets:
+    """Return the data sets in the hands of the person at the keyboard."""
+    from node.home import NodeHome
+    from node.steward.datasets import Datasets
 
-    return Entry(
-        action=action,
-        actor=f"person {person()}",
-        dataset_id=dataset.dataset_id,
-        digest=dataset.fingerprint.sha256,
-        bytes=dataset.fingerprint.size_bytes,
-        count=dataset.samples,
-        note=dataset.name,
-    )
-
-
-def _problem(registry: Registry, dataset: Dataset, *, thorough: bool) -> DataError | None:
-    try:
-        registry.check(dataset, thorough=thorough)
-    except DataError as error:
-        return error
-    return None
-
-
-def _told(error: object) -> str:
-    return str(error["text"]) if isinstance(error, dict) else str(error)
+    return Datasets(NodeHome.open(home), person())
 
 
 def _document(dataset: Dataset) -> dict[str, object]:

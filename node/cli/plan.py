@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,15 +11,13 @@ import typer
 from rich.text import Text
 
 from common.cli import AsJson, emit, new_app, reported, table
-from common.errors import PlanSourceError
 from node.cli.options import Home, moment, person
-from node.plan_report import difference, report
 from node.text import visible
 
 if TYPE_CHECKING:
-    from common.audit.log import AuditLog
     from node.approval import Plan
     from node.argument_limits import Limit
+    from node.steward.plans import Plans
 
 app = new_app("Read training plans and decide whether they may run here.")
 
@@ -41,14 +38,7 @@ SourceFile = Annotated[Path | None, typer.Option("--file", help="Approve the pla
 @reported
 def list_(home: Home, as_json: AsJson = False) -> None:
     """List the plans, the latest request first."""
-    from node.approval import Approvals
-    from node.home import NodeHome
-
-    approvals = Approvals(NodeHome.open(home).registry_path)
-    try:
-        found = approvals.list()
-    finally:
-        approvals.close()
+    found = _plans(home).list()
     rows = [
         (
             plan.plan_hash[:12],
@@ -71,31 +61,21 @@ def list_(home: Home, as_json: AsJson = False) -> None:
 @reported
 def show(home: Home, which: Which, as_json: AsJson = False) -> None:
     """Show one plan: its source, what to look at in it, how it differs from the one approved before, every step taken about it."""
-    from node.approval import Approvals
-    from node.home import NodeHome
-
-    approvals = Approvals(NodeHome.open(home).registry_path)
-    try:
-        plan = approvals.find(which)
-        history = approvals.history(plan.plan_hash)
-        before = approvals.approved_before(plan)
-    finally:
-        approvals.close()
-    remarks = report(plan.source)
-    changes = _changes(plan, before)
+    reading = _plans(home).read(which)
+    plan, changes = reading.plan, reading.difference
     steps = [
         (moment(event.at), event.state, event.actor, _bound(event.limits), visible(event.note))
-        for event in history
+        for event in reading.history
     ]
     document = _document(plan) | {
         "source": plan.source,
-        "report": [asdict(remark) for remark in remarks],
-        "approved_before": before and before.plan_hash,
+        "report": [asdict(remark) for remark in reading.remarks],
+        "approved_before": reading.before and reading.before.plan_hash,
         "difference": changes,
-        "history": [asdict(event) | {"limits": list(map(str, event.limits))} for event in history],
+        "history": [asdict(event) | {"limits": list(map(str, event.limits))} for event in reading.history],
     }
     difference_view = (Text("\n".join(map(visible, changes))), Text()) if changes else ()
-    rows = [(remark.line, remark.concern, visible(remark.name)) for remark in remarks]
+    rows = [(remark.line, remark.concern, visible(remark.name)) for remark in reading.remarks]
     emit(
         document,
         Text(_numbered(plan.source)),
@@ -123,28 +103,13 @@ def approve(
     as_json: AsJson = False,
 ) -> None:
     """Let a plan run here: one that was asked for, or one in a file; with limits, only with arguments that keep to them."""
-    from common.messages import PlanState
-    from node.approval import Approvals
-    from node.argument_limits import parse_limits
-    from node.home import NodeHome
-
     if (which is None) == (file is None):
         raise typer.BadParameter("give either PLAN or --file")
-    node, limits = NodeHome.open(home), parse_limits(limit or ())
-    witness, approvals = _witness(node.audit()), Approvals(node.registry_path)
-    try:
-        if file is not None:
-            source, name = _read(file)
-            plan = approvals.approve_source(
-                source, name=name, by=person(), note=note, limits=limits, witness=witness
-            )
-        else:
-            known = approvals.find(which or "").plan_hash
-            plan = approvals.decide(
-                known, PlanState.APPROVED, by=person(), note=note, limits=limits, witness=witness
-            )
-    finally:
-        approvals.close()
+    plans = _plans(home)
+    if file is not None:
+        plan = plans.approve_file(file, note=note, limits=limit or ())
+    else:
+        plan = plans.approve(which or "", note=note, limits=limit or ())
     _tell(plan, as_json)
 
 
@@ -152,63 +117,19 @@ def approve(
 @reported
 def reject(home: Home, which: Which, note: Note = "", as_json: AsJson = False) -> None:
     """Forbid a plan to run here."""
-    from common.messages import PlanState
-    from node.approval import Approvals
+    _tell(_plans(home).reject(which, note=note), as_json)
+
+
+def _plans(home: Path) -> Plans:
+    """Return the plans in the hands of the person at the keyboard."""
     from node.home import NodeHome
+    from node.steward.plans import Plans
 
-    node = NodeHome.open(home)
-    witness, approvals = _witness(node.audit()), Approvals(node.registry_path)
-    try:
-        known = approvals.find(which).plan_hash
-        plan = approvals.decide(known, PlanState.REJECTED, by=person(), note=note, witness=witness)
-    finally:
-        approvals.close()
-    _tell(plan, as_json)
+    return Plans(NodeHome.open(home), person())
 
 
-def _witness(audit: AuditLog) -> Callable[[Plan], None]:
-    """Return what records a decision, with its limits, before it counts."""
-    from common.audit.record import Action, Entry
-    from common.messages import PlanState
-
-    def record(plan: Plan) -> None:
-        approved = plan.state is PlanState.APPROVED
-        entry = Entry(
-            action=Action.PLAN_APPROVED if approved else Action.PLAN_REJECTED,
-            actor=f"person {plan.decided_by}",
-            plan_name=plan.name,
-            plan_hash=plan.plan_hash,
-            note="; ".join(filter(None, [plan.decision_note, _bound(plan.limits)]))[:2000] or None,
-        )
-        audit.append(entry)
-
-    return record
-
-
-def _changes(plan: Plan, before: Plan | None) -> list[str]:
-    """Return how a plan differs from another of its name."""
-    if before is None:
-        return []
-    names = (f"{one.name} {one.plan_hash[:12]}" for one in (before, plan))
-    return difference(before.source, plan.source, before_name=next(names), after_name=next(names))
-
-
-def _bound(limits: tuple[Limit, ...]) -> str:
+def _bound(limits: Sequence[Limit]) -> str:
     return ", ".join(map(str, limits))
-
-
-def _read(file: Path) -> tuple[str, str]:
-    """Return the source in a file, and the name of the last class in it, which is the plan."""
-    try:
-        source = file.read_text(encoding="utf-8")
-        classes = [node.name for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
-    except OSError as error:
-        raise PlanSourceError(plan=file, reason=error.strerror) from error
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise PlanSourceError(plan=file, reason="it is not Python") from error
-    if not classes:
-        raise PlanSourceError(plan=file, reason="it defines no class")
-    return source, classes[-1]
 
 
 def _tell(plan: Plan, as_json: bool) -> None:

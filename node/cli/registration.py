@@ -5,13 +5,16 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from common.errors import InvalidDatasetError
 from common.settings import Settings, load_toml
+
+if TYPE_CHECKING:
+    from node.steward.datasets import NewDataset
 
 _JSON: Final[TypeAdapter[JsonValue]] = TypeAdapter(JsonValue)
 
@@ -38,14 +41,23 @@ class Registration(Settings):
     options: dict[str, JsonValue] = Field(default_factory=dict)
 
 
-def from_file(file: Path) -> Registration:
+def from_file(file: Path) -> NewDataset:
     """Return what a TOML file says about a data set.
 
     Raises:
         InvalidSettingsError: If it cannot be read or says something else; names every mistake.
     """
+    from node.steward.datasets import NewDataset
+
     found = load_toml(file, Registration)
-    return found.model_copy(update={"path": file.parent / found.path})
+    return NewDataset(
+        path=file.parent / found.path,
+        name=found.name,
+        tags=found.tags,
+        description=found.description,
+        data_type=found.type,
+        options=found.options,
+    )
 
 
 def from_terminal(given: Mapping[str, str | None], *, ask: bool) -> dict[str, str]:

@@ -79,6 +79,7 @@ ANSWERED = {
     "warren-node plan approve": "{folder}/north --file {folder}/plan.py",
     "warren-node policy show": "{folder}/north",
     "warren-node policy check": "{folder}/north",
+    "warren-node policy replace": "{folder}/north {folder}/north/policy.toml",
     "warren-node audit show": "{folder}/north",
     "warren-node audit verify": "{folder}/north",
     "warren-node audit export": "{folder}/north {folder}/audit.jsonl",

@@ -1,0 +1,256 @@
+"""What the people of a node do with its data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from common.audit.record import Action, Entry
+from common.datasets.families import family
+from common.datasets.families.base import Inspection, parsed
+from common.datasets.families.detection import detected
+from common.errors import DataError
+from node.home import NodeHome
+from node.registration import looked_into
+from node.registry import Dataset, Registry
+
+
+@dataclass(frozen=True, slots=True)
+class NewDataset:
+    """What a person says about a data set that is to be registered.
+
+    Attributes:
+        path: Its file or folder; `~` stands for the home of the person.
+        name: Its name, unique at the node.
+        tags: What searches find it by.
+        description: For people.
+        data_type: Its family; that of `like`, or the one that the names of its files tell, if not given.
+        options: Options of its family; they win over those of `like`.
+        like: Name or id of a registered set whose type and options are taken over.
+    """
+
+    path: Path
+    name: str
+    tags: tuple[str, ...]
+    description: str
+    data_type: str | None = None
+    options: Mapping[str, JsonValue] = field(default_factory=dict)
+    like: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is to be another in a data set; what is None stays, and so do options that are not named."""
+
+    path: Path | None = None
+    name: str | None = None
+    tags: tuple[str, ...] | None = None
+    description: str | None = None
+    options: Mapping[str, JsonValue] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """A data set as it is now, and as it was."""
+
+    dataset: Dataset
+    before: Dataset
+
+    @property
+    def is_another(self) -> bool:
+        """Tell whether content or options changed, so that experiments which count on the old id are refused."""
+        return self.dataset.dataset_id != self.before.dataset_id
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a look at the files of a data set found: a problem, or none."""
+
+    dataset: Dataset
+    problem: DataError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Datasets:
+    """The data sets of a node, in the hands of one person.
+
+    Attributes:
+        home: The node.
+        by: The name of the person, for the audit log.
+    """
+
+    home: NodeHome
+    by: str
+
+    def detect(self, path: Path) -> str:
+        """Return the family that a file or folder looks like.
+
+        Raises:
+            DataFileError: If it cannot be read, or looks like none.
+        """
+        return detected(path.expanduser())
+
+    def look(self, path: Path, data_type: str, options: Mapping[str, JsonValue]) -> Inspection:
+        """Return what would be registered, after reading all of it; nothing is changed.
+
+        Raises:
+            InvalidDatasetError: If an option is wrong; names every mistake.
+            DataError: If it cannot be read as that, or has fewer samples than the policy requires.
+            MissingExtraError: If the library for that type is not installed.
+        """
+        minimum = self.home.policy().minimum_samples
+        return looked_into(path.expanduser(), data_type, options, minimum_samples=minimum).inspection
+
+    def add(self, wish: NewDataset) -> Dataset:
+        """Read a data set once, check it, and register it; one set has a name, and tags that no other's contain.
+
+        Raises:
+            InvalidDatasetError: If name, tags, description, type or options break a rule; names every mistake.
+            DataError: If it cannot be read as what it is said to be, has too few samples, or its tags overlap.
+            NoSuchDatasetError: If there is no set `like` that.
+            MissingExtraError: If the library for that type is not installed.
+            AuditBrokenError: If it cannot be recorded; nothing was registered.
+        """
+        audit, minimum = self.home.audit(), self.home.policy().minimum_samples
+        with self._registry() as registry:
+            model = registry.find(wish.like) if wish.like else None
+            place = wish.path.expanduser()
+            return registry.add(
+                place,
+                name=wish.name,
+                tags=wish.tags,
+                description=wish.description,
+                data_type=wish.data_type or (model.data_type if model else detected(place)),
+                parameters={**(model.parameters if model else {}), **wish.options},
+                minimum_samples=minimum,
+                witness=lambda made: audit.append(self._entry(Action.DATASET_REGISTERED, made)),
+            )
+
+    def update(self, which: str, changes: Changes) -> Updated:
+        """Look into a data set again and register it as it is now.
+
+        Raises:
+            NoSuchDatasetError: If there is none of that name or id.
+            InvalidDatasetError: As `add` does, and if somebody else changed it meanwhile.
+            DataError: As `add` does.
+            MissingExtraError: As `add` does.
+            AuditBrokenError: If it cannot be recorded; nothing was changed.
+        """
+        audit, minimum = self.home.audit(), self.home.policy().minimum_samples
+        with self._registry() as registry:
+            before = registry.find(which)
+            made = registry.update(
+                before,
+                name=changes.name,
+                tags=changes.tags,
+                description=changes.description,
+                path=changes.path,
+                parameters={**before.parameters, **changes.options} if changes.options else None,
+                minimum_samples=minimum,
+                witness=lambda one: audit.append(self._entry(Action.DATASET_UPDATED, one)),
+            )
+        return Updated(made, before)
+
+    def remove(self, which: str) -> Dataset:
+        """Forget a data set, and return it as it was; its files stay.
+
+        Raises:
+            NoSuchDatasetError: If there is none of that name or id.
+            AuditBrokenError: If it cannot be recorded; nothing was removed.
+        """
+        audit = self.home.audit()
+        with self._registry() as registry:
+            dataset = registry.find(which)
+            registry.remove(
+                dataset.dataset_id,
+                witness=lambda: audit.append(self._entry(Action.DATASET_REMOVED, dataset)),
+            )
+        return dataset
+
+    def list(self) -> tuple[Dataset, ...]:
+        """Return all data sets, in the order of their names."""
+        with self._registry() as registry:
+            return registry.list()
+
+    def find(self, which: str) -> Dataset:
+        """Return the data set with this name or id.
+
+        Raises:
+            NoSuchDatasetError: If there is none.
+        """
+        with self._registry() as registry:
+            return registry.find(which)
+
+    def show(self, which: str) -> Dataset:
+        """Return the data set with this name or id, if its files are as they were registered.
+
+        Raises:
+            NoSuchDatasetError: If there is none.
+            DataFileGoneError: If the files are gone or changed.
+        """
+        with self._registry() as registry:
+            dataset = registry.find(which)
+            registry.check(dataset)
+        return dataset
+
+    def check(self, *, thorough: bool = False) -> tuple[Checked, ...]:
+        """Look at the files of every data set, and read all of them again if it is to be thorough."""
+        with self._registry() as registry:
+            return tuple(
+                Checked(dataset, _problem(registry, dataset, thorough=thorough))
+                for dataset in registry.list()
+            )
+
+    def preview(self, which: str, rows: int) -> tuple[Mapping[str, JsonValue], ...]:
+        """Return facts and values of the first samples of a registered set, for eyes at the node only.
+
+        Raises:
+            NoSuchDatasetError: If there is none of that name or id.
+            DataError: If it cannot be read.
+        """
+        dataset = self.find(which)
+        return self.glimpse(dataset.path, dataset.data_type, dataset.parameters, rows)
+
+    def glimpse(
+        self, path: Path, data_type: str, options: Mapping[str, JsonValue], rows: int
+    ) -> tuple[Mapping[str, JsonValue], ...]:
+        """Return the same of files that may not be registered.
+
+        Raises:
+            InvalidDatasetError: If an option is wrong; names every mistake.
+            DataError: If they cannot be read.
+        """
+        kind = family(data_type)
+        return tuple(kind.preview(path.expanduser(), parsed(kind.options, options), rows))
+
+    @contextmanager
+    def _registry(self) -> Iterator[Registry]:
+        registry = Registry(self.home.registry_path)
+        try:
+            yield registry
+        finally:
+            registry.close()
+
+    def _entry(self, action: Action, dataset: Dataset) -> Entry:
+        """Return what is recorded about a data set: its files' digest and size, and its number of samples."""
+        return Entry(
+            action=action,
+            actor=f"person {self.by}",
+            dataset_id=dataset.dataset_id,
+            digest=dataset.fingerprint.sha256,
+            bytes=dataset.fingerprint.size_bytes,
+            count=dataset.samples,
+            note=dataset.name,
+        )
+
+
+def _problem(registry: Registry, dataset: Dataset, *, thorough: bool) -> DataError | None:
+    try:
+        registry.check(dataset, thorough=thorough)
+    except DataError as error:
+        return error
+    return None
