@@ -50,7 +50,7 @@ class Links:
         with self._store.read() as db:
             row = db.execute("SELECT * FROM link WHERE sha256 = ?", (hashed(token),)).fetchone()
         if row is None or row["expires_at"] < self._clock.now():
-            raise LinkSpentError
+            raise LinkSpentError()
         return Link(row["person_id"])
 
     def spend(self, token: str) -> Link:
@@ -62,5 +62,5 @@ class Links:
         with self._store.use() as db:
             row = db.execute("DELETE FROM link WHERE sha256 = ? RETURNING *", (hashed(token),)).fetchone()
         if row is None or row["expires_at"] < self._clock.now():
-            raise LinkSpentError
+            raise LinkSpentError()
         return Link(row["person_id"])

@@ -13,8 +13,9 @@ from node.gui.area import Area, get
 from node.gui.people import Role
 from node.gui.texts import t
 from node.gui.visit import Visit
-from node.process import HomeReport, report
+from node.process import HomeReport
 from node.sandbox import detect, worker_user
+from node.steward.agents import AgentControl
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Concern:
 
 def overview(visit: Visit) -> Response:
     """Show the state of the agent, and what waits for a decision."""
-    found = report(visit.home)
+    found = AgentControl(visit.home, visit.by).report()
     return visit.show("overview.html", found=found, concerns=tuple(concerns(found)), warn_days=WARN_DAYS)
 
 
