@@ -9,6 +9,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from node.gui.people import Role
 from node.gui.texts import t
 from node.text import visible
 
@@ -25,7 +26,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["t"] = t
+    made.globals.update(t=t, Role=Role)
     made.filters.update(lines=_lines, size=_size, moment=_moment, number=_number)
     return made
 
