@@ -12,6 +12,7 @@ from common.ids import PartyId
 from node.gui.database import Store
 from node.gui.links import Links
 from node.gui.people import People
+from node.gui.second_factor import SecondFactors
 from node.gui.sessions import Sessions
 from node.gui.throttle import Throttle
 from node.gui.view import environment
@@ -31,6 +32,7 @@ class Site:
         clock: Tells the time.
         store: The database of people and sessions.
         people: The accounts.
+        second_factors: Codes that a login may need too.
         sessions: Who has logged in.
         links: Invitations that can still be used.
         throttle: Slows down who guesses passwords.
@@ -47,6 +49,7 @@ class Site:
     clock: Clock
     store: Store
     people: People
+    second_factors: SecondFactors
     sessions: Sessions
     links: Links
     throttle: Throttle
@@ -81,6 +84,7 @@ class Site:
             clock=clock,
             store=store,
             people=People(store, clock, hasher),
+            second_factors=SecondFactors(store, clock),
             sessions=Sessions(store, clock),
             links=Links(store, clock),
             throttle=Throttle(clock),

@@ -3,9 +3,11 @@
 from typing import Final
 
 from node.gui.area import Area
-from node.gui.pages import entrance, overview
+from node.gui.pages import entrance, me, overview, people
 
 AREAS: Final[tuple[Area, ...]] = (
     overview.AREA,
+    people.AREA,
+    me.AREA,
     entrance.AREA,
 )
