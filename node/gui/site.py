@@ -11,6 +11,7 @@ from common.clock import Clock, SystemClock
 from common.ids import PartyId
 from node.gui.database import Store
 from node.gui.links import Links
+from node.gui.listen import Listen
 from node.gui.people import People
 from node.gui.second_factor import SecondFactors
 from node.gui.sessions import Sessions
@@ -39,7 +40,7 @@ class Site:
         secret: Key of the tokens in forms.
         hosts: Names by which the page may be called.
         tls: Whether it is served over TLS.
-        beside_agent: Whether the agent started it and it ends with the agent.
+        beside: Where it is served, if the agent started it and it ends with the agent; else None.
         views: Renders the templates.
     """
 
@@ -56,7 +57,7 @@ class Site:
     secret: bytes
     hosts: frozenset[str] = LOOPBACK_NAMES
     tls: bool = False
-    beside_agent: bool = False
+    beside: Listen | None = None
     views: Environment = field(default_factory=environment)
 
     @classmethod
@@ -66,7 +67,7 @@ class Site:
         *,
         hosts: frozenset[str] = LOOPBACK_NAMES,
         tls: bool = False,
-        beside_agent: bool = False,
+        beside: Listen | None = None,
         clock: Clock | None = None,
         hasher: PasswordHasher | None = None,
     ) -> Site:
@@ -91,7 +92,7 @@ class Site:
             secret=store.secret("forms"),
             hosts=hosts,
             tls=tls,
-            beside_agent=beside_agent,
+            beside=beside,
         )
 
     @property

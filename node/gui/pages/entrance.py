@@ -120,7 +120,7 @@ def _login(visit: Visit, *, name: str, problem: str, status: int) -> Response:
         "problem": problem,
         "next": _next(visit),
         "empty": not visit.site.people.anybody(),
-        "link_file": visit.home.gui_link_path if visit.site.beside_agent else None,
+        "link_file": visit.home.gui_link_path if visit.site.beside is not None else None,
     }
     return visit.show("login.html", status=status, **facts)
 
