@@ -186,11 +186,8 @@ __all__ = [
     "InvalidSettingsError",
     "InvalidTensorsError",
     "KitError",
-<<<<<<< HEAD
     "LinkSpentError",
-=======
     "LoadingPlanInUseError",
->>>>>>> desk
     "MalformedMessageError",
     "MessageError",
     "MessageTooLargeError",
