@@ -3,10 +3,11 @@
 from typing import Final
 
 from node.gui.area import Area
-from node.gui.pages import entrance, me, overview, people
+from node.gui.pages import entrance, me, overview, people, settings
 
 AREAS: Final[tuple[Area, ...]] = (
     overview.AREA,
+    settings.AREA,
     people.AREA,
     me.AREA,
     entrance.AREA,
