@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class Page:
 
     def __init__(self, home: NodeHome, **options: object) -> None:
         self.home = home
-        self.clock = ManualClock()
+        self.clock = ManualClock(time.time())
         self.site = Site.open(home, clock=self.clock, hasher=CHEAP, **options)
         self.app = build(self.site)
         self.people: dict[Role, Person] = {}

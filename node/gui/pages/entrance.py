@@ -31,7 +31,12 @@ def login(visit: Visit) -> Response:
         return _login(visit, name=name, problem=t("entrance.wait", seconds=ceil(wait)), status=429)
     person = site.people.verified(name, visit.secret_field("password"))
     if person is None:
-        visit.record(Action.PAGE_LOGIN, "name or password wrong", by=name[:32] or "nobody", refused=True)
+        known = any(
+            one.name == name for one in site.people.list()
+        )  # else it may be a password in the wrong field
+        visit.record(
+            Action.PAGE_LOGIN, "name or password wrong", by=name if known else "somebody", refused=True
+        )
         return _login(visit, name=name, problem=t("entrance.wrong"), status=401)
     site.throttle.passed(name, visit.address)
     if person.second_factor:
@@ -42,7 +47,7 @@ def login(visit: Visit) -> Response:
 
 def code_form(visit: Visit) -> Response:
     """Show the form for the code of the second factor."""
-    if visit.person is not None or visit.session is None:
+    if visit.session is None or visit.session.complete:
         return visit.go("/login")
     return _code(visit, problem="", status=200)
 
