@@ -38,11 +38,12 @@ def live(visit: Visit) -> Response:
 
 
 async def changes(home: NodeHome) -> AsyncIterator[frozenset[str]]:
-    """Yield what has changed in a home, as it happens; nothing after a while without a change."""
+    """Yield what has changed in a home, as it happens: nothing at first, when no change is missed any more, and after a while without one."""
     home.audit_path.mkdir(mode=0o700, exist_ok=True)
     with Inotify() as kernel:
         for folder in (home.path, home.audit_path):
             kernel.add_watch(folder, _KINDS)
+        yield frozenset()
         while True:
             topics: set[str | None] = set()
             with contextlib.suppress(TimeoutError):
@@ -60,7 +61,6 @@ async def _events(visit: Visit) -> AsyncIterator[str]:
         return
     _listening += 1
     try:
-        yield "retry: 5000\n\n"
         async for topics in changes(visit.home):
             if await run_in_threadpool(visit.site.sessions.find, visit.cookie, present=False) is None:
                 yield "event: ended\ndata:\n\n"

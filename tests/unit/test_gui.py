@@ -79,7 +79,11 @@ def test_the_look_needs_nothing_from_elsewhere():
         assert not re.search(rb"https?:|@import|url\(", static_files()[name]), name
 
 
-@given(st.lists(st.tuples(st.sampled_from(["anna", "ben", "eve"]), st.sampled_from(["here", "there"])), max_size=90))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["anna", "ben", "eve"]), st.sampled_from(["here", "there"])), max_size=90
+    )
+)
 def test_without_waiting_nobody_guesses_more_often_than_is_free(guesses):
     throttle, made = Throttle(ManualClock()), Counter()
     for name, address in guesses:

@@ -134,9 +134,8 @@ def log(visit: Visit) -> Response:
     ]
     filters = {"level": level, "search": search}
     rows = slice_of(lines, visit.number("page"), path="/settings/log", filters=filters, size=100)
-    return visit.show(
-        "log.html", rows=rows, levels=LEVELS, path=visit.home.log_path, ran=tail is not None, **filters
-    )
+    facts = {"rows": rows, "levels": LEVELS, "path": visit.home.log_path, "ran": tail is not None}
+    return visit.show("log.html", level=level, search=search, **facts)
 
 
 def _editor(
