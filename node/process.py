@@ -56,6 +56,7 @@ class HomeReport:
         kit_problem: Why the kit cannot be used; None if it can.
         kit_days_left: Days until the kit expires; None if it cannot be used.
         datasets: Registered data sets.
+        changed: Names of watched data sets that changed and that nobody has looked at since.
         plans_pending: Plans that wait for a decision.
         waiting: Tasks that wait for their model or for a worker.
         running: Tasks in work.
@@ -70,6 +71,7 @@ class HomeReport:
     kit_problem: str | None
     kit_days_left: float | None
     datasets: int
+    changed: tuple[str, ...]
     plans_pending: int
     waiting: int
     running: int
@@ -183,6 +185,7 @@ def report(home: NodeHome) -> HomeReport:
     journal = Journal(home.journal_path)
     try:
         phases = Counter(record.phase for record in journal.open_tasks())
+        datasets = registry.list()
         return HomeReport(
             party=connection.party,
             federation=connection.federation,
@@ -190,7 +193,8 @@ def report(home: NodeHome) -> HomeReport:
             status=None if pid is None else read_status(home.status_path),
             kit_problem=problem,
             kit_days_left=days_left,
-            datasets=len(registry.list()),
+            datasets=len(datasets),
+            changed=tuple(dataset.name for dataset in datasets if dataset.changed_at is not None),
             plans_pending=sum(plan.state is PlanState.PENDING for plan in approvals.list()),
             waiting=phases[Phase.RECEIVED] + phases[Phase.WAITING],
             running=phases[Phase.RUNNING],

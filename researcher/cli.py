@@ -250,7 +250,7 @@ def datasets(
             ", ".join(one.tags),
             " x ".join(map(str, one.shape)),
             ", ".join(column.name for column in one.columns),
-            one.description,
+            one.description if one.available else f"not available: it changed; {one.description}",
         )
         for node, some in found.items()
         for one in some

@@ -121,6 +121,7 @@ from common.errors.storage import (
 )
 from common.errors.task import (
     DatasetNotOnNodeError,
+    NoSuchTaskError,
     ProtectionMissingError,
     TaskCancelledError,
     TaskError,
@@ -202,6 +203,7 @@ __all__ = [
     "NoSuchLoadingPlanError",
     "NoSuchPlanError",
     "NoSuchRoundError",
+    "NoSuchTaskError",
     "NodeSilentError",
     "NonNumericColumnError",
     "NotAFederationError",

@@ -181,6 +181,9 @@ def _sentences(found: HomeReport) -> list[str]:
     if found.rests_until is not None:
         lines.append(f"  hours:     no task begins before {moment(found.rests_until)}")
     lines.append(f"  data sets: {found.datasets}")
+    if found.changed:
+        names = escape(", ".join(found.changed))
+        lines.append(f"  changed:   {names}; no task runs on them before `dataset check` or `dataset update`")
     lines.append(f"  plans:     {found.plans_pending} wait for a decision")
     kit = found.kit_problem or f"valid for {found.kit_days_left:.0f} days"
     if found.kit_days_left is not None and found.kit_days_left < WARN_DAYS:

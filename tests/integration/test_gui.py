@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import http.client
 import os
@@ -15,7 +14,8 @@ import threading
 from urllib.parse import urlsplit
 
 import pytest
-from asyncinotify import Inotify, Mask
+from watchdog.events import FileMovedEvent, FileSystemEventHandler
+from watchdog.observers import Observer
 
 from common.audit.record import Action, Entry
 from common.errors import InvalidSettingsError, PortTakenError
@@ -101,14 +101,17 @@ def logged_in(served):
     return f"{site.cookie}={site.sessions.begin(person, complete=True)}", site
 
 
-async def appears(path):
-    """Wait until a file is there."""
-    with Inotify() as kernel:
-        kernel.add_watch(path.parent, Mask.MOVED_TO)
-        async with asyncio.timeout(DEADLINE_S):
-            while not path.exists():
-                await kernel.get()
-    return True
+def appears(path):
+    """Wait until a file is there, for which another one is moved to its place."""
+    there = threading.Event()
+    handler, observer = FileSystemEventHandler(), Observer()
+    handler.on_moved = lambda _: there.set()
+    observer.schedule(handler, str(path.parent), event_filter=[FileMovedEvent])
+    observer.start()
+    found = path.exists() or (there.wait(DEADLINE_S) and path.exists())
+    observer.stop()
+    observer.join()
+    return found
 
 
 def fetched(served, path, cookie):
@@ -218,7 +221,7 @@ def test_a_page_that_cannot_start_leaves_the_agent_alone(home):
 
 def test_without_a_terminal_the_link_goes_into_a_private_file(home):
     with beside(home, Listen(port=0)):
-        assert asyncio.run(appears(home.gui_link_path))
+        assert appears(home.gui_link_path)
         link = home.gui_link_path.read_text().strip()
         assert 0o600 == home.gui_link_path.stat().st_mode & 0o777
     assert re.search(r"/join/[\w-]{43}$", link)
