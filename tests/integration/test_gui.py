@@ -5,17 +5,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import queue
 import re
 import socket
 import subprocess
 import sys
-import threading
 from urllib.parse import urlsplit
 
 import pytest
-from watchdog.events import FileMovedEvent, FileSystemEventHandler
-from watchdog.observers import Observer
 
 from common.audit.record import Action, Entry
 from common.errors import InvalidSettingsError, PortTakenError
@@ -26,10 +22,9 @@ from node.gui.csrf import form_token
 from node.gui.listen import Listen
 from node.gui.people import Role
 from node.gui.server import serve
-from node.gui.site import Site
 from node.registry import Registry
 from tests.support.certificates import make_authority
-from tests.support.page import CHEAP, PASSWORD, Page, make_page_home
+from tests.support.page import PASSWORD, Page, Served, logged_in, make_page_home, written
 
 DEADLINE_S = 30
 
@@ -44,27 +39,6 @@ def page(home):
     page = Page(home)
     yield page
     page.close()
-
-
-class Served:
-    """The page of a home on a port of this machine, in a thread of this process."""
-
-    def __init__(self, home, listen):
-        self.home = home
-        self.listen = listen
-        self._told = queue.Queue()
-        self._reader, self._writer = os.pipe()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-        self.address, self.link = self._told.get(timeout=DEADLINE_S)
-
-    def _serve(self):
-        serve(self.home, self.listen, ready=lambda *told: self._told.put(told), until=self._reader)
-
-    def close(self):
-        os.close(self._writer)
-        self._thread.join(DEADLINE_S)
-        os.close(self._reader)
 
 
 @pytest.fixture
@@ -92,26 +66,6 @@ def stream(served, cookie):
         yield following
     finally:
         connection.close()
-
-
-def logged_in(served):
-    """Return the cookie of a session, and the site that it belongs to."""
-    site = Site.open(served.home, hasher=CHEAP)
-    person = site.people.add("anna", Role.ADMIN, PASSWORD)
-    return f"{site.cookie}={site.sessions.begin(person, complete=True)}", site
-
-
-def appears(path):
-    """Wait until a file is there, for which another one is moved to its place."""
-    there = threading.Event()
-    handler, observer = FileSystemEventHandler(), Observer()
-    handler.on_moved = lambda _: there.set()
-    observer.schedule(handler, str(path.parent), event_filter=[FileMovedEvent])
-    observer.start()
-    found = path.exists() or (there.wait(DEADLINE_S) and path.exists())
-    observer.stop()
-    observer.join()
-    return found
 
 
 def fetched(served, path, cookie):
@@ -221,7 +175,7 @@ def test_a_page_that_cannot_start_leaves_the_agent_alone(home):
 
 def test_without_a_terminal_the_link_goes_into_a_private_file(home):
     with beside(home, Listen(port=0)):
-        assert appears(home.gui_link_path)
+        written(home.log / "gui.out", "gui.link")
         link = home.gui_link_path.read_text().strip()
         assert 0o600 == home.gui_link_path.stat().st_mode & 0o777
     assert re.search(r"/join/[\w-]{43}$", link)
