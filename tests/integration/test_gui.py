@@ -278,6 +278,15 @@ def test_a_policy_is_saved_as_it_was_typed_unless_somebody_else_was_faster(page)
     assert 3 == page.home.policy().max_workers
 
 
+def test_a_wrong_policy_is_shown_with_its_mistakes(page):
+    admin = page.browser(Role.ADMIN)
+    page.home.settings_path.write_text("max_worker = 3\n")
+
+    assert "max_worker" in admin.get("/settings").text
+    assert 200 == admin.get("/settings/policy").status_code
+    assert (422, True) == ((answer := admin.get("/")).status_code, "WRN-901" in answer.text)
+
+
 def test_the_log_is_shown_from_its_end_and_can_be_narrowed(page):
     lines = [
         f'{{"at": "{n}", "level": "{"error" if n % 50 == 0 else "info"}", "message": "line {n}."}}'
