@@ -14,10 +14,12 @@ from common.clock import ManualClock
 from node.gui.border import _host
 from node.gui.pages import AREAS
 from node.gui.paging import slice_of
+from node.gui.people import Role
 from node.gui.texts import known
 from node.gui.throttle import FIRST_WAIT_S, FREE, FREE_OF_ADDRESS, LONGEST_WAIT_S, Throttle
 from node.gui.view import environment, static_files
 from node.gui.visit import within
+from node.sandbox import ProtectionName
 
 PACKAGE = files("node.gui")
 SOURCES = {
@@ -57,6 +59,11 @@ def test_every_area_has_its_name_and_icon():
         if area.icon:
             assert f"nav.{area.name}" in known()
             assert "<path" in icons.icon(area.icon)
+
+
+def test_every_protection_and_role_has_a_name_for_people():
+    assert {f"overview.wall_{name}" for name in ProtectionName} <= known().keys()
+    assert {f"nav.role_{role.name}" for role in Role if role is not Role.ANYONE} <= known().keys()
 
 
 @pytest.mark.parametrize(
