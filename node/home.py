@@ -12,6 +12,8 @@ audit/           who asked what, who decided what, what left; see `common.audit`
 audit.anchor     where that log ends
 agent.lock       held by the running agent
 status.json      what the agent said about itself last
+gui.sqlite       who may use the web page, and who does
+gui.link         the link that sets the page up, until somebody used it
 """
 
 from __future__ import annotations
@@ -150,6 +152,16 @@ class NodeHome:
     def status_path(self) -> Path:
         """Return the file in which the agent says how it is doing."""
         return self.path / "status.json"
+
+    @property
+    def gui_path(self) -> Path:
+        """Return the database of the web page's people."""
+        return self.path / "gui.sqlite"
+
+    @property
+    def gui_link_path(self) -> Path:
+        """Return the file with the link that sets the web page up."""
+        return self.path / "gui.link"
 
     def kit(self, *, now: float | None = None) -> Kit:
         """Load and check the kit.
