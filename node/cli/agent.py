@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from common.cli import FAILED, AsJson, emit, reported
-from node.cli.gui import PORT, page_of
+from node.cli.gui import HOST, PORT, page_of
 from node.cli.options import Home, moment, person
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ Background = Annotated[
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log what is only of use to find a fault, too.")]
 Gui = Annotated[bool, typer.Option("--gui", help="Serve the node's web page on this machine, too.")]
+GuiHost = Annotated[
+    str,
+    typer.Option("--gui-host", help="Address of the web page; other than the loopback only in a container."),
+]
 GuiPort = Annotated[int, typer.Option("--gui-port", min=0, max=65535, help="Where the web page is served.")]
 Check = Annotated[
     bool, typer.Option("--check", help="Exit with 1 unless the agent runs, is connected and does not pause.")
@@ -72,12 +76,13 @@ def start(
     verbose: Verbose = False,
     gui: Gui = False,
     gui_port: GuiPort = PORT,
+    gui_host: GuiHost = HOST,
     as_json: AsJson = False,
 ) -> None:
     """Run the node's agent until Ctrl-C, or in the background; with its web page, if asked for."""
     from common import logs as logging_setup
 
-    agent, page = _agent(home), page_of(gui_port) if gui else None
+    agent, page = _agent(home), page_of(gui_port, gui_host) if gui else None
     party, log = agent.home.connection().party, agent.home.log_path
     level = "DEBUG" if verbose else "INFO"
     if background:

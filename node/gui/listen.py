@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, IPvAnyAddress, model_validator
 
 from common.exporter import LOOPBACK
 from common.settings import Settings
+
+_MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
+"""What Docker and Podman put into each container."""
 
 
 class Listen(Settings):
@@ -27,6 +30,7 @@ class Listen(Settings):
     def _closed(self) -> Self:
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key go together")
-        if not self.host.is_loopback and self.certificate is None:
+        contained = any(mark.exists() for mark in _MARKS)  # who reaches into a container, its engine says
+        if not self.host.is_loopback and self.certificate is None and not contained:
             raise ValueError("an address that others can reach needs a certificate and its key")
         return self

@@ -133,9 +133,16 @@ def test_a_port_that_is_taken_is_said_so(home):
 
 
 @pytest.mark.parametrize("options", [{"host": "0.0.0.0"}, {"certificate": "x.pem"}, {"port": 70000}])  # noqa: S104 - refused
-def test_what_others_can_reach_needs_tls(options):
+def test_what_others_can_reach_needs_tls(options, monkeypatch):
+    monkeypatch.setattr("node.gui.listen._MARKS", ())
     with pytest.raises(InvalidSettingsError):
         validate({"port": 1, **options}, Listen, source="options")
+
+
+def test_in_a_container_the_engine_says_who_can_reach_it(monkeypatch, tmp_path):
+    monkeypatch.setattr("node.gui.listen._MARKS", (tmp_path,))
+
+    assert "0.0.0.0" == str(Listen(port=1, host="0.0.0.0").host)  # noqa: S104 - of the container
 
 
 def test_over_tls_the_names_of_the_certificate_count(home, tmp_path):
