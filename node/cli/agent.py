@@ -96,6 +96,7 @@ def start(
             as_json=as_json,
         ),
         page=page,
+        terminal=not as_json,
     )
 
 
