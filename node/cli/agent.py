@@ -101,6 +101,7 @@ def start(
             as_json=as_json,
         ),
         page=page,
+        terminal=not as_json,
     )
 
 
