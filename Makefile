@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 JOBS   ?= 3
 
-.PHONY: demo test check format docs screenshots bench bench-heart soak clean help rabbitmq prometheus
+.PHONY: demo test check format docs screenshots bench bench-heart soak clean help rabbitmq prometheus chromium
 
 help:           ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -13,7 +13,7 @@ help:           ## list the targets
 demo: $(VENV)/.demo rabbitmq  ## four hospitals train one model; ARGS="--out DIR --rounds 15"
 	@$(BIN)/warren demo $(ARGS)
 
-test: $(VENV)/.test rabbitmq prometheus  ## run the whole suite side by side; ARGS="-k pattern", JOBS=2
+test: $(VENV)/.test rabbitmq prometheus chromium  ## run the whole suite side by side; ARGS="-k pattern", JOBS=2
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(VENV)/.test  ## lint, format, types, import contracts
@@ -29,8 +29,9 @@ format: $(VENV)/.test  ## put the code into shape
 docs: $(VENV)/.demo  ## write the pages of docs/reference that follow from the code
 	@$(BIN)/warren docs docs/reference
 
-screenshots: $(VENV)/.test rabbitmq prometheus  ## take the pictures of docs/images from real runs; needs Chromium
+screenshots: $(VENV)/.test rabbitmq prometheus chromium  ## take the pictures of docs/images from real runs and pages
 	@$(BIN)/python -m tests.support.screenshots docs/images
+	@WARREN_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/e2e/test_gui.py -k pictures
 
 bench: $(VENV)/.test rabbitmq  ## measure speed, CPU and memory; ARGS="--json FILE"
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
@@ -46,6 +47,9 @@ rabbitmq:  # installs the server program; never starts or touches a broker of th
 
 prometheus:  # likewise; the tests read real metrics with it
 	@deploy/host/install_package.sh Prometheus prometheus promtool 2.40
+
+chromium:  # likewise; the tests look at the web page with it
+	@deploy/host/install_package.sh Chromium chromium chromium 120
 
 $(VENV)/.venv: 
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \

@@ -12,12 +12,15 @@ audit/           who asked what, who decided what, what left; see `common.audit`
 audit.anchor     where that log ends
 agent.lock       held by the running agent
 status.json      what the agent said about itself last
+gui.sqlite       who may use the web page, and who does
+gui.link         the link that sets the page up, until somebody used it
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import struct
 import time
@@ -28,12 +31,14 @@ from typing import Final
 
 from common.audit.log import AuditLog
 from common.audit.syslog import Forwarder
-from common.errors import HomeError, HomeInUseError, KitError
+from common.errors import HomeError, HomeInUseError, InvalidSettingsError, KitError
 from common.security.enrolment import FOLDER
 from common.security.kit import Kit, install_kit
 from common.settings import Connection, load_toml
 from common.sqlite import storage_errors
 from node.policy import Policy
+
+log = logging.getLogger(__name__)
 
 _FLOCK: Final = "hhqqi4x"
 """`struct flock` of Linux: type, whence, start, length, pid."""
@@ -151,6 +156,16 @@ class NodeHome:
         """Return the file in which the agent says how it is doing."""
         return self.path / "status.json"
 
+    @property
+    def gui_path(self) -> Path:
+        """Return the database of the web page's people."""
+        return self.path / "gui.sqlite"
+
+    @property
+    def gui_link_path(self) -> Path:
+        """Return the file with the link that sets the web page up."""
+        return self.path / "gui.link"
+
     def kit(self, *, now: float | None = None) -> Kit:
         """Load and check the kit.
 
@@ -177,12 +192,12 @@ class NodeHome:
         return Policy.load(self.settings_path)
 
     def audit(self) -> AuditLog:
-        """Return the audit log, which also tells the syslog that the policy names.
-
-        Raises:
-            InvalidSettingsError: If a setting is wrong.
-        """
-        target = self.policy().syslog
+        """Return the audit log, which also tells the syslog that the policy names; with a wrong policy, no syslog."""
+        try:
+            target = self.policy().syslog
+        except InvalidSettingsError as error:  # who mends the policy is on record, too
+            log.warning("no syslog", extra={"action": "policy_wrong", "error": str(error)})
+            target = None
         forward = Forwarder(target) if target is not None else None
         return AuditLog(self.audit_path, self.connection().party, forward=forward)
 

@@ -1,6 +1,6 @@
 """Run the agent of a home as a process: in the foreground, in the background, asked how it is, and stopped.
 
-`python -m node.process HOME FD LEVEL` is the background process itself; it says on the file descriptor FD what came of its start.
+`python -m node.process HOME FD LEVEL PAGE` is the background process itself; it says on the file descriptor FD what came of its start.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from common.allocator import keep_freed_memory
 from common.errors import AgentStartError, FederationError, HomeInUseError, WarrenError
 from common.messages import PlanState
 from node.approval import Approvals
+from node.gui.beside import beside
+from node.gui.listen import Listen
 from node.home import NodeHome
 from node.hours import WorkingHours
 from node.journal import Journal
@@ -101,10 +103,13 @@ def run_agent(home: NodeHome, *, ready: Callable[[], None]) -> None:
         log.info("agent stopped", extra={"action": "agent_stopped"})
 
 
-def start_background(home: NodeHome, *, level: str = "INFO") -> subprocess.Popen[bytes]:
+def start_background(
+    home: NodeHome, *, level: str = "INFO", page: Listen | None = None
+) -> subprocess.Popen[bytes]:
     """Start the agent in a process of its own session and return when it is ready.
 
-    What it writes to its standard streams goes to `log/agent.out`; its log begins at `level`.
+    What it writes to its standard streams goes to `log/agent.out`; its log begins at `level`; `page` says where its web page is
+    served, if anywhere.
 
     Raises:
         HomeInUseError: If an agent runs already.
@@ -116,11 +121,12 @@ def start_background(home: NodeHome, *, level: str = "INFO") -> subprocess.Popen
         raise HomeInUseError(path=home.path, pid=holder)
     home.kit()
     home.policy()
+    shown = "" if page is None else page.model_dump_json()
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as answer, (home.log / "agent.out").open("ab") as output:
         try:
             agent = subprocess.Popen(
-                [sys.executable, "-P", "-m", "node.process", str(home.path), str(writer), level],
+                [sys.executable, "-P", "-m", "node.process", str(home.path), str(writer), level, shown],
                 pass_fds=(writer,),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -239,11 +245,12 @@ def _ended(process: int, timeout_s: float | None) -> bool:
     return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
 
 
-def _serve(path: Path, descriptor: int, level: str) -> int:
+def _serve(path: Path, descriptor: int, level: str, shown: str) -> int:
     """Be the background process; return its exit code."""
     home = NodeHome.open(path)
     logs.configure(level, file=home.log_path, stream=None)
-    with os.fdopen(descriptor, "wb") as answer:
+    page = Listen.model_validate_json(shown) if shown else None
+    with beside(home, page), os.fdopen(descriptor, "wb") as answer:
 
         def ready() -> None:
             answer.write(_READY)
@@ -260,4 +267,4 @@ def _serve(path: Path, descriptor: int, level: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_serve(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))
+    sys.exit(_serve(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]))

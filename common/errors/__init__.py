@@ -60,6 +60,7 @@ from common.errors.experiment import (
     UpdateRefusedError,
 )
 from common.errors.federation import (
+    AccountError,
     AgentStartError,
     BrokerAdminError,
     BrokerMissingError,
@@ -76,6 +77,7 @@ from common.errors.federation import (
     InvalidPartyIdError,
     KitError,
     KitVersionError,
+    LinkSpentError,
     NotAFederationError,
     PartyExistsError,
     PortTakenError,
@@ -149,6 +151,7 @@ from common.errors.transport import (
 )
 
 __all__ = [
+    "AccountError",
     "AgentStartError",
     "AmbiguousDatasetError",
     "AmbiguousPlanError",
@@ -192,6 +195,7 @@ __all__ = [
     "InvalidTensorsError",
     "KitError",
     "KitVersionError",
+    "LinkSpentError",
     "LoadingPlanInUseError",
     "MalformedMessageError",
     "MessageError",

@@ -197,3 +197,21 @@ class FingerprintError(FederationError):
     text = "the fingerprint is {actual}, not {expected}"
     cause = "the file is another one than the other person looks at, or somebody changed it on the way"
     remedy = "do not go on; ask the other person to read it again, and to send the file by another way"
+
+
+class AccountError(FederationError):
+    """An account of the web page cannot be that way."""
+
+    code = "WRN-322"
+    text = "account {name}: {reason}"
+    cause = "a rule about names, passwords or admins says no"
+    remedy = "choose differently, as the text above says"
+
+
+class LinkSpentError(FederationError):
+    """A link that works once cannot be used."""
+
+    code = "WRN-323"
+    text = "this link was used before, has expired, or was replaced by a newer one"
+    cause = "links of the web page work once, and for a day"
+    remedy = "ask an admin of the page for a new one; for the first set-up, start `warren-node gui HOME` again, which prints one"

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from common.cli import FAILED, AsJson, emit, moment, reported
+from node.cli.gui import HOST, PORT, page_of
 from node.cli.options import Home, person
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ Background = Annotated[
     bool, typer.Option("--background", help="Return when the agent is ready and leave it running.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log what is only of use to find a fault, too.")]
+Gui = Annotated[bool, typer.Option("--gui", help="Serve the node's web page on this machine, too.")]
+GuiHost = Annotated[
+    str,
+    typer.Option("--gui-host", help="Address of the web page; other than the loopback only in a container."),
+]
+GuiPort = Annotated[int, typer.Option("--gui-port", min=0, max=65535, help="Where the web page is served.")]
 Check = Annotated[
     bool, typer.Option("--check", help="Exit with 1 unless the agent runs, is connected and does not pause.")
 ]
@@ -64,16 +71,22 @@ def install(home: Path, kit: Path) -> None:
 
 @reported
 def start(
-    home: Home, background: Background = False, verbose: Verbose = False, as_json: AsJson = False
+    home: Home,
+    background: Background = False,
+    verbose: Verbose = False,
+    gui: Gui = False,
+    gui_port: GuiPort = PORT,
+    gui_host: GuiHost = HOST,
+    as_json: AsJson = False,
 ) -> None:
-    """Run the node's agent until Ctrl-C, or in the background."""
+    """Run the node's agent until Ctrl-C, or in the background; with its web page, if asked for."""
     from common import logs as logging_setup
 
-    agent = _agent(home)
+    agent, page = _agent(home), page_of(gui_port, gui_host) if gui else None
     party, log = agent.home.connection().party, agent.home.log_path
     level = "DEBUG" if verbose else "INFO"
     if background:
-        pid = agent.start(level=level)
+        pid = agent.start(level=level, page=page)
         emit(
             {"party": party, "pid": pid, "log": log},
             escape(f"the agent of {party} runs as process {pid}; its log is {log}"),
@@ -87,6 +100,8 @@ def start(
             f"the agent of {party} runs; Ctrl-C stops it",
             as_json=as_json,
         ),
+        page=page,
+        terminal=not as_json,
     )
 
 
@@ -115,11 +130,11 @@ def stop(home: Home, as_json: AsJson = False) -> None:
 
 
 @reported
-def restart(home: Home, as_json: AsJson = False) -> None:
+def restart(home: Home, gui: Gui = False, gui_port: GuiPort = PORT, as_json: AsJson = False) -> None:
     """Stop the agent if one runs, and start it in the background; it goes on from its journal."""
     agent = _agent(home)
     party, log = agent.home.connection().party, agent.home.log_path
-    made = agent.restart()
+    made = agent.restart(page=page_of(gui_port) if gui else None)
     emit(
         {"party": party, "outcome": made.outcome, "pid": made.pid, "log": log},
         escape(

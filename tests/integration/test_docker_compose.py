@@ -25,6 +25,7 @@ from deploy.definitions import with_operator
 from deploy.federation import Federation
 from deploy.handover import HOME, MANAGEMENT_PORT, PROMETHEUS_PORT
 from deploy.ports import free_port
+from node.cli.gui import PORT
 from node.home import NodeHome
 from node.registry import Registry
 from node.status import read_status
@@ -161,10 +162,11 @@ def test_a_node_reaches_the_broker_and_nothing_else_and_nothing_reaches_a_node(t
     assert len(private) == len(set(private)), "two nodes share a volume"
 
 
-def test_the_node_of_a_hospital_opens_no_port_and_reads_kit_and_data_only():
+def test_the_node_of_a_hospital_opens_the_port_of_its_page_alone_and_reads_kit_and_data_only():
     (service,) = load(FILES["hospital"]).services.values()
 
-    assert not service.ports
+    assert [f"127.0.0.1:{PORT}:{PORT}"] == service.ports
+    assert service.environment["GUI"]
     assert [] == [one for one in service.volumes if not one.endswith(":ro") and not one.startswith("home:")]
 
 

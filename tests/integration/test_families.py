@@ -14,8 +14,11 @@ from common.datasets import (
     ImageFolderDataset,
     JoinedDataset,
     MedicalFolderDataset,
+    MnistDataset,
     SignalDataset,
+    SurvivalDataset,
     TabularDataset,
+    TextDataset,
 )
 from common.ids import PartyId
 from common.mailbox import Mailbox
@@ -56,6 +59,65 @@ class TablePlan(TorchTrainingPlan):
             standardize={"age": (50.0, 10.0)},
         )
         return DataManager(dataset, batch_size=4)
+
+
+class SurvivalPlan(TorchTrainingPlan):
+    """Learn an exponential rate of death from the same table (Cox and Oakes, 1984, section 3)."""
+
+    def init_model(self, model_args):
+        return torch.nn.Linear(1, 1)
+
+    def init_optimizer(self, optimizer_args):
+        return torch.optim.SGD(self.model().parameters(), lr=0.01)
+
+    def training_step(self, data, target):
+        log_rate = self.model()(data).squeeze(1)
+        days, died = target.unbind(1)
+        return (days * log_rate.exp() - died * log_rate).mean()
+
+    def testing_step(self, data, target):
+        return {"loss": self.training_step(data, target).item()}
+
+    def training_data(self):
+        dataset = SurvivalDataset("age", "days", "dead", missing={"age": "mean"}, standardize=True)
+        return DataManager(dataset, batch_size=4)
+
+
+class TextPlan(TorchTrainingPlan):
+    """Learn from the letters of a note in the same table."""
+
+    def init_model(self, model_args):
+        return torch.nn.Sequential(torch.nn.Embedding(27, 4), torch.nn.Flatten(), torch.nn.Linear(12, 2))
+
+    def init_optimizer(self, optimizer_args):
+        return torch.optim.SGD(self.model().parameters(), lr=0.1)
+
+    def training_step(self, data, target):
+        return torch.nn.functional.cross_entropy(self.model()(data), target)
+
+    def training_data(self):
+        def letters(text):
+            return [ord(letter) - ord("a") + 1 for letter in text]
+
+        return DataManager(
+            TextDataset("note", "ill", letters, length=3, categories=["no", "yes"]), batch_size=4
+        )
+
+
+class DigitPlan(TorchTrainingPlan):
+    """Learn handwritten digits."""
+
+    def init_model(self, model_args):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(28 * 28, 10))
+
+    def init_optimizer(self, optimizer_args):
+        return torch.optim.SGD(self.model().parameters(), lr=0.1)
+
+    def training_step(self, data, target):
+        return torch.nn.functional.cross_entropy(self.model()(data), target)
+
+    def training_data(self):
+        return DataManager(MnistDataset(), batch_size=4)
 
 
 class ImagePlan(TorchTrainingPlan):
@@ -212,6 +274,18 @@ def write_images(folder, node):
     return folder / "scans"
 
 
+def write_digits(folder, node):
+    rng = np.random.default_rng(len(node))
+    (folder / "mnist").mkdir()
+    for name, array in (
+        ("train-labels-idx1-ubyte", rng.integers(0, 10, 13, np.uint8)),
+        ("train-images-idx3-ubyte", rng.integers(0, 256, (13, 28, 28), np.uint8)),
+    ):
+        head = np.array([0x800 + array.ndim, *array.shape], ">i4").tobytes()
+        (folder / "mnist" / name).write_bytes(head + array.tobytes())
+    return folder / "mnist"
+
+
 def write_volumes(folder, node):
     root = write_folder(folder / "study", 13)
     (root / "sub-5" / "T1" / "t1.nii.gz").write_bytes(b"no volume")
@@ -270,15 +344,19 @@ def write_covariates(folder, node):
 FAMILIES = {
     "tabular": (write_rows, {"on_broken": "skip"}),
     "images": (write_images, {"on_broken": "skip"}),
+    "mnist": (write_digits, {"leave_out": ["7"]}),
     "medical-folder": (write_volumes, {"on_broken": "skip"}),
     "signals": (write_recordings, {"on_broken": "skip"}),
     "genomics": (write_genotypes, {"on_broken": "skip", "phenotypes": "people.tsv"}),
     "custom": (write_numbers, {}),
 }
-"""Each writes 12 samples that can be read, and one that cannot if that is possible."""
+"""Each writes 12 samples that can be used, and one that cannot if that is possible."""
 
 PLANS = {
     TablePlan: "tabular",
+    SurvivalPlan: "tabular",
+    TextPlan: "tabular",
+    DigitPlan: "mnist",
     ImagePlan: "images",
     MedicalPlan: "medical-folder",
     SignalPlan: "signals",

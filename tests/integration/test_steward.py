@@ -268,6 +268,16 @@ def test_a_policy_that_is_wrong_is_shown_with_what_is_wrong(home):
     assert "max_wokers" in str(found.problem)
 
 
+def test_a_policy_that_is_wrong_can_be_replaced_on_record(home):
+    home.settings_path.write_text("max_wokers = 2\n")
+    policy = PolicyFile(home, "anna")
+
+    policy.replace("max_workers = 2\n", seen=policy.read().sha256)
+
+    assert 2 == home.policy().max_workers
+    assert Action.POLICY_CHANGED is list(read_records(home.audit_path))[-1].action
+
+
 def test_a_restart_with_a_wrong_policy_leaves_the_agent_alone(home, monkeypatch):
     def stopped(_):
         raise AssertionError("it was stopped")
