@@ -70,26 +70,25 @@ class Stack:
     def products(self) -> Doubles:
         """Return the inner product of every two changes of the base, of shape (updates, updates); only floats count."""
         total = np.zeros((len(self._files), len(self._files)))
-        for name, entry in self._base.index.items():
-            if entry.dtype not in _FLOATS:
-                continue
-            for first, count in self._blocks(entry):
-                start = to_doubles(self._base.read(name, first, count), entry.dtype)
-                change = self._read(name, entry, first, count) - start
-                total += change @ change.T
+        for change in self._changes():
+            total += change @ change.T
         return total
 
     def norms(self) -> Doubles:
         """Return how far each update is from the base, as a Euclidean distance; only floats count."""
         total = np.zeros(len(self._files))
+        for change in self._changes():
+            total += np.einsum("ij,ij->i", change, change)
+        return np.sqrt(total)
+
+    def _changes(self) -> Iterator[Doubles]:
+        """Yield how each update differs from the base, block by block; only floats count."""
         for name, entry in self._base.index.items():
             if entry.dtype not in _FLOATS:
                 continue
             for first, count in self._blocks(entry):
                 start = to_doubles(self._base.read(name, first, count), entry.dtype)
-                change = self._read(name, entry, first, count) - start
-                total += np.einsum("ij,ij->i", change, change)
-        return np.sqrt(total)
+                yield self._read(name, entry, first, count) - start
 
     def _values(self, name: str, entry: TensorEntry) -> Iterator[Doubles]:
         return (self._read(name, entry, first, count) for first, count in self._blocks(entry))
