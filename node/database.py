@@ -1,4 +1,4 @@
-"""Hold the schema of the registry database: the data sets of a node and what its people decided about plans."""
+"""Hold the schema of the registry database: the data sets of a node, how they are read, and what its people decided about plans."""
 
 from __future__ import annotations
 
@@ -57,6 +57,19 @@ _MIGRATIONS: Final = (
     ALTER TABLE dataset RENAME COLUMN mtime_ns TO stamp;              -- of folders, more than one time
     ALTER TABLE dataset ADD COLUMN classes TEXT NOT NULL DEFAULT '[]';   -- JSON list of names
     ALTER TABLE dataset ADD COLUMN left_out INTEGER NOT NULL DEFAULT 0;
+    """,
+    """
+    CREATE TABLE loading_plan (
+        name        TEXT PRIMARY KEY,
+        data_type   TEXT NOT NULL,
+        options     TEXT NOT NULL,  -- JSON object
+        description TEXT NOT NULL,
+        saved_by    TEXT NOT NULL,
+        saved_at    REAL NOT NULL
+    ) STRICT;
+    ALTER TABLE dataset ADD COLUMN loading TEXT REFERENCES loading_plan (name);  -- the plan that made its options
+    ALTER TABLE dataset ADD COLUMN watched INTEGER NOT NULL DEFAULT 0;           -- whether the agent looks out for changes
+    ALTER TABLE dataset ADD COLUMN changed_at REAL;                              -- when it saw one that nobody has looked at yet
     """,
 )
 

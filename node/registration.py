@@ -41,14 +41,7 @@ class Labels:
             *(("tag", tag) for tag in labels.tags),
             ("description", labels.description),
         ]
-        problems = [
-            f"{what} {text!r} needs {least} to {most} characters"
-            for what, text in texts
-            for least, most in [_LENGTHS[what]]
-            if not least <= len(text) <= most
-        ]
-        if not 1 <= len(labels.tags) <= _MOST_TAGS:
-            problems.append(f"{len(labels.tags)} tags were given, 1 to {_MOST_TAGS} are needed")
+        problems = [*_wrong_lengths(texts), *_wrong_count(labels.tags)]
         if data_type not in DATA_TYPES:
             problems.append(f"type {data_type!r} is none of {', '.join(DATA_TYPES)}")
         if problems:
@@ -62,13 +55,60 @@ class Labels:
             InvalidDatasetError: If they have the same name.
             TagsOverlapError: If the tags of one contain those of the other.
         """
-        if self.name == other.name:
-            raise InvalidDatasetError(reason=f"the name {other.name!r} is taken")
-        ours, theirs = set(self.tags), set(other.tags)
-        if ours <= theirs or ours >= theirs:
-            raise TagsOverlapError(
-                tags=", ".join(self.tags), other=other.name, other_tags=", ".join(other.tags)
-            )
+        _tell_names_apart(self.name, other)
+        _tell_tags_apart(self.tags, other)
+
+
+def check_labels(
+    others: Iterable[Labels],
+    *,
+    name: str | None = None,
+    tags: Iterable[str] | None = None,
+    description: str | None = None,
+) -> None:
+    """Make sure that some of the labels of a new data set keep the rules, before the others are known.
+
+    Raises:
+        InvalidDatasetError: If one breaks a rule or the name is taken; names every mistake.
+        TagsOverlapError: If the tags contain, or are contained in, those of another set.
+    """
+    plain = None if tags is None else normalised(tags)
+    texts = [("name", name), ("description", description)]
+    given = [(what, text.strip()) for what, text in texts if text is not None]
+    problems = _wrong_lengths([*given, *(("tag", tag) for tag in plain or ())])
+    problems += [] if plain is None else _wrong_count(plain)
+    if problems:
+        raise InvalidDatasetError(reason="; ".join(problems))
+    for other in others:
+        if name is not None:
+            _tell_names_apart(name.strip(), other)
+        if plain is not None:
+            _tell_tags_apart(plain, other)
+
+
+def _tell_names_apart(name: str, other: Labels) -> None:
+    if name == other.name:
+        raise InvalidDatasetError(reason=f"the name {other.name!r} is taken")
+
+
+def _tell_tags_apart(tags: tuple[str, ...], other: Labels) -> None:
+    ours, theirs = set(tags), set(other.tags)
+    if ours <= theirs or ours >= theirs:
+        raise TagsOverlapError(tags=", ".join(tags), other=other.name, other_tags=", ".join(other.tags))
+
+
+def _wrong_lengths(texts: Iterable[tuple[str, str]]) -> list[str]:
+    return [
+        f"{what} {text!r} needs {least} to {most} characters"
+        for what, text in texts
+        for least, most in [_LENGTHS[what]]
+        if not least <= len(text) <= most
+    ]
+
+
+def _wrong_count(tags: tuple[str, ...]) -> list[str]:
+    right = 1 <= len(tags) <= _MOST_TAGS
+    return [] if right else [f"{len(tags)} tags were given, 1 to {_MOST_TAGS} are needed"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,13 @@ from typing import Final
 
 from pydantic import JsonValue, TypeAdapter
 
-from common.errors import DataError, DataFileGoneError, InvalidDatasetError, NoSuchDatasetError
+from common.errors import (
+    DataError,
+    DataFileGoneError,
+    InvalidDatasetError,
+    NoSuchDatasetError,
+    NoSuchLoadingPlanError,
+)
 from common.ids import DatasetId, Digest, new_uuid
 from common.messages import Column, DatasetDescription
 from common.sqlite import transaction
@@ -49,6 +55,9 @@ class Dataset:
         added_at: Unix time of its registration.
         classes: Names of its classes, if it has any.
         left_out: Samples that are there and cannot be used, or must not be.
+        loading: Name of the data-loading plan that made its options, if one did.
+        watched: Whether the agent looks out for changes of its files.
+        changed_at: Unix time at which the agent saw a change that nobody has looked at yet; no task runs on it until then.
         test: Another data set to validate on, for a task that asks for one.
     """
 
@@ -66,6 +75,9 @@ class Dataset:
     added_at: float
     classes: tuple[str, ...] = ()
     left_out: int = 0
+    loading: str | None = None
+    watched: bool = False
+    changed_at: float | None = None
     test: Dataset | None = None
 
     @property
@@ -91,6 +103,7 @@ class Dataset:
             columns=self.columns[:_MOST_COLUMNS],
             classes=self.classes[:_MOST_COLUMNS],
             left_out=self.left_out,
+            available=self.changed_at is None,
         )
 
 
@@ -118,6 +131,8 @@ class Registry:
         description: str,
         data_type: str = "tabular",
         parameters: Mapping[str, JsonValue] | None = None,
+        loading: str | None = None,
+        watched: bool = False,
         minimum_samples: int = 0,
         witness: Callable[[Dataset], None] = lambda _: None,
     ) -> Dataset:
@@ -130,6 +145,8 @@ class Registry:
             description: At least 3 characters, for people.
             data_type: A family of `common.datasets.families`.
             parameters: Options of that family.
+            loading: The data-loading plan that made them.
+            watched: Whether the agent looks out for changes of its files.
             minimum_samples: Fewest samples that the policy of the node allows.
             witness: Told before it counts; nothing is registered if that raises.
 
@@ -142,7 +159,7 @@ class Registry:
         labels = Labels.of(name, tags, description, data_type)
         path = path.expanduser().absolute()
         content = looked_into(path, data_type, parameters or {}, minimum_samples=minimum_samples)
-        dataset = _made(labels, path, data_type, content)
+        dataset = _made(labels, path, data_type, content, loading, watched=watched)
         with transaction(self._db):
             self._put(dataset)
             witness(dataset)
@@ -157,10 +174,12 @@ class Registry:
         description: str | None = None,
         path: Path | None = None,
         parameters: Mapping[str, JsonValue] | None = None,
+        loading: str | None = None,
+        watched: bool | None = None,
         minimum_samples: int = 0,
         witness: Callable[[Dataset], None] = lambda _: None,
     ) -> Dataset:
-        """Look into a data set again and register it as it is now; what is not given stays.
+        """Look into a data set again and register it as it is now; what is not given stays, but for the data-loading plan.
 
         It keeps its id if neither content nor options changed; else it is another data set with another id, and an experiment
         that counts on the old one is refused and not trained on other samples unawares.
@@ -180,7 +199,8 @@ class Registry:
         place = dataset.path if path is None else path.expanduser().absolute()
         options = dataset.parameters if parameters is None else parameters
         content = looked_into(place, dataset.data_type, options, minimum_samples=minimum_samples)
-        made = _made(labels, place, dataset.data_type, content)
+        watched = dataset.watched if watched is None else watched
+        made = _made(labels, place, dataset.data_type, content, loading, watched=watched)
         same = (made.fingerprint.sha256, made.parameters) == (dataset.fingerprint.sha256, dataset.parameters)
         if same:
             made = replace(made, dataset_id=dataset.dataset_id, added_at=dataset.added_at)
@@ -196,6 +216,9 @@ class Registry:
     def _put(self, dataset: Dataset) -> None:
         for other in self.list():
             dataset.labels.tell_apart(other.labels)
+        known = {None, *(row["name"] for row in self._db.execute("SELECT name FROM loading_plan"))}
+        if dataset.loading not in known:
+            raise NoSuchLoadingPlanError(name=dataset.loading)
         row = _row(dataset)
         self._db.execute(
             f"INSERT INTO dataset ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608 - names of columns
@@ -276,12 +299,32 @@ class Registry:
                 "UPDATE dataset SET stamp = ? WHERE dataset_id = ?", (looks.stamp, dataset.dataset_id)
             )
 
+    def mark(
+        self, dataset_id: str, changed_at: float | None, *, witness: Callable[[], None] = lambda: None
+    ) -> None:
+        """Note that the files of a data set changed and that nobody has looked at it yet, or that somebody has (None).
+
+        Raises:
+            NoSuchDatasetError: If it is not registered.
+        """
+        with transaction(self._db):
+            statement = "UPDATE dataset SET changed_at = ? WHERE dataset_id = ?"
+            if not self._db.execute(statement, (changed_at, dataset_id)).rowcount:
+                raise NoSuchDatasetError(dataset=dataset_id)
+            witness()
+
+    def version(self) -> int:
+        """Return a number that differs after another connection has changed anything; asking is cheap."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
     def close(self) -> None:
         """Close the database; idempotent."""
         self._db.close()
 
 
-def _made(labels: Labels, path: Path, data_type: str, content: Content) -> Dataset:
+def _made(
+    labels: Labels, path: Path, data_type: str, content: Content, loading: str | None, *, watched: bool
+) -> Dataset:
     """Return a new data set."""
     found = content.inspection
     return Dataset(
@@ -299,12 +342,14 @@ def _made(labels: Labels, path: Path, data_type: str, content: Content) -> Datas
         added_at=time.time(),
         classes=found.classes,
         left_out=found.left_out + len(found.broken),
+        loading=loading,
+        watched=watched,
     )
 
 
 def _said(dataset: Dataset) -> tuple[object, ...]:
     """Return what people said about a data set; what its files look like may be noted anew at any time."""
-    return dataset.labels, dataset.path, dataset.parameters
+    return dataset.labels, dataset.path, dataset.parameters, dataset.loading, dataset.watched
 
 
 def _row(dataset: Dataset) -> dict[str, object]:
@@ -326,6 +371,9 @@ def _row(dataset: Dataset) -> dict[str, object]:
         "added_at": dataset.added_at,
         "classes": json.dumps(dataset.classes),
         "left_out": dataset.left_out,
+        "loading": dataset.loading,
+        "watched": int(dataset.watched),
+        "changed_at": dataset.changed_at,
     }
 
 
@@ -352,4 +400,7 @@ def _dataset(row: sqlite3.Row) -> Dataset:
         added_at=row["added_at"],
         classes=tuple(json.loads(row["classes"])),
         left_out=row["left_out"],
+        loading=row["loading"],
+        watched=bool(row["watched"]),
+        changed_at=row["changed_at"],
     )

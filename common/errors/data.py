@@ -119,3 +119,30 @@ class IdentifiedPatientsError(DataError):
     text = "{count} or more files in {path} hold what identifies a patient: {tags}"
     cause = "they were not, or not fully, de-identified"
     remedy = "de-identify them, DICOM by the basic profile of PS3.15, or say --option identified=allow"
+
+
+class InvalidLoadingPlanError(DataError):
+    """A data-loading plan is not valid."""
+
+    code = "WRN-421"
+    text = "data-loading plan {name!r} cannot be saved: {reason}"
+    cause = "a name is taken or too short, or an option does not belong into a plan"
+    remedy = "choose another name, or correct the options"
+
+
+class NoSuchLoadingPlanError(DataError):
+    """The node has no data-loading plan of that name."""
+
+    code = "WRN-422"
+    text = "no data-loading plan {name!r} is saved"
+    cause = "it was removed, or the name is misspelt"
+    remedy = "list them with `warren-node loading list HOME`"
+
+
+class LoadingPlanInUseError(DataError):
+    """A data-loading plan is in use."""
+
+    code = "WRN-423"
+    text = "data-loading plan {name!r} made the options of {datasets}"
+    cause = "a data set says by the name of its plan how it is read"
+    remedy = "remove these data sets first, or update them with another plan"

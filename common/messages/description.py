@@ -37,6 +37,8 @@ class DatasetDescription(Part):
     """Their names, in the order of their numbers."""
     left_out: Count = 0
     """Samples that are registered and not used, because they cannot be read or must not be; `samples` does not count them."""
+    available: bool = True
+    """Whether tasks may run on it: not while its files have changed and nobody at the node has looked at that."""
 
 
 class NodeInfo(Part):

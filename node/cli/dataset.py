@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 app = new_app("Register data sets, and show or forget them; the files stay where they are.")
 
 Which = Annotated[str, typer.Argument(metavar="DATASET", help="Name or id.")]
+LoadingName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Take kind and options of this data-loading plan.")
+]
+_WATCH = (
+    "Let the agent look out for changes of its files, and use it no more until it was checked or updated."
+)
 
 
 @app.command()
@@ -36,28 +43,35 @@ def add(
         typer.Option("--type", help="Its kind; found out from the names of its files if not given."),
     ] = None,
     option: OptionTexts = None,
-    like: Annotated[
-        str | None, typer.Option(metavar="DATASET", help="Take kind and options of this registered set.")
-    ] = None,
+    loading: LoadingName = None,
+    watch: Annotated[bool, typer.Option("--watch", help=_WATCH)] = False,
     from_: Annotated[Path | None, typer.Option("--from", help="A TOML file that says all of this.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a data set and register it; asks for what is missing."""
+    """Check a data set and register it; asks for what is missing, and for all of it, step by step, without a path."""
     from dataclasses import replace
 
     from node.steward.datasets import NewDataset
 
-    datasets = _datasets(home)
+    datasets, asks = _datasets(home), sys.stdin.isatty() and not as_json
+    given = {"path": str(path) if path else None, "name": name, "tags": tags, "description": description}
+    if asks and path is None and from_ is None and not option and loading is None:
+        _register_in_dialogue(datasets, given | {"type": type_, "watch": "yes" if watch else None})
+        return
     if from_ is not None:
         wish = from_file(from_)
     else:
-        given = {"path": str(path) if path else None, "name": name, "tags": tags, "description": description}
-        texts = from_terminal(given, ask=sys.stdin.isatty() and not as_json)
-        wish = NewDataset(
-            Path(texts["path"]), texts["name"], tuple(texts["tags"].split(",")), texts["description"], type_
+        texts = from_terminal(given, ask=asks)
+        tag_texts = tuple(texts["tags"].split(","))
+        wish = NewDataset(Path(texts["path"]), texts["name"], tag_texts, texts["description"], type_)
+    dataset = datasets.add(
+        replace(
+            wish,
+            options={**wish.options, **options_of(option or ())},
+            loading=loading or wish.loading,
+            watched=watch or wish.watched,
         )
-    options = {**wish.options, **options_of(option or ())}
-    dataset = datasets.add(replace(wish, options=options, like=like))
+    )
     emit(_document(dataset), Text(f"registered {dataset.name}"), *_views(dataset), as_json=as_json)
 
 
@@ -71,6 +85,8 @@ def update(
     tags: Annotated[str | None, typer.Option(help="Its new tags: a,b,c.")] = None,
     description: Annotated[str | None, typer.Option(help="Its new description.")] = None,
     option: OptionTexts = None,
+    loading: LoadingName = None,
+    watch: Annotated[bool | None, typer.Option("--watch/--no-watch", help=_WATCH)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Look into a data set again and register it as it is now; what is not given stays.
@@ -85,6 +101,8 @@ def update(
         tags=None if tags is None else tuple(tags.split(",")),
         description=description,
         options=options_of(option) if option else None,
+        loading=loading,
+        watched=watch,
     )
     made = _datasets(home).update(which, changes)
     new = ", which is another data set now" if made.is_another else ""
@@ -177,6 +195,28 @@ def remove(home: Home, which: Which, as_json: AsJson = False) -> None:
     )
 
 
+def _register_in_dialogue(datasets: Datasets, given: Mapping[str, str | None]) -> None:
+    """Ask for all that a data set needs, and register it unless the person gives up."""
+    from node.cli.wizard import Wizard
+
+    said = {key: value for key, value in given.items() if value}
+    dataset = Wizard(datasets, _Keyboard(), said).run()
+    if dataset is None:
+        emit({}, "nothing was registered", as_json=False)
+        raise typer.Exit(FAILED)
+    emit({}, Text(f"registered {dataset.name}"), *_views(dataset), as_json=False)
+
+
+class _Keyboard:
+    """The person at this terminal."""
+
+    def ask(self, prompt: str, default: str) -> str:
+        return str(typer.prompt(prompt, default=default, show_default=bool(default)))
+
+    def say(self, text: str) -> None:
+        typer.echo(text)
+
+
 def _datasets(home: Path) -> Datasets:
     """Return the data sets in the hands of the person at the keyboard."""
     from node.home import NodeHome
@@ -190,6 +230,9 @@ def _document(dataset: Dataset) -> dict[str, object]:
     return dataset.describe().model_dump(mode="json") | {
         "path": dataset.path,
         "parameters": dict(dataset.parameters),
+        "loading": dataset.loading,
+        "watched": dataset.watched,
+        "changed_at": dataset.changed_at,
         "added_at": dataset.added_at,
         "sha256": dataset.fingerprint.sha256,
     }
@@ -207,6 +250,9 @@ def _views(dataset: Dataset) -> list[Table]:
         ("left out", dataset.left_out),
         ("classes", ", ".join(dataset.classes) or None),
         *((f"option {name}", value) for name, value in sorted(dataset.parameters.items())),
+        ("loading plan", dataset.loading),
+        ("watched", "yes" if dataset.watched else "no"),
+        *([("changed", moment(dataset.changed_at))] if dataset.changed_at is not None else []),
         ("added", moment(dataset.added_at)),
     ]
     columns = [(column.name, column.dtype, column.missing, column.unit or None) for column in dataset.columns]

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import Field, JsonValue
 
 from common.errors import InvalidDatasetError
 from common.settings import Settings, load_toml
 
 if TYPE_CHECKING:
     from node.steward.datasets import NewDataset
-
-_JSON: Final[TypeAdapter[JsonValue]] = TypeAdapter(JsonValue)
 
 OptionTexts = Annotated[
     list[str] | None,
@@ -39,6 +36,9 @@ class Registration(Settings):
     type: str | None = None
     """Its kind; found out from the names of its files if it is not given."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
+    loading: str | None = None
+    """A data-loading plan that is saved at the node."""
+    watch: bool = False
 
 
 def from_file(file: Path) -> NewDataset:
@@ -57,6 +57,8 @@ def from_file(file: Path) -> NewDataset:
         description=found.description,
         data_type=found.type,
         options=found.options,
+        loading=found.loading,
+        watched=found.watch,
     )
 
 
@@ -79,13 +81,12 @@ def options_of(texts: Iterable[str]) -> dict[str, JsonValue]:
     Raises:
         InvalidDatasetError: If there is no equals sign.
     """
+    from common.datasets.families.questions import toml_value
+
     options: dict[str, JsonValue] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise InvalidDatasetError(reason=f"{text!r} is not KEY=VALUE")
-        try:
-            options[key] = _JSON.validate_python(tomllib.loads(f"value = {value}")["value"])
-        except (tomllib.TOMLDecodeError, ValidationError):  # then it is no number, list or table
-            options[key] = value
+        options[key] = toml_value(value)
     return options

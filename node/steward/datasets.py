@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,10 @@ from common.datasets.families.base import Inspection, parsed
 from common.datasets.families.detection import detected
 from common.errors import DataError
 from node.home import NodeHome
-from node.registration import looked_into
+from node.loading import LoadingPlan
+from node.registration import check_labels, looked_into
 from node.registry import Dataset, Registry
+from node.steward.loading import Loading
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +30,10 @@ class NewDataset:
         name: Its name, unique at the node.
         tags: What searches find it by.
         description: For people.
-        data_type: Its family; that of `like`, or the one that the names of its files tell, if not given.
-        options: Options of its family; they win over those of `like`.
-        like: Name or id of a registered set whose type and options are taken over.
+        data_type: Its family; that of the data-loading plan, or the one that the names of its files tell, if not given.
+        options: Options of its family; they win over those of the plan.
+        loading: Name of a data-loading plan, whose type and options are taken over.
+        watched: Whether the agent looks out for changes of its files.
     """
 
     path: Path
@@ -39,7 +42,8 @@ class NewDataset:
     description: str
     data_type: str | None = None
     options: Mapping[str, JsonValue] = field(default_factory=dict)
-    like: str | None = None
+    loading: str | None = None
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class Changes:
     tags: tuple[str, ...] | None = None
     description: str | None = None
     options: Mapping[str, JsonValue] | None = None
+    loading: str | None = None
+    watched: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,27 +111,47 @@ class Datasets:
         minimum = self.home.policy().minimum_samples
         return looked_into(path.expanduser(), data_type, options, minimum_samples=minimum).inspection
 
+    def check_labels(
+        self,
+        *,
+        name: str | None = None,
+        tags: Iterable[str] | None = None,
+        description: str | None = None,
+    ) -> None:
+        """Make sure that some of the labels of a new data set keep the rules, before the others are known.
+
+        Raises:
+            InvalidDatasetError: If one breaks a rule or the name is taken; names every mistake.
+            TagsOverlapError: If the tags contain, or are contained in, those of another set.
+        """
+        others = [dataset.labels for dataset in self.list()]
+        check_labels(others, name=name, tags=tags, description=description)
+
     def add(self, wish: NewDataset) -> Dataset:
         """Read a data set once, check it, and register it; one set has a name, and tags that no other's contain.
 
         Raises:
             InvalidDatasetError: If name, tags, description, type or options break a rule; names every mistake.
             DataError: If it cannot be read as what it is said to be, has too few samples, or its tags overlap.
-            NoSuchDatasetError: If there is no set `like` that.
+            NoSuchLoadingPlanError: If there is no such data-loading plan.
             MissingExtraError: If the library for that type is not installed.
             AuditBrokenError: If it cannot be recorded; nothing was registered.
         """
         audit, minimum = self.home.audit(), self.home.policy().minimum_samples
+        plan = self._loading(wish.loading)
+        place = wish.path.expanduser()
+        data_type = wish.data_type or (plan.data_type if plan else detected(place))
+        options = {**(plan.options if plan else {}), **wish.options}
         with self._registry() as registry:
-            model = registry.find(wish.like) if wish.like else None
-            place = wish.path.expanduser()
             return registry.add(
                 place,
                 name=wish.name,
                 tags=wish.tags,
                 description=wish.description,
-                data_type=wish.data_type or (model.data_type if model else detected(place)),
-                parameters={**(model.parameters if model else {}), **wish.options},
+                data_type=data_type,
+                parameters=options,
+                loading=_maker(plan, data_type, options),
+                watched=wish.watched,
                 minimum_samples=minimum,
                 witness=lambda made: audit.append(self._entry(Action.DATASET_REGISTERED, made)),
             )
@@ -143,13 +169,18 @@ class Datasets:
         audit, minimum = self.home.audit(), self.home.policy().minimum_samples
         with self._registry() as registry:
             before = registry.find(which)
+            plan = self._loading(changes.loading or before.loading)
+            taken = plan.options if plan and changes.loading else {}
+            options = {**before.parameters, **taken, **(changes.options or {})}
             made = registry.update(
                 before,
                 name=changes.name,
                 tags=changes.tags,
                 description=changes.description,
                 path=changes.path,
-                parameters={**before.parameters, **changes.options} if changes.options else None,
+                parameters=options,
+                loading=_maker(plan, before.data_type, options),
+                watched=changes.watched,
                 minimum_samples=minimum,
                 witness=lambda one: audit.append(self._entry(Action.DATASET_UPDATED, one)),
             )
@@ -198,10 +229,16 @@ class Datasets:
         return dataset
 
     def check(self, *, thorough: bool = False) -> tuple[Checked, ...]:
-        """Look at the files of every data set, and read all of them again if it is to be thorough."""
+        """Look at the files of every data set, and read all of them again if it is to be thorough.
+
+        A set that the agent has seen to change, and that is as it was registered, can be used again from now on.
+
+        Raises:
+            AuditBrokenError: If that cannot be recorded; the set stays out of use.
+        """
         with self._registry() as registry:
             return tuple(
-                Checked(dataset, _problem(registry, dataset, thorough=thorough))
+                Checked(dataset, self._problem(registry, dataset, thorough=thorough))
                 for dataset in registry.list()
             )
 
@@ -227,6 +264,19 @@ class Datasets:
         kind = family(data_type)
         return tuple(kind.preview(path.expanduser(), parsed(kind.options, options), rows))
 
+    def _loading(self, name: str | None) -> LoadingPlan | None:
+        return None if name is None else Loading(self.home, self.by).find(name)
+
+    def _problem(self, registry: Registry, dataset: Dataset, *, thorough: bool) -> DataError | None:
+        try:
+            registry.check(dataset, thorough=thorough)
+        except DataError as error:
+            return error
+        if dataset.changed_at is not None:
+            audit, entry = self.home.audit(), self._entry(Action.DATASET_CHECKED, dataset)
+            registry.mark(dataset.dataset_id, None, witness=lambda: audit.append(entry))
+        return None
+
     @contextmanager
     def _registry(self) -> Iterator[Registry]:
         registry = Registry(self.home.registry_path)
@@ -248,9 +298,6 @@ class Datasets:
         )
 
 
-def _problem(registry: Registry, dataset: Dataset, *, thorough: bool) -> DataError | None:
-    try:
-        registry.check(dataset, thorough=thorough)
-    except DataError as error:
-        return error
-    return None
+def _maker(plan: LoadingPlan | None, data_type: str, options: Mapping[str, JsonValue]) -> str | None:
+    """Return the name of a data-loading plan, if options are what it says."""
+    return plan.name if plan is not None and plan.made(data_type, options) else None

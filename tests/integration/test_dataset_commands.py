@@ -92,14 +92,6 @@ def test_a_file_says_all_that_a_data_set_needs(home, scans, tmp_path):
     assert "colour" in error["text"]
 
 
-def test_options_of_one_set_are_reused_for_another(home, scans):
-    add(home, scans, "--option", 'leave_out=["ill/a.png"]')
-
-    made = add(home, scans, "--like", "scans", name="again", tags="again")
-
-    assert (2, {"leave_out": ["ill/a.png"]}) == (made["samples"], made["parameters"])
-
-
 def test_a_check_looks_at_every_set_and_fails_if_one_has_changed(home, scans, tmp_path):
     (tmp_path / "heart.csv").write_text("x,y\n1,2\n")
     add(home, scans)
@@ -164,3 +156,84 @@ def test_the_first_samples_are_shown_here_only(home, scans, tmp_path):
 
     assert [{"x": 1, "y": "a"}] == asked("preview", home.path, "heart", "--rows", 1)["samples"]
     assert "ill/a.png" in CliRunner().invoke(app, ["dataset", "preview", str(home.path), "scans"]).stdout
+
+
+def loading(*arguments, code=0):
+    result = CliRunner().invoke(app, ["loading", *map(str, arguments), "--json"])
+    assert code == result.exit_code, result.output
+    return json.loads(result.stdout)
+
+
+def test_options_are_saved_under_a_name_and_used_for_one_set_after_another(home, scans):
+    for name in ("labels.csv", "other.csv"):
+        (scans / name).write_text("scan,grade\nill/a.png,G1\nwell/c.png,G2\n")
+    options = ["table=labels.csv", "file_column=scan", "label_column=grade"]
+    texts = [text for one in options for text in ("--option", one)]
+    saved = loading("save", home.path, "graded", "--type", "images", *texts, "--description", "a table")
+
+    made = add(home, scans, "--loading", "graded")
+    fewer = add(
+        *(home, scans, "--loading", "graded", "--option", 'leave_out=["ill/a.png"]'),
+        name="fewer",
+        tags="fewer",
+    )
+    other = add(
+        *(home, scans, "--loading", "graded", "--option", "table=other.csv"),
+        name="other",
+        tags="other",
+    )
+
+    assert {"table": "labels.csv", "file_column": "scan", "label_column": "grade"} == saved["options"]
+    assert (saved["options"], ["G1", "G2"], "graded") == (
+        made["parameters"],
+        made["classes"],
+        made["loading"],
+    )
+    assert (1, "graded", None) == (fewer["samples"], fewer["loading"], other["loading"])
+    assert [{**saved, "datasets": ["fewer", "scans"]}] == loading("list", home.path)
+    assert ["loading_plan_saved"] == [one for one in actions(home) if one.startswith("loading")]
+
+
+def test_a_plan_is_made_from_a_set_without_what_names_its_samples(home, scans, tmp_path):
+    add(home, scans, "--option", 'leave_out=["ill/a.png"]', "--option", "label_column=grade")
+
+    saved = loading("save", home.path, "plain", "--of", "scans")
+
+    assert ("images", {"label_column": "grade"}, []) == (
+        saved["data_type"],
+        saved["options"],
+        loading("show", home.path, "plain")["datasets"],
+    )
+
+
+def test_a_plan_in_use_stays_until_its_sets_are_updated_or_removed(home, scans):
+    loading("save", home.path, "skipping", "--type", "images", "--option", "on_broken=skip")
+    loading("save", home.path, "refusing", "--type", "images", "--option", "on_broken=refuse")
+    made = add(home, scans, "--loading", "skipping")
+
+    error = loading("remove", home.path, "skipping", code=1)["error"]
+    assert ("WRN-423", True) == (error["code"], "scans" in error["text"])
+    assert "skipping" == asked("update", home.path, "scans", "--name", "chest")["loading"]
+    updated = asked("update", home.path, "chest", "--loading", "refusing")
+    loading("remove", home.path, "skipping")
+
+    assert ("refusing", "refuse") == (updated["loading"], updated["parameters"]["on_broken"])
+    assert made["dataset_id"] != updated["dataset_id"]
+    assert None is asked("update", home.path, "chest", "--option", "on_broken=skip")["loading"]
+    loading("remove", home.path, "refusing")
+    assert [] == loading("list", home.path)
+
+
+def test_plans_that_cannot_be_saved_or_found_have_their_codes(home, scans):
+    loading("save", home.path, "first", "--type", "images")
+    refused = {
+        "WRN-409": ["other", "--type", "images", "--option", "colour=red"],
+        "WRN-421": ["other", "--type", "images", "--option", 'leave_out=["a"]'],
+    }
+    for code, arguments in refused.items():
+        assert code == loading("save", home.path, *arguments, code=1)["error"]["code"]
+    for arguments in (["first", "--type", "images"], ["x", "--type", "images"], ["other", "--type", "maps"]):
+        assert "WRN-421" == loading("save", home.path, *arguments, code=1)["error"]["code"]
+    assert "WRN-407" == loading("save", home.path, "other", "--of", "nothing", code=1)["error"]["code"]
+    assert "WRN-422" == loading("show", home.path, "nothing", code=1)["error"]["code"]
+    assert "WRN-422" == asked_add_error(home, scans, "--loading", "nothing")["code"]

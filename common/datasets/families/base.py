@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, ValidationError
 
 from common.errors import DataError, DataFileError, InvalidDatasetError
 from common.messages import Column
@@ -25,6 +25,8 @@ Unit = Annotated[str, Field(max_length=50)]
 
 class Options(Settings):
     """What the people of a node say about a data set: every family has more of them, the worker reads the same ones."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     on_broken: Literal["refuse", "skip"] = "refuse"
     """What to do about samples that cannot be read: refuse the set, or leave them out and count them."""
