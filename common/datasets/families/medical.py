@@ -53,6 +53,7 @@ class MedicalFamily:
             columns=(*_volume_columns(found, grids, options), *_table_columns(found, grids, options)),
             broken=broken,
             left_out=len(found.files) - len(grids) - len(broken),
+            complete=len(found.files) - len(lacking),
         )
 
     def preview(self, path: Path, options: MedicalOptions, count: int) -> list[dict[str, JsonValue]]:

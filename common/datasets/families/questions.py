@@ -27,9 +27,10 @@ class Question:
         name: Of the option.
         meaning: What it is for, in a line or two.
         form: How an answer is written.
-        choices: The answers that there are, if `form` is `choice`.
+        choices: The answers that there are, if `form` or `entry` is `choice`.
         default: What holds if nobody says anything.
         kind: The options that it is one of.
+        entry: How a value in a table is written; `text` if it is none.
     """
 
     name: str
@@ -38,6 +39,23 @@ class Question:
     choices: tuple[str, ...]
     default: JsonValue
     kind: type[Options]
+    entry: Form = "text"
+
+    def take(self, typed: str | list[str] | dict[str, str]) -> JsonValue:
+        """Return an answer from a form that has a field for each entry of a list or table; an empty text stands for the default.
+
+        Raises:
+            InvalidDatasetError: If it is no value of this option.
+        """
+        if isinstance(typed, str):
+            return self.read(typed) if typed.strip() else self.default
+        value: JsonValue = (
+            [*typed]
+            if isinstance(typed, list)
+            else {key: _separated(text) if self.entry == "list" else text for key, text in typed.items()}
+        )
+        parsed(self.kind, {self.name: value})
+        return value
 
     def read(self, text: str) -> JsonValue:
         """Return an answer as a value of the option: TOML, or plain text, or for a list what commas separate.
@@ -68,7 +86,7 @@ class Question:
         if self.form == "yes or no" and text.lower() in _BOOLEANS:
             return _BOOLEANS[text.lower()]
         if self.form == "list" and not text.startswith("["):
-            return [part.strip() for part in text.split(",") if part.strip()]
+            return _separated(text)
         return text if self.form in ("text", "choice") else toml_value(text)
 
 
@@ -91,8 +109,15 @@ def toml_value(text: str) -> JsonValue:
 def _question(kind: type[Options], name: str, default: JsonValue) -> Question:
     field = kind.model_fields[name]
     form, choices = _form(field.annotation)
+    entry: Form = "text"
+    if form == "table":
+        entry, choices = _form(get_args(field.annotation)[1])
     meaning = " ".join((field.description or "").split())
-    return Question(name, meaning, form, choices, default, kind)
+    return Question(name, meaning, form, choices, default, kind, entry)
+
+
+def _separated(text: str) -> list[JsonValue]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _form(annotation: Any) -> tuple[Form, tuple[str, ...]]:

@@ -3,9 +3,15 @@
 from typing import Final
 
 from node.gui.area import Area
-from node.gui.pages import entrance, overview
+from node.gui.pages import adding, browsing, changing, data, entrance, overview, seeing, sets
 
 AREAS: Final[tuple[Area, ...]] = (
     overview.AREA,
+    data.AREA,
+    changing.AREA,
+    seeing.AREA,
+    browsing.AREA,
+    adding.AREA,
+    sets.AREA,
     entrance.AREA,
 )

@@ -1,0 +1,61 @@
+"""Follow the signals of a recording, as far as eyes can."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from common.datasets.families import family
+from common.datasets.families.base import parsed
+from common.datasets.formats import EDF
+from node.views.figures import Trace
+
+CHANNELS: Final = 8
+"""Signals that are drawn."""
+SECONDS: Final = 30.0
+"""How much of each is drawn, from its beginning."""
+PIECES: Final = 500
+"""In how many pieces it is drawn, each with its least and its greatest value."""
+
+
+def traces(path: Path, data_type: str, options: Mapping[str, JsonValue]) -> tuple[Trace, ...]:
+    """Return the beginning of the first recording; nothing if the data set has no recordings.
+
+    Raises:
+        DataError: If it cannot be read.
+        MissingExtraError: If a library is not installed.
+    """
+    if data_type != "signals":
+        return ()
+    from common.datasets.edf import opened, signals, values
+    from common.datasets.listing import list_files
+    from common.datasets.signals import named
+
+    said: Any = parsed(family(data_type).options, options)
+    listing = list_files(path, said, EDF).without(said.unused)
+    with opened(path / listing.names[0]) as reader:
+        drawn = []
+        for name, signal in list(named(signals(reader), said.channels).items())[:CHANNELS]:
+            found = values(reader, signal, 0, min(signal.samples, int(signal.rate * SECONDS) or 1))
+            low, high = envelope(found)
+            drawn.append(
+                Trace(
+                    name=name,
+                    unit=signal.unit,
+                    seconds=len(found) / signal.rate if signal.rate else 0.0,
+                    low=low,
+                    high=high,
+                )
+            )
+    return tuple(drawn)
+
+
+def envelope(values: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the least and the greatest value of each piece: no peak is lost, however long the signal is."""
+    pieces = [piece for piece in np.array_split(values, PIECES) if len(piece)]
+    return tuple(float(piece.min()) for piece in pieces), tuple(float(piece.max()) for piece in pieces)
