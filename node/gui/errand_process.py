@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import assert_never
 
-from pydantic import BaseModel
+from pydantic import JsonValue
 
 from common.datasets.families import family
 from common.datasets.families.questions import questions
@@ -133,11 +133,11 @@ def _subject(subject: errands.Subject) -> Subject:
     return Subject(subject.path, subject.data_type, subject.options, subject.dataset_id)
 
 
-def _done(home: NodeHome, wish: Wish) -> BaseModel:
+def _done(home: NodeHome, wish: Wish) -> Reply:
     try:
-        return Reply(answer=answer(home, wish.by, wish.errand))
+        return Reply(answer=answer(home, wish.by, wish.errand).model_dump(mode="json"))
     except WarrenError as error:
-        facts = {
+        facts: dict[str, JsonValue] = {
             name: fact if isinstance(fact, int | float) else str(fact) for name, fact in error.facts.items()
         }
         return Reply(failed=errands.Failed(code=error.code, facts=facts))
@@ -145,7 +145,8 @@ def _done(home: NodeHome, wish: Wish) -> BaseModel:
 
 def _main(path: Path) -> None:
     home = NodeHome.open(path)
-    limit_memory(home.policy().worker_limits().memory_bytes)
+    if memory_bytes := home.policy().worker_limits().memory_bytes:
+        limit_memory(memory_bytes)
     wish = Wish.model_validate_json(sys.stdin.buffer.read())
     sys.stdout.write(_done(home, wish).model_dump_json())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Generic, Literal, TypeVar
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter
 
@@ -15,8 +15,6 @@ from node.views.figures import Glimpse, Summary
 
 Typed = str | list[str] | dict[str, str]
 """What a person typed for one option: a text, the entries of a list, or those of a table."""
-
-AnswerT = TypeVar("AnswerT")
 
 ROWS: Final = 10
 COLUMNS: Final = 60
@@ -190,10 +188,10 @@ class Questions(Settings):
     asked: tuple[Asked, ...]
 
 
-class Reply(Settings, Generic[AnswerT]):
-    """What came of an errand: an answer, or an error."""
+class Reply(Settings):
+    """What came of an errand: an answer as JSON, or an error."""
 
-    answer: AnswerT | None = None
+    answer: JsonValue = None
     failed: Failed | None = None
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -257,9 +257,9 @@ def _too_late(process: subprocess.Popen[bytes], late: threading.Event) -> None:
 
 def _answer(found: bytes, answer: type[AnswerT]) -> AnswerT:
     try:
-        reply = Reply[answer].model_validate_json(found)  # type: ignore[valid-type] - a type made at run time
+        reply = Reply.model_validate_json(found)
+        if reply.failed is None:
+            return answer.model_validate(reply.answer)
     except ValidationError as error:
         raise LookEndedError(reason="its answer cannot be read") from error
-    if reply.failed is not None:
-        raise _ERRORS[reply.failed.code](**reply.failed.facts)
-    return cast("AnswerT", reply.answer)
+    raise _ERRORS[reply.failed.code](**reply.failed.facts)

@@ -80,7 +80,7 @@ def _images(path: Path, options: Any) -> Iterator[tuple[str, Pixels]]:
     from common.datasets.listing import list_files
 
     listing = list_files(path, options, IMAGES).without(options.unused)
-    names: dict[str | float, list[str]] = defaultdict(list)
+    names: defaultdict[object, list[str]] = defaultdict(list)
     for name, label in zip(listing.names, listing.labels, strict=True):
         names[label].append(name)
     for name in filter(None, chain.from_iterable(zip_longest(*names.values()))):

@@ -68,7 +68,7 @@ class MedicalFamily:
                 "subject": subject,
                 **{name: _described(one) for name, one in _grids(path, found, subject).items()},
             }
-            for subject in list(found.files)[:count]
+            for subject in [name for name in found.files if name not in options.unused][:count]
         ]
 
 

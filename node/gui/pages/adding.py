@@ -40,8 +40,8 @@ def take_what(visit: Visit, draft: Draft) -> Response:
     data_type = plan.data_type if plan else visit.field("type")
     if data_type not in DATA_TYPES:
         problem = t("adding.type_missing")
-        facts = {"types": DATA_TYPES, "plans": Loading(visit.home, visit.by).list()}
-        return _page(visit, draft, "what", status=422, problem=problem, **facts)
+        plans = Loading(visit.home, visit.by).list()
+        return _page(visit, draft, "what", status=422, problem=problem, types=DATA_TYPES, plans=plans)
     if (data_type, name) != (draft.data_type, draft.loading) or not draft.options:
         taken = dict(plan.options) if plan else {}
         new = {"data_type": data_type, "loading": name, "typed": {}, "options": taken, "checked": ""}
@@ -110,7 +110,11 @@ def take_samples(visit: Visit, draft: Draft) -> Response:
 def samples_now(visit: Visit) -> Response:
     """Show the first samples."""
     draft = _draft(visit)
-    return show_samples(visit, _subject(visit, draft), dataset=None)
+    job, subject = ended_job(visit, draft.checked), _subject(visit, draft)
+    if job is not None and isinstance(job.answer, errands.Looked):
+        unread = {"broken": list(job.answer.inspection.broken)}
+        subject = subject.model_copy(update={"options": subject.options | unread})
+    return show_samples(visit, subject, dataset=None)
 
 
 def labels(visit: Visit, draft: Draft) -> Response:
