@@ -39,7 +39,7 @@ class Field:
     @property
     def label(self) -> str:
         """Return its name, for people."""
-        return self.asked.name.replace("_", " ")
+        return self.asked.name.replace("_", " ").capitalize()
 
 
 def fields(

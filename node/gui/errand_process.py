@@ -21,6 +21,7 @@ from node.sandbox.limits import limit_memory
 from node.steward.datasets import Changes, Datasets, NewDataset
 from node.steward.loading import Loading
 from node.steward.looks import Looks, Subject
+from node.views.looking import glimpse, summary
 
 
 def answer(home: NodeHome, by: str, errand: errands.AnyErrand) -> errands.AnyAnswer:
@@ -38,9 +39,9 @@ def answer(home: NodeHome, by: str, errand: errands.AnyErrand) -> errands.AnyAns
         case errands.Look():
             return _look(datasets, errand.subject)
         case errands.ShowFirst():
-            return looks.glimpse(_subject(errand.subject), errands.ROWS, errands.COLUMNS)
+            return glimpse(looks, _subject(errand.subject), rows=errands.ROWS, columns=errands.COLUMNS)
         case errands.Summarise():
-            return looks.summary(_subject(errand.subject))
+            return summary(looks, _subject(errand.subject))
         case errands.Register():
             return _register(datasets, errand)
         case errands.Change():

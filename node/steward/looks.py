@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue
 
@@ -17,11 +15,6 @@ from common.datasets.families.base import parsed
 from common.ids import DatasetId, Digest
 from node.home import NodeHome
 from node.registry import Dataset
-
-if TYPE_CHECKING:
-    from node.views.figures import Glimpse, Summary
-
-_LONGEST: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,50 +61,15 @@ class Looks:
         """
         kind = family(subject.data_type)
         found = kind.preview(subject.path.expanduser(), parsed(kind.options, subject.options), count)
-        self._record(subject, "first samples")
+        self.record(subject, "first samples")
         return tuple(found)
 
-    def glimpse(self, subject: Subject, count: int, most_columns: int) -> Glimpse:
-        """Return the same with pictures and signals, and no more than can be shown; loads the libraries of the data.
+    def record(self, subject: Subject, what: str) -> None:
+        """Record a look; of files that are not registered, by the digest of their path, which may name a patient.
 
         Raises:
-            InvalidDatasetError: As `rows` does.
-            DataError: As `rows` does.
-            MissingExtraError: If a library is not installed.
-            AuditBrokenError: As `rows` does.
+            AuditBrokenError: If it cannot be recorded; then nothing may be shown.
         """
-        from node.views.figures import Glimpse
-        from node.views.pictures import sheet
-        from node.views.traces import traces
-
-        drawn = sheet(subject.path, subject.data_type, subject.options)
-        lines = traces(subject.path, subject.data_type, subject.options)
-        rows = tuple(
-            {name: _short(value) for name, value in list(row.items())[:most_columns]}
-            for row in self.rows(subject, count)
-        )
-        if drawn is None:
-            return Glimpse(rows=rows, traces=lines)
-        png = base64.b64encode(drawn.png).decode()
-        return Glimpse(rows=rows, tiles=drawn.tiles, sheet=png, across=drawn.across, traces=lines)
-
-    def summary(self, subject: Subject) -> Summary:
-        """Return counts of all samples; loads the libraries of the data.
-
-        Raises:
-            InvalidDatasetError: As `rows` does.
-            DataError: As `rows` does.
-            MissingExtraError: If a library is not installed.
-            AuditBrokenError: As `rows` does.
-        """
-        from node.views.summaries import summary
-
-        found = summary(subject.path, subject.data_type, subject.options)
-        self._record(subject, "summary")
-        return found
-
-    def _record(self, subject: Subject, what: str) -> None:
-        """Record a look; of files that are not registered, by the digest of their path, which may name a patient."""
         path = str(subject.path).encode("utf-8", "surrogateescape")
         self.home.audit().append(
             Entry(
@@ -122,7 +80,3 @@ class Looks:
                 note=what if subject.dataset_id else f"{what}, before registration",
             )
         )
-
-
-def _short(value: JsonValue) -> JsonValue:
-    return f"{value[:_LONGEST]}…" if isinstance(value, str) and len(value) > _LONGEST else value

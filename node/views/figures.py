@@ -32,14 +32,12 @@ class Glimpse(Settings):
         rows: Facts and values of each.
         tiles: What the pictures on the sheet are of, from left to right and from top to bottom.
         sheet: The pictures, as one PNG in base64; none if there are none.
-        across: How many stand side by side.
         traces: The signals of the first recording.
     """
 
     rows: tuple[dict[str, JsonValue], ...]
     tiles: tuple[str, ...] = ()
     sheet: str | None = None
-    across: int = 1
     traces: tuple[Trace, ...] = ()
 
 

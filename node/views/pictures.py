@@ -31,10 +31,9 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """Pictures side by side: what each is of, how many are in a row, and the PNG."""
+    """Pictures side by side: what each is of, and the PNG."""
 
     tiles: tuple[str, ...]
-    across: int
     png: bytes
 
 
@@ -65,7 +64,7 @@ def sheet(path: Path, data_type: str, options: Mapping[str, JsonValue]) -> Sheet
         paper.paste(frame, (left, top))
     written = io.BytesIO()
     paper.save(written, "PNG")
-    return Sheet(tuple(name for name, _ in tiles), across, written.getvalue())
+    return Sheet(tuple(name for name, _ in tiles), written.getvalue())
 
 
 def _fitted(size: tuple[int, int]) -> tuple[int, int]:
