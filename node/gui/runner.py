@@ -33,6 +33,7 @@ SIDE_BY_SIDE: Final = 2
 _KEPT: Final = 200
 """Errands whose outcome is remembered."""
 _PICTURES: Final = 50
+_OPTIONS: Final[dict[str, tuple[Asked, ...]]] = {}
 _ERRORS: Final = {kind.code: kind for kind in catalogue()}
 
 
@@ -126,7 +127,6 @@ class Runner:
         self._turns = threading.BoundedSemaphore(SIDE_BY_SIDE)
         self._jobs: dict[str, Job] = {}
         self._pictures: dict[str, tuple[int, bytes]] = {}
-        self._options: dict[str, tuple[Asked, ...]] = {}
         self._lock = threading.Lock()
 
     def do(self, errand: AnyErrand, answer: type[AnswerT], *, by: str) -> AnswerT:
@@ -185,15 +185,15 @@ class Runner:
         return key
 
     def options(self, data_type: str) -> tuple[Asked, ...]:
-        """Return the options of a family, which stay the same as long as this server runs.
+        """Return the options of a family, which stay the same as long as this process runs.
 
         Raises:
             MissingExtraError: If its library is not installed.
             LookEndedError: As `do` does.
         """
-        if data_type not in self._options:
-            self._options[data_type] = self.do(AskOptions(data_type=data_type), Questions, by="").asked
-        return self._options[data_type]
+        if data_type not in _OPTIONS:
+            _OPTIONS[data_type] = self.do(AskOptions(data_type=data_type), Questions, by="").asked
+        return _OPTIONS[data_type]
 
     def job(self, key: str, person_id: int) -> Job | None:
         """Return an errand of a person; None if there is none, it is another's, or it is forgotten."""

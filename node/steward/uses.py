@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 
+from common.audit.anchor import Anchor, read_anchor
 from common.audit.record import Action, Record
 from common.audit.verify import read_records
 from common.ids import DatasetId, TaskId
@@ -51,16 +55,8 @@ class Uses:
             StorageError: If the journal cannot be read.
         """
         running = {task.task_id for task in Tasks(self.home).open()}
-        found: dict[DatasetId, dict[tuple[str, str], Use]] = {}
-        for record in read_records(self.home.audit_path):
-            if record.action is Action.TASK_ASKED and record.outcome == "done" and record.dataset_id:
-                uses = found.setdefault(record.dataset_id, {})
-                key = (record.actor, record.plan_hash or "")
-                uses[key] = _again(uses.get(key), record, running)
-        return {
-            dataset_id: tuple(sorted(uses.values(), key=lambda use: -use.last_at))
-            for dataset_id, uses in found.items()
-        }
+        asked = _asked(self.home.audit_path, read_anchor(self.home.audit_path))
+        return {dataset_id: _uses(tasks, running) for dataset_id, tasks in asked.items()}
 
     def of(self, dataset_id: DatasetId) -> tuple[Use, ...]:
         """Return the uses of one data set, the latest first.
@@ -72,8 +68,27 @@ class Uses:
         return self.all().get(dataset_id, ())
 
 
-def _again(before: Use | None, record: Record, running: set[TaskId]) -> Use:
-    now = int(record.task_id in running)
-    if before is None:
-        return Use(record.actor, record.plan_name or "", record.plan_hash or "", 1, record.at, now)
-    return replace(before, tasks=before.tasks + 1, last_at=record.at, running=before.running + now)
+@lru_cache(maxsize=2)
+def _asked(log: Path, end: Anchor | None) -> Mapping[DatasetId, tuple[Record, ...]]:
+    """Return the tasks that were asked for on each set; a log that ends where it did before is not read again."""
+    found: defaultdict[DatasetId, list[Record]] = defaultdict(list)
+    for record in read_records(log):
+        if end is not None and record.number > end.number:
+            break
+        if record.action is Action.TASK_ASKED and record.outcome == "done" and record.dataset_id:
+            found[record.dataset_id].append(record)
+    return {dataset_id: tuple(records) for dataset_id, records in found.items()}
+
+
+def _uses(tasks: tuple[Record, ...], running: Set[TaskId]) -> tuple[Use, ...]:
+    found: dict[tuple[str, str], Use] = {}
+    for record in tasks:
+        key = (record.actor, record.plan_hash or "")
+        before = found.get(key) or Use(record.actor, record.plan_name or "", record.plan_hash or "", 0, 0.0)
+        found[key] = replace(
+            before,
+            tasks=before.tasks + 1,
+            last_at=record.at,
+            running=before.running + (record.task_id in running),
+        )
+    return tuple(sorted(found.values(), key=lambda use: -use.last_at))

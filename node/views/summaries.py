@@ -99,8 +99,8 @@ def column(values: pl.Series) -> Bars:
         if len(plain) and (values.dtype.is_float() or known.n_unique() > _FEW):
             return _histogram(values.name, plain, missing)
     counts: Counter[str] = Counter()
-    for text, count in known.cast(pl.String, strict=False).value_counts().iter_rows():
-        counts[_short(str(text))] += count
+    for value, count in known.value_counts().sort(values.name).iter_rows():
+        counts[_short(str(value))] += count
     return _classes(values.name, counts, missing)
 
 
@@ -114,7 +114,8 @@ def _histogram(name: str, values: np.ndarray[Any, Any], missing: int) -> Bars:
 
 
 def _classes(name: str, counts: Counter[str], missing: int) -> Bars:
-    shown = counts.most_common(CLASSES)
+    """Return how often each class occurs: all in their order if they are few, else the most frequent ones."""
+    shown = list(counts.items()) if len(counts) <= CLASSES else counts.most_common(CLASSES)
     return Bars(
         name=name,
         labels=tuple(label for label, _ in shown),
