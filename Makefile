@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 JOBS   ?= 3
 
-.PHONY: demo test check format docs bench bench-heart soak clean help rabbitmq prometheus
+.PHONY: demo test check format docs bench bench-heart soak screenshots clean help rabbitmq prometheus chromium
 
 help:           ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -13,7 +13,7 @@ help:           ## list the targets
 demo: $(VENV)/.demo rabbitmq  ## four hospitals train one model; ARGS="--out DIR --rounds 15"
 	@$(BIN)/warren demo $(ARGS)
 
-test: $(VENV)/.test rabbitmq prometheus  ## run the whole suite side by side; ARGS="-k pattern", JOBS=2
+test: $(VENV)/.test rabbitmq prometheus chromium  ## run the whole suite side by side; ARGS="-k pattern", JOBS=2
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(VENV)/.test  ## lint, format, types, import contracts
@@ -25,6 +25,9 @@ check: $(VENV)/.test  ## lint, format, types, import contracts
 format: $(VENV)/.test  ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+screenshots: $(VENV)/.test chromium  ## take the pictures of the web page that the documentation shows
+	@WARREN_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/e2e/test_gui.py -k picture
 
 docs: $(VENV)/.demo  ## write the pages of docs/reference that follow from the code
 	@$(BIN)/warren docs docs/reference
@@ -43,6 +46,9 @@ rabbitmq:  # installs the server program; never starts or touches a broker of th
 
 prometheus:  # likewise; the tests read real metrics with it
 	@deploy/system_package.sh Prometheus prometheus promtool 2.40
+
+chromium:  # likewise; the tests look at the web page with it
+	@deploy/system_package.sh Chromium chromium chromium 120
 
 $(VENV)/.venv: 
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \

@@ -9,6 +9,7 @@ from typing import Final
 from common.clock import Clock
 from common.errors import (
     DataError,
+    DataFileGoneError,
     DatasetNotOnNodeError,
     NoSuchDatasetError,
     PlanError,
@@ -71,7 +72,7 @@ class Admission:
             dataset = self._registry.get(dataset_id)
         except NoSuchDatasetError as error:
             raise DatasetNotOnNodeError(node=self._node, dataset=dataset_id) from error
-        self._registry.check(dataset)
+        self._check(dataset)
         state = self._approvals.state(request.plan_hash)
         refusal = self._policy.refusal(request, node=self._node, samples=dataset.samples, plan=state)
         if refusal is not None:
@@ -90,5 +91,16 @@ class Admission:
             what = "not one data set apart from that to train on" if found else "no data set"
             reason = f"{what} carries the tags {', '.join(tags)}, to validate on"
             raise TaskRefusedError(node=self._node, reason=reason)
-        self._registry.check(found[0])
+        self._check(found[0])
         return found[0]
+
+    def _check(self, dataset: Dataset) -> None:
+        """Make sure that a data set is as it was registered, and that nobody must look at it first."""
+        if dataset.changed_at is not None:
+            raise DataFileGoneError(name=dataset.name, what="has changed")
+        try:
+            self._registry.check(dataset)
+        except DataFileGoneError:
+            if dataset.watched:
+                self._registry.mark(dataset.dataset_id, self._clock.now())
+            raise

@@ -50,6 +50,8 @@ from node.policy import Policy
 from node.presence import Presence
 from node.registry import Registry
 from node.status import AgentStatus, write_status
+from node.stops import StopAsked, StopWishes
+from node.vigil import Touched, Vigil
 from node.worker.pool import WorkerEnded, WorkerEvent, WorkerSaid
 
 log = logging.getLogger(__name__)
@@ -80,7 +82,9 @@ class _Renewed:
     """The roster changed."""
 
 
-_Event = Mail | WorkerSaid | WorkerEnded | ReplyPublished | _Connection | _Renewed | _Stop
+_Event = (
+    Mail | WorkerSaid | WorkerEnded | ReplyPublished | Touched | StopAsked | _Connection | _Renewed | _Stop
+)
 
 
 class Agent:
@@ -130,6 +134,15 @@ class Agent:
         self._journal = Journal(home.journal_path)
         self._registry = Registry(home.registry_path)
         self._approvals = Approvals(home.registry_path)
+        self._stops = StopWishes(home.registry_path)
+        self._vigil = Vigil(
+            mailbox.party,
+            self._registry,
+            self._stops,
+            post=self._events.put,
+            record=self._audit.append,
+            clock=self._clock,
+        )
         self._wire()
 
     def _wire(self) -> None:
@@ -184,6 +197,8 @@ class Agent:
             self._pool.close()
             self._arrivals.close()
             self._journal.close()
+            self._vigil.close()
+            self._stops.close()
             self._registry.close()
             self._approvals.close()
 
@@ -242,6 +257,7 @@ class Agent:
         if self._clock.monotonic() >= self._presence.due:
             self._presence.say(self._work, self._pool)
             self._work.beat()
+            self._vigil.look()
         return going_on
 
     def _await_space(self, error: DiskFullError) -> None:
@@ -316,7 +332,9 @@ class Agent:
         if full is not None:
             raise full
 
-    def _handle(self, event: Mail | WorkerEvent | ReplyPublished | _Connection | _Renewed) -> None:
+    def _handle(
+        self, event: Mail | WorkerEvent | ReplyPublished | Touched | StopAsked | _Connection | _Renewed
+    ) -> None:
         match event:
             case Mail():
                 try:
@@ -336,6 +354,12 @@ class Agent:
                 self._work.worker_event(event)
             case ReplyPublished():
                 self._work.reply_published(event)
+            case Touched():
+                if (changed := self._vigil.take(event)) is not None:
+                    self._work.data_changed(changed)
+            case StopAsked(task_id):
+                self._work.stop(task_id)
+                self._work.after_commit.append(lambda: self._stops.fulfil(task_id))
             case _Renewed():
                 self._write_status(notice=None if self._mailbox.listed else _OTHER_KEYS)
             case _Connection(connected=connected, detail=detail):

@@ -70,6 +70,9 @@ _MIGRATIONS: Final = (
     ALTER TABLE dataset ADD COLUMN loading TEXT REFERENCES loading_plan (name);  -- the plan that made its options
     ALTER TABLE dataset ADD COLUMN watched INTEGER NOT NULL DEFAULT 0;           -- whether the agent looks out for changes
     ALTER TABLE dataset ADD COLUMN changed_at REAL;                              -- when it saw one that nobody has looked at yet
+    CREATE TABLE stop_wish (  -- tasks that people of the node want to be stopped; gone when the agent has done so
+        task_id TEXT PRIMARY KEY
+    ) STRICT;
     """,
 )
 

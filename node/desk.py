@@ -72,9 +72,9 @@ class Desk:
                 )
             case SearchRequest(tags=tags):
                 served = serves("search")
-                datasets = (
-                    tuple(dataset.describe() for dataset in self._registry.search(tags)) if served else ()
-                )
+                found = self._registry.search(tags) if served else ()
+                described = (dataset.describe() for dataset in found)
+                datasets = tuple(one for one in described if one.available)
                 self._described(question, len(datasets), served=served)
                 return SearchReply(
                     sender=sender, recipients=recipients, request_id=request_id, datasets=datasets

@@ -68,6 +68,11 @@ DISK_FLOOR: Final = Gauge(
 PAUSED: Final = Gauge(
     "warren_paused", "Whether the agent waits for space on its disk", registry=metrics.REGISTRY
 )
+CHANGED_DATASETS: Final = Gauge(
+    "warren_changed_datasets",
+    "Watched data sets that changed and that nobody has looked at since",
+    registry=metrics.REGISTRY,
+)
 
 
 class Figures:

@@ -12,8 +12,9 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter
 
 from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId
-from common.messages import TaskFailed, TrainReply, TrainRequest
+from common.messages import LossPoint, TaskFailed, TrainReply, TrainRequest
 from common.sqlite import open_database, transaction
+from node.curve import thinned
 from node.task_events import (
     Phase,
     Run,
@@ -64,11 +65,16 @@ _MIGRATIONS: Final = (
         PRIMARY KEY (researcher, experiment_id)
     ) STRICT;
     """,
+    """
+    ALTER TABLE task ADD COLUMN losses TEXT NOT NULL DEFAULT '[]';  -- some of its losses as JSON; kept when it is forgotten
+    """,
 )
 
 _ANSWER: Final[TypeAdapter[TrainReply | TaskFailed]] = TypeAdapter(
     Annotated[TrainReply | TaskFailed, Field(discriminator="kind")]
 )
+
+_LOSSES: Final[TypeAdapter[tuple[LossPoint, ...]]] = TypeAdapter(tuple[LossPoint, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +153,18 @@ class Journal:
             "UPDATE task SET phase = ?, reply = ?, update_digest = ?, changed_at = ? WHERE task_id = ?",
             (Phase.ANSWERED, reply.model_dump_json(), update, now, reply.task_id),
         )
+        if isinstance(reply, TrainReply):
+            self.note_losses(reply.task_id, thinned(reply.losses))
+
+    def note_losses(self, task_id: TaskId, losses: tuple[LossPoint, ...]) -> None:
+        """Record losses of a task in the place of those that were recorded before."""
+        text = _LOSSES.dump_json(losses).decode()
+        self._db.execute("UPDATE task SET losses = ? WHERE task_id = ?", (text, task_id))
+
+    def losses(self, task_id: TaskId) -> tuple[LossPoint, ...]:
+        """Return what is recorded of the losses of a task; nothing of one that is not known."""
+        row = self._db.execute("SELECT losses FROM task WHERE task_id = ?", (task_id,)).fetchone()
+        return () if row is None else _LOSSES.validate_json(row["losses"])
 
     def report(self, task_id: TaskId, now: float) -> None:
         """Record that the broker has the answer."""

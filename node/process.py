@@ -1,6 +1,6 @@
 """Run the agent of a home as a process: in the foreground, in the background, asked how it is, and stopped.
 
-`python -m node.process HOME FD LEVEL` is the background process itself; it says on the file descriptor FD what came of its start.
+`python -m node.process HOME FD LEVEL PAGE` is the background process itself; it says on the file descriptor FD what came of its start.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from common.allocator import keep_freed_memory
 from common.errors import AgentStartError, FederationError, HomeInUseError, WarrenError
 from common.messages import PlanState
 from node.approval import Approvals
+from node.gui.beside import beside
+from node.gui.listen import Listen
 from node.home import NodeHome
 from node.hours import WorkingHours
 from node.journal import Journal
@@ -54,6 +56,7 @@ class HomeReport:
         kit_problem: Why the kit cannot be used; None if it can.
         kit_days_left: Days until the kit expires; None if it cannot be used.
         datasets: Registered data sets.
+        changed: Names of watched data sets that changed and that nobody has looked at since.
         plans_pending: Plans that wait for a decision.
         waiting: Tasks that wait for their model or for a worker.
         running: Tasks in work.
@@ -68,6 +71,7 @@ class HomeReport:
     kit_problem: str | None
     kit_days_left: float | None
     datasets: int
+    changed: tuple[str, ...]
     plans_pending: int
     waiting: int
     running: int
@@ -99,10 +103,13 @@ def run_agent(home: NodeHome, *, ready: Callable[[], None]) -> None:
         log.info("agent stopped", extra={"action": "agent_stopped"})
 
 
-def start_background(home: NodeHome, *, level: str = "INFO") -> subprocess.Popen[bytes]:
+def start_background(
+    home: NodeHome, *, level: str = "INFO", page: Listen | None = None
+) -> subprocess.Popen[bytes]:
     """Start the agent in a process of its own session and return when it is ready.
 
-    What it writes to its standard streams goes to `log/agent.out`; its log begins at `level`.
+    What it writes to its standard streams goes to `log/agent.out`; its log begins at `level`; `page` says where its web page is
+    served, if anywhere.
 
     Raises:
         HomeInUseError: If an agent runs already.
@@ -114,11 +121,12 @@ def start_background(home: NodeHome, *, level: str = "INFO") -> subprocess.Popen
         raise HomeInUseError(path=home.path, pid=holder)
     home.kit()
     home.policy()
+    shown = "" if page is None else page.model_dump_json()
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as answer, (home.log / "agent.out").open("ab") as output:
         try:
             agent = subprocess.Popen(
-                [sys.executable, "-P", "-m", "node.process", str(home.path), str(writer), level],
+                [sys.executable, "-P", "-m", "node.process", str(home.path), str(writer), level, shown],
                 pass_fds=(writer,),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -177,6 +185,7 @@ def report(home: NodeHome) -> HomeReport:
     journal = Journal(home.journal_path)
     try:
         phases = Counter(record.phase for record in journal.open_tasks())
+        datasets = registry.list()
         return HomeReport(
             party=connection.party,
             federation=connection.federation,
@@ -184,7 +193,8 @@ def report(home: NodeHome) -> HomeReport:
             status=None if pid is None else read_status(home.status_path),
             kit_problem=problem,
             kit_days_left=days_left,
-            datasets=len(registry.list()),
+            datasets=len(datasets),
+            changed=tuple(dataset.name for dataset in datasets if dataset.changed_at is not None),
             plans_pending=sum(plan.state is PlanState.PENDING for plan in approvals.list()),
             waiting=phases[Phase.RECEIVED] + phases[Phase.WAITING],
             running=phases[Phase.RUNNING],
@@ -235,11 +245,12 @@ def _ended(process: int, timeout_s: float | None) -> bool:
     return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
 
 
-def _serve(path: Path, descriptor: int, level: str) -> int:
+def _serve(path: Path, descriptor: int, level: str, shown: str) -> int:
     """Be the background process; return its exit code."""
     home = NodeHome.open(path)
     logs.configure(level, file=home.log_path, stream=None)
-    with os.fdopen(descriptor, "wb") as answer:
+    page = Listen.model_validate_json(shown) if shown else None
+    with beside(home, page), os.fdopen(descriptor, "wb") as answer:
 
         def ready() -> None:
             answer.write(_READY)
@@ -256,4 +267,4 @@ def _serve(path: Path, descriptor: int, level: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_serve(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))
+    sys.exit(_serve(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]))

@@ -206,7 +206,7 @@ class Registry:
             made = replace(made, dataset_id=dataset.dataset_id, added_at=dataset.added_at)
         with transaction(self._db):
             now = self.get(dataset.dataset_id)
-            if _said(now) != _said(dataset):
+            if replace(now, fingerprint=dataset.fingerprint, changed_at=dataset.changed_at) != dataset:
                 raise InvalidDatasetError(reason="somebody else changed it meanwhile")
             self._drop(dataset.dataset_id)
             self._put(made)
@@ -216,8 +216,10 @@ class Registry:
     def _put(self, dataset: Dataset) -> None:
         for other in self.list():
             dataset.labels.tell_apart(other.labels)
-        known = {None, *(row["name"] for row in self._db.execute("SELECT name FROM loading_plan"))}
-        if dataset.loading not in known:
+        if dataset.loading not in (
+            None,
+            *(row[0] for row in self._db.execute("SELECT name FROM loading_plan")),
+        ):
             raise NoSuchLoadingPlanError(name=dataset.loading)
         row = _row(dataset)
         self._db.execute(
@@ -263,11 +265,7 @@ class Registry:
         return tuple(dataset for dataset in self.list() if wanted <= set(dataset.tags))
 
     def remove(self, dataset_id: str, *, witness: Callable[[], None] = lambda: None) -> None:
-        """Forget a data set; its file stays.
-
-        Args:
-            dataset_id: Its id.
-            witness: Told before it counts; nothing is forgotten if that raises.
+        """Forget a data set; its file stays. Nothing is forgotten if the witness raises.
 
         Raises:
             NoSuchDatasetError: If it is not registered.
@@ -313,9 +311,9 @@ class Registry:
                 raise NoSuchDatasetError(dataset=dataset_id)
             witness()
 
-    def version(self) -> int:
-        """Return a number that differs after another connection has changed anything; asking is cheap."""
-        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+    def version(self) -> tuple[int, int]:
+        """Return what differs after this or another connection has changed anything; asking is cheap."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0]), self._db.total_changes
 
     def close(self) -> None:
         """Close the database; idempotent."""
@@ -345,11 +343,6 @@ def _made(
         loading=loading,
         watched=watched,
     )
-
-
-def _said(dataset: Dataset) -> tuple[object, ...]:
-    """Return what people said about a data set; what its files look like may be noted anew at any time."""
-    return dataset.labels, dataset.path, dataset.parameters, dataset.loading, dataset.watched
 
 
 def _row(dataset: Dataset) -> dict[str, object]:

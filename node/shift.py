@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 from common import metrics
@@ -11,6 +11,7 @@ from common.clock import Clock
 from common.errors import WorkerDiedError, WorkerStartError
 from common.ids import TaskId
 from common.settings import Timeouts
+from node.curve import Curve
 from node.hours import WorkingHours
 from node.leaving import LossPace
 from node.policy import Policy
@@ -29,6 +30,7 @@ class Running:
         pace: Bounds the losses that leave meanwhile.
         silent_at: When the worker counts as hung, on the monotonic clock.
         warm: Whether the worker has said that it is ready.
+        curve: Its losses until now.
     """
 
     started_at: float
@@ -36,6 +38,7 @@ class Running:
     pace: LossPace
     silent_at: float
     warm: bool
+    curve: Curve = field(default_factory=Curve)
 
 
 class Shift:

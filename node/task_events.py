@@ -146,6 +146,14 @@ class TasksCancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskStopped:
+    """The people of the node want an end of this task; what is done already still goes out."""
+
+    task_id: TaskId
+    node: PartyId
+
+
+@dataclass(frozen=True, slots=True)
 class WorkersAllowed:
     """From now on so many tasks may run side by side; those that run go on."""
 
@@ -170,6 +178,7 @@ Event = (
     | ReplyConfirmed
     | UpdateArrived
     | TasksCancelled
+    | TaskStopped
     | RunEnded
     | WorkersAllowed
 )

@@ -41,6 +41,7 @@ from node.task_events import (
     TaskReceived,
     TaskRecovered,
     TasksCancelled,
+    TaskStopped,
     TaskTrained,
     UpdateArrived,
     WorkersAllowed,
@@ -122,6 +123,9 @@ class TaskMachine:
             case TasksCancelled(researcher, task_ids):
                 for entry in self._of(researcher, task_ids):
                     yield from self._cancel(entry, researcher)
+            case TaskStopped(task_id, node):
+                if self.phase(task_id) in (Phase.RECEIVED, Phase.WAITING, Phase.RUNNING):
+                    yield from self._cancel(self._entries[task_id], node)
             case WorkersAllowed(count):
                 self.max_workers = count
             case RunEnded(run):

@@ -17,6 +17,7 @@ from typing import Final
 from common.audit.record import Action, Entry
 from common.clock import Clock
 from common.errors import (
+    DataFileGoneError,
     DigestMismatchError,
     DiskFullError,
     ProtectionMissingError,
@@ -73,6 +74,7 @@ from node.task_events import (
     TaskReceived,
     TaskRecovered,
     TasksCancelled,
+    TaskStopped,
     TaskTrained,
     UpdateArrived,
     WorkersAllowed,
@@ -292,6 +294,17 @@ class Work:
             self._journal.report(event.task_id, self._clock.now())
             self._handle(ReplyConfirmed(event.task_id))
 
+    def stop(self, task_id: TaskId) -> None:
+        """Stop a task that the people of the node do not want to be done."""
+        self._handle(TaskStopped(task_id, self._mailbox.party))
+
+    def data_changed(self, dataset: Dataset) -> None:
+        """Stop the tasks that are at work on a data set whose files are not what they were."""
+        for task_id in self._shift.tasks:
+            running = self._shift.get(task_id)
+            if running is not None and dataset.path in running.dataset.paths:
+                self._break(task_id, DataFileGoneError(name=dataset.name, what="has changed"))
+
     def beat(self) -> None:
         """Tell of every open task, however long its worker is silent; called often, does so now and then."""
         now = self._clock.monotonic()
@@ -381,6 +394,8 @@ class Work:
         running = self._shift.heard(task_id)
         if running is not None and (losses := running.pace.admitted(progress.losses)):
             note_losses(self._tasks[task_id][0].experiment_id, losses)
+            if (curve := running.curve.drawn(losses, self._clock.monotonic())) is not None:
+                self._journal.note_losses(task_id, curve)
             news = task_progress(self._mailbox.party, self._tasks[task_id][1], task_id, losses)
             self._mailbox.send(news)
 

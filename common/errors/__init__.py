@@ -123,6 +123,7 @@ from common.errors.storage import (
 )
 from common.errors.task import (
     DatasetNotOnNodeError,
+    NoSuchTaskError,
     ProtectionMissingError,
     TaskCancelledError,
     TaskError,
@@ -205,6 +206,7 @@ __all__ = [
     "NoSuchLoadingPlanError",
     "NoSuchPlanError",
     "NoSuchRoundError",
+    "NoSuchTaskError",
     "NodeSilentError",
     "NonNumericColumnError",
     "NotAFederationError",

@@ -22,7 +22,10 @@ class DataFileGoneError(DataError):
     code = "WRN-402"
     text = "the file of data set {name!r} {what} since it was registered"
     cause = "somebody moved, removed or edited it"
-    remedy = "put it back, or run `warren-node dataset update`, which makes it another data set"
+    remedy = (
+        "put it back and run `warren-node dataset check`,"
+        " or run `warren-node dataset update`, which makes it another data set"
+    )
 
 
 class UnknownColumnError(DataError):

@@ -104,3 +104,12 @@ class ProtectionMissingError(TaskError):
     text = "the protection {protection} does not stand on this machine: {reason}"
     cause = "the kernel is old, a container forbids it, or the agent lacks a right"
     remedy = "{advice}"
+
+
+class NoSuchTaskError(TaskError):
+    """The node is at work on no such task."""
+
+    code = "WRN-612"
+    text = "no task {task} is received, waiting or running here"
+    cause = "it is done or cancelled already, or the id is misspelt"
+    remedy = "list them with `warren-node task list HOME`"

@@ -5,7 +5,7 @@ Commands import what they need when they run, so that help and mistakes show at 
 
 from common.cli import new_app
 from common.security.cli import enrol_command
-from node.cli import agent, audit, dataset, doctor, gui, loading, plan, policy
+from node.cli import agent, audit, dataset, doctor, gui, loading, plan, policy, task
 
 app = new_app("Keep data at home and train where it lies.")
 agent.register(app)
@@ -15,5 +15,6 @@ gui.register(app)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(loading.app, name="loading")
 app.add_typer(plan.app, name="plan")
+app.add_typer(task.app, name="task")
 app.add_typer(policy.app, name="policy")
 app.add_typer(audit.app, name="audit")

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from common.cli import FAILED, AsJson, emit, reported
+from node.cli.gui import PORT, page_of
 from node.cli.options import Home, moment, person
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ Background = Annotated[
     bool, typer.Option("--background", help="Return when the agent is ready and leave it running.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log what is only of use to find a fault, too.")]
+Gui = Annotated[bool, typer.Option("--gui", help="Serve the node's web page on this machine, too.")]
+GuiPort = Annotated[int, typer.Option("--gui-port", min=0, max=65535, help="Where the web page is served.")]
 Check = Annotated[
     bool, typer.Option("--check", help="Exit with 1 unless the agent runs, is connected and does not pause.")
 ]
@@ -60,16 +63,21 @@ def install(home: Path, kit: Path) -> None:
 
 @reported
 def start(
-    home: Home, background: Background = False, verbose: Verbose = False, as_json: AsJson = False
+    home: Home,
+    background: Background = False,
+    verbose: Verbose = False,
+    gui: Gui = False,
+    gui_port: GuiPort = PORT,
+    as_json: AsJson = False,
 ) -> None:
-    """Run the node's agent until Ctrl-C, or in the background."""
+    """Run the node's agent until Ctrl-C, or in the background; with its web page, if asked for."""
     from common import logs as logging_setup
 
-    agent = _agent(home)
+    agent, page = _agent(home), page_of(gui_port) if gui else None
     party, log = agent.home.connection().party, agent.home.log_path
     level = "DEBUG" if verbose else "INFO"
     if background:
-        pid = agent.start(level=level)
+        pid = agent.start(level=level, page=page)
         emit(
             {"party": party, "pid": pid, "log": log},
             escape(f"the agent of {party} runs as process {pid}; its log is {log}"),
@@ -83,6 +91,7 @@ def start(
             f"the agent of {party} runs; Ctrl-C stops it",
             as_json=as_json,
         ),
+        page=page,
     )
 
 
@@ -111,11 +120,11 @@ def stop(home: Home, as_json: AsJson = False) -> None:
 
 
 @reported
-def restart(home: Home, as_json: AsJson = False) -> None:
+def restart(home: Home, gui: Gui = False, gui_port: GuiPort = PORT, as_json: AsJson = False) -> None:
     """Stop the agent if one runs, and start it in the background; it goes on from its journal."""
     agent = _agent(home)
     party, log = agent.home.connection().party, agent.home.log_path
-    made = agent.restart()
+    made = agent.restart(page=page_of(gui_port) if gui else None)
     emit(
         {"party": party, "outcome": made.outcome, "pid": made.pid, "log": log},
         escape(
@@ -172,6 +181,9 @@ def _sentences(found: HomeReport) -> list[str]:
     if found.rests_until is not None:
         lines.append(f"  hours:     no task begins before {moment(found.rests_until)}")
     lines.append(f"  data sets: {found.datasets}")
+    if found.changed:
+        names = escape(", ".join(found.changed))
+        lines.append(f"  changed:   {names}; no task runs on them before `dataset check` or `dataset update`")
     lines.append(f"  plans:     {found.plans_pending} wait for a decision")
     kit = found.kit_problem or f"valid for {found.kit_days_left:.0f} days"
     if found.kit_days_left is not None and found.kit_days_left < WARN_DAYS:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.markup import escape
@@ -16,6 +15,20 @@ from node.cli.options import Home
 
 if TYPE_CHECKING:
     from node.gui.listen import Listen
+
+PORT: Final = 8484
+HOST: Final = "127.0.0.1"
+
+_LIBRARIES: Final = (
+    "argon2",
+    "asyncinotify",
+    "jinja2",
+    "pyotp",
+    "python_multipart",
+    "segno",
+    "starlette",
+    "uvicorn",
+)
 
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Where; 0 takes any port that is free.")]
 Host = Annotated[
@@ -33,8 +46,8 @@ def register(app: typer.Typer) -> None:
 @reported
 def gui(
     home: Home,
-    port: Port = 8484,
-    host: Host = "127.0.0.1",
+    port: Port = PORT,
+    host: Host = HOST,
     certificate: Certificate = None,
     key: Key = None,
     as_json: AsJson = False,
@@ -43,9 +56,10 @@ def gui(
     from common import logs
     from node.home import NodeHome
 
-    serve = _server().serve
-    node, listen = NodeHome.open(home), listening(port, host, certificate, key)
-    logs.configure("INFO", file=node.log / "gui.jsonl")
+    node, listen = NodeHome.open(home), page_of(port, host, certificate, key)
+    from node.gui.server import serve
+
+    logs.configure("INFO", file=node.log / "gui.jsonl", stream=None)
 
     def ready(address: str, link: str | None) -> None:
         lines = [f"the page of {node.connection().party} is at {address}; Ctrl-C ends it"]
@@ -56,26 +70,18 @@ def gui(
     serve(node, listen, ready=ready)
 
 
-def listening(port: int, host: str, certificate: Path | None, key: Path | None) -> Listen:
-    """Return where the page is served.
+def page_of(port: int, host: str = HOST, certificate: Path | None = None, key: Path | None = None) -> Listen:
+    """Return where the page is to be served.
 
     Raises:
+        MissingExtraError: If a library of the page is not installed.
         InvalidSettingsError: If the options do not go together.
     """
     from common.settings import validate
     from node.gui.listen import Listen
 
+    for library in _LIBRARIES:
+        if find_spec(library) is None:
+            raise MissingExtraError(feature="the web page", package=library, extra="gui")
     document = {"port": port, "host": host, "certificate": certificate, "key": key}
     return validate(document, Listen, source="the options of the page")
-
-
-def _server() -> ModuleType:
-    """Return the server of the page, which stands on libraries that not every node has.
-
-    Raises:
-        MissingExtraError: If they are not installed.
-    """
-    try:
-        return import_module("node.gui.server")
-    except ImportError as error:
-        raise MissingExtraError(feature="the web page", package=str(error.name), extra="gui") from error

@@ -20,8 +20,8 @@ How a page is made; `pages/overview.py` is the pattern to follow, `pages/people.
 4. Its strings in `texts/<area>.toml`, shown with `t("<area>.<key>", name=value)`. A missing one is an error, and a test finds those
    that nobody uses. What the navigation calls it is in `texts/nav.toml`, its icon in `templates/icons.html`.
 5. Long tables go through `paging.slice_of` and the macro `pages`, so they show 50 rows at a time.
-6. A part that follows what happens has `hx-trigger="sse:tasks"` (or `agent`, `registry`, `audit`, `policy`; see `live.py`) and `hx-get`
-   of its own page with `hx-select` of itself; the template then fills the block `live` as `overview.html` does.
+6. A part that follows what happens has an id and `{{ follows("/x", "#part", ["tasks"]) }}` of `parts.html` (topics are in `live.py`);
+   the template then fills the block `live` as `overview.html` does. Such a request does not count as its person being there.
 
 Tests call pages through `tests/support/page.py`.
 """

@@ -22,11 +22,12 @@ _POLICY: Final = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+# No referrer at all would also take the origin from forms that are sent without a script, and `csrf.py` looks at it.
 _PROTECTIONS: Final = {
     "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",

@@ -78,14 +78,18 @@ class Store:
 
     @contextlib.contextmanager
     def use(self, *, durable: bool = True) -> Iterator[Database]:
-        """Do all of the block in one transaction, or nothing of it if it raises.
+        """Do all of the block in one transaction, or nothing of it if it raises; inside of another block it is part of that.
 
         Raises:
             DiskFullError: If there is no space.
             DatabaseBusyError: If another process does not end its transaction.
         """
-        with self._lock, transaction(self._db, durable=durable):
-            yield self._db
+        with self._lock:
+            if self._db.in_transaction:
+                yield self._db
+            else:
+                with transaction(self._db, durable=durable):
+                    yield self._db
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Database]:

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+WATCHING: Final = "x-watching"
+"""Header of requests that a page makes by itself when something has changed; they do not count as being there."""
+
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _FIELDS: Final = 500
 _NOBODY: Final = FormData()
@@ -38,7 +41,9 @@ def guarded(site: Site, route: Route) -> Endpoint:
     """Return what answers a route: it finds out who asks, refuses what is not theirs, and turns errors into pages."""
 
     async def endpoint(request: Request) -> Response:
-        visit = await run_in_threadpool(_enter, site, request, present=not route.watches)
+        visit = await run_in_threadpool(
+            _enter, site, request, present=not route.watches and WATCHING not in request.headers
+        )
         answer = await _refusal(visit, route)
         if answer is None:
             answer = await run_in_threadpool(_answered, visit, route)

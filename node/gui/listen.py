@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Self
 
 from pydantic import Field, IPvAnyAddress, model_validator
 
 from common.exporter import LOOPBACK
 from common.settings import Settings
 
-PORT: Final = 8484
-
 
 class Listen(Settings):
     """Where the page is served."""
 
-    port: Annotated[int, Field(ge=0, le=65535)] = PORT
+    port: Annotated[int, Field(ge=0, le=65535)]
     """0 takes any that is free."""
     host: IPvAnyAddress = ip_address(LOOPBACK)
     certificate: Path | None = None

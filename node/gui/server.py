@@ -1,4 +1,4 @@
-"""Serve the page: `python -m node.gui.server HOME FD LISTEN` does it beside the agent, until the other end of FD is closed."""
+"""Serve the page; `python -m node.gui.server HOME FD LISTEN OUTPUT` does it beside the agent, until the other end of FD is closed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import logging
 import os
 import socket
 import ssl
-import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,11 +17,11 @@ import uvicorn
 from cryptography import x509
 
 from common import logs
-from common.errors import InvalidSettingsError, PortTakenError
+from common.errors import InvalidSettingsError, PortTakenError, WarrenError
 from common.security.files import write_private
-from common.settings import Timeouts
 from node.gui.app import build
 from node.gui.listen import Listen
+from node.gui.live import end_streams
 from node.gui.site import LOOPBACK_NAMES, Site
 from node.home import NodeHome
 
@@ -52,54 +51,26 @@ def serve(
     hosts = LOOPBACK_NAMES if listen.certificate is None else LOOPBACK_NAMES | _names(listen.certificate)
     _check_tls(listen)
     with contextlib.closing(_bound(listen)) as port:
-        site = Site.open(home, hosts=hosts, tls=tls, beside_agent=until is not None)
+        listen = listen.model_copy(update={"port": port.getsockname()[1]})
+        site = Site.open(home, hosts=hosts, tls=tls, beside=None if until is None else listen)
         with contextlib.closing(site):
-            server = uvicorn.Server(_config(build(site), listen))
+            server = _Server(_config(build(site), listen))
             if until is not None:
                 threading.Thread(target=_end_with, args=(until, server), name="agent", daemon=True).start()
-            address = _address(port, listen)
+            address = _address(listen)
             link = None if site.people.anybody() else f"{address}/join/{site.links.make(None)}"
             log.info("page served", extra={"action": "page_served", "address": address})
             ready(address, link)
             server.run(sockets=[port])
 
 
-@contextlib.contextmanager
-def beside(home: NodeHome, listen: Listen) -> Iterator[None]:
-    """Serve the page in a process of its own as long as the block runs.
+class _Server(uvicorn.Server):
+    """Ends its streams before it waits for its requests."""
 
-    Whatever becomes of that process, this one goes on; and when this one ends, however it ends, that one does too.
-    """
-    reader, writer = os.pipe()
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "node.gui.server",
-        str(home.path),
-        str(reader),
-        listen.model_dump_json(),
-    ]
-    with (home.log / "gui.out").open("ab") as output:
-        page = subprocess.Popen(
-            command,
-            pass_fds=(reader,),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    os.close(reader)
-    try:
-        yield
-    finally:
-        os.close(writer)
-        try:
-            page.wait(Timeouts().stop_s * 2)
-        except subprocess.TimeoutExpired:
-            log.warning("page killed", extra={"action": "page_killed", "pid": page.pid})
-            page.kill()
-            page.wait()
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End everything."""
+        end_streams()
+        await super().shutdown(sockets)
 
 
 def _config(app: Any, listen: Listen) -> uvicorn.Config:
@@ -151,13 +122,13 @@ def _names(certificate: Path) -> frozenset[str]:
     return frozenset(name.lower() for name in (*names.get_values_for_type(x509.DNSName), *hosts))
 
 
-def _address(port: socket.socket, listen: Listen) -> str:
-    host, number = str(listen.host), port.getsockname()[1]
+def _address(listen: Listen) -> str:
+    host = str(listen.host)
     if listen.certificate is not None:
         host = min(_names(listen.certificate) - LOOPBACK_NAMES, default=host)
     elif listen.host.version == 6:
         host = f"[{host}]"
-    return f"{'http' if listen.certificate is None else 'https'}://{host}:{number}"
+    return f"{'http' if listen.certificate is None else 'https'}://{host}:{listen.port}"
 
 
 def _end_with(pipe: int, server: uvicorn.Server) -> None:
@@ -165,19 +136,35 @@ def _end_with(pipe: int, server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-def _serve_beside(home: NodeHome, pipe: int, listen: Listen) -> None:
-    """Be the process beside an agent; the link that sets the page up goes into a file that only its owner can read."""
+def _beside(home: NodeHome, pipe: int, listen: Listen, *, terminal: bool) -> int:
+    """Be the process beside an agent, and return its exit code.
+
+    Without a terminal, the link that sets the page up goes into a file that only its owner can read.
+    """
     logs.configure("INFO", file=home.log / "gui.jsonl", stream=None)
 
     def ready(address: str, link: str | None) -> None:
+        lines = [f"the page of {home.connection().party} is at {address}"]
         if link is None:
             home.gui_link_path.unlink(missing_ok=True)
+        elif terminal:
+            lines.append(f"nobody has an account yet; make the first one here, within a day: {link}")
         else:
             write_private(home.gui_link_path, f"{link}\n".encode())
-        log.info("page ready", extra={"action": "page_ready", "address": address})
+            lines.append(f"nobody has an account yet; the link for the first one is in {home.gui_link_path}")
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
 
-    serve(home, listen, ready=ready, until=pipe)
+    try:
+        serve(home, listen, ready=ready, until=pipe)
+    except WarrenError as error:
+        log.critical("page ended by an error", extra={"action": "page_failed", "error": str(error)})
+        sys.stderr.write(f"no page: {error}\n")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    _serve_beside(NodeHome.open(Path(sys.argv[1])), int(sys.argv[2]), Listen.model_validate_json(sys.argv[3]))
+    path, descriptor, where, output = sys.argv[1:]
+    listen = Listen.model_validate_json(where)
+    sys.exit(_beside(NodeHome.open(Path(path)), int(descriptor), listen, terminal=output == "terminal"))

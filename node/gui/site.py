@@ -12,8 +12,10 @@ from common.ids import PartyId
 from node.gui.database import Store
 from node.gui.drafts import Drafts
 from node.gui.links import Links
+from node.gui.listen import Listen
 from node.gui.people import People
 from node.gui.runner import Runner
+from node.gui.second_factor import SecondFactors
 from node.gui.sessions import Sessions
 from node.gui.throttle import Throttle
 from node.gui.view import environment
@@ -33,6 +35,7 @@ class Site:
         clock: Tells the time.
         store: The database of people and sessions.
         people: The accounts.
+        second_factors: Codes that a login may need too.
         sessions: Who has logged in.
         links: Invitations that can still be used.
         throttle: Slows down who guesses passwords.
@@ -41,7 +44,7 @@ class Site:
         secret: Key of the tokens in forms.
         hosts: Names by which the page may be called.
         tls: Whether it is served over TLS.
-        beside_agent: Whether the agent started it and it ends with the agent.
+        beside: Where it is served, if the agent started it and it ends with the agent; else None.
         views: Renders the templates.
     """
 
@@ -51,6 +54,7 @@ class Site:
     clock: Clock
     store: Store
     people: People
+    second_factors: SecondFactors
     sessions: Sessions
     links: Links
     throttle: Throttle
@@ -59,7 +63,7 @@ class Site:
     secret: bytes
     hosts: frozenset[str] = LOOPBACK_NAMES
     tls: bool = False
-    beside_agent: bool = False
+    beside: Listen | None = None
     views: Environment = field(default_factory=environment)
 
     @classmethod
@@ -69,7 +73,7 @@ class Site:
         *,
         hosts: frozenset[str] = LOOPBACK_NAMES,
         tls: bool = False,
-        beside_agent: bool = False,
+        beside: Listen | None = None,
         clock: Clock | None = None,
         hasher: PasswordHasher | None = None,
     ) -> Site:
@@ -87,6 +91,7 @@ class Site:
             clock=clock,
             store=store,
             people=People(store, clock, hasher),
+            second_factors=SecondFactors(store, clock),
             sessions=Sessions(store, clock),
             links=Links(store, clock),
             throttle=Throttle(clock),
@@ -95,7 +100,7 @@ class Site:
             secret=store.secret("forms"),
             hosts=hosts,
             tls=tls,
-            beside_agent=beside_agent,
+            beside=beside,
         )
 
     @property

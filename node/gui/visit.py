@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -45,7 +47,7 @@ class Visit:
     @property
     def by(self) -> str:
         """Return the name of who asks, as the audit log has it; the word keeps it apart from accounts of the system."""
-        return f"{self.known.name} (web)"
+        return signed(self.known.name)
 
     @property
     def known(self) -> Person:
@@ -121,16 +123,34 @@ class Visit:
             "" if self.session is None or self.person is None else self.site.sessions.hear(self.session.key)
         )
 
-    def record(self, action: Action, *, note: str, by: str | None = None, refused: bool = False) -> None:
-        """Write what somebody did into the audit log.
+    @contextlib.contextmanager
+    def recorded(self, action: Action, note: str, *, by: str | None = None) -> Iterator[None]:
+        """Do what the block does to the accounts and write it into the audit log, or neither.
+
+        Args:
+            action: What is done.
+            note: The rest of it; never a password or token.
+            by: Who does it, if nobody is known yet.
 
         Raises:
-            AuditBrokenError: If that cannot be written.
+            AuditBrokenError: If it cannot be written.
         """
-        actor = f"person {by or self.by}"
+        with self.site.store.use():
+            yield
+            self.record(action, note, by=by)
+
+    def record(self, action: Action, note: str, *, by: str | None = None, refused: bool = False) -> None:
+        """Write what somebody did, or was not allowed to do, into the audit log.
+
+        Raises:
+            AuditBrokenError: If it cannot be written.
+        """
         self.home.audit().append(
             Entry(
-                action=action, actor=actor, outcome="refused" if refused else "done", note=note[:2000] or None
+                action=action,
+                actor=f"person {signed(by) if by else self.by}",
+                outcome="refused" if refused else "done",
+                note=note[:2000] or None,
             )
         )
 
@@ -138,6 +158,11 @@ class Visit:
     def _theme(self) -> str:
         chosen = self.request.cookies.get("warren-theme", "")
         return chosen if chosen in {"light", "dark"} else ""
+
+
+def signed(name: str) -> str:
+    """Return how the audit log names an account of the page; so it is never taken for an account of the system."""
+    return f"{name} (web)"
 
 
 def within(path: str) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from common.audit.record import Action, Entry
 from common.security.kit import fingerprint
+from node.gui.beside import beside
+from node.gui.listen import Listen
 from node.home import NodeHome
 from node.process import HomeReport, StopOutcome, report, run_agent, start_background, stop
 
@@ -56,26 +58,28 @@ class AgentControl:
         """
         return report(self.home)
 
-    def run(self, *, ready: Callable[[], None]) -> None:
-        """Run the agent in this process until it is told to stop; see `node.process.run_agent`.
+    def run(self, *, ready: Callable[[], None], page: Listen | None = None) -> None:
+        """Run the agent in this process until it is told to stop, and its page beside it; see `node.process.run_agent`.
 
         Raises:
             WarrenError: As `run_agent` does.
         """
-        run_agent(self.home, ready=ready)
+        with beside(self.home, page, terminal=True):
+            run_agent(self.home, ready=ready)
 
-    def start(self, *, level: str = "INFO") -> int:
+    def start(self, *, level: str = "INFO", page: Listen | None = None) -> int:
         """Start the agent in the background, and return its process id when it is ready.
 
         Args:
             level: Where its log begins.
+            page: Where its web page is served; None for no page.
 
         Raises:
             HomeInUseError: If an agent runs already.
             AgentStartError: If it ended or failed before it was ready.
             WarrenError: If kit or settings cannot be used.
         """
-        agent = start_background(self.home, level=level)
+        agent = start_background(self.home, level=level, page=page)
         # the starter may live as long as the agent, a web page does; somebody must take note of the end of its child
         threading.Thread(target=agent.wait, name="agent's end", daemon=True).start()
         self._record(Action.AGENT_START_ASKED, f"process {agent.pid}")
@@ -92,7 +96,7 @@ class AgentControl:
             self._record(Action.AGENT_STOP_ASKED, outcome)
         return outcome
 
-    def restart(self) -> Restarted:
+    def restart(self, *, page: Listen | None = None) -> Restarted:
         """Stop the agent if one runs, and start it in the background; it goes on from its journal.
 
         Raises:
@@ -101,7 +105,7 @@ class AgentControl:
         """
         self.home.policy()
         outcome = self.stop()
-        return Restarted(outcome, self.start())
+        return Restarted(outcome, self.start(page=page))
 
     def log_tail(self, lines: int) -> tuple[str, ...] | None:
         """Return the last lines of the agent's log, each a JSON object; None if it never ran."""

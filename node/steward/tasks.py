@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
-from common.audit.record import Action, Record
+from common.audit.record import Action, Entry, Record
 from common.audit.verify import read_records
+from common.errors import NoSuchTaskError
 from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId
-from common.messages import LossPoint, TaskFailed, TrainReply
+from common.messages import LossPoint, TaskFailed
 from node.home import NodeHome
 from node.journal import Journal
 from node.replies import share
+from node.stops import StopWishes
 from node.task_events import Phase
 
 
@@ -32,7 +34,7 @@ class OpenTask:
         dataset_id: What it is done on.
         received_at: Unix time at which it came.
         phase: How far it has come.
-        losses: Training losses; known once it is answered.
+        losses: Some of its training losses until now, as they were told about a second ago.
         code: Why it came to nothing; None if it did not, or nobody knows yet.
     """
 
@@ -57,27 +59,34 @@ class PastTask:
     Attributes:
         asked: The record of the request: who, which experiment, plan and data set. None if the log began later.
         ended: The record of what left the node, an update or a failure, with its size, number of figures and code.
+        losses: Some of its training losses; none if it ended more than a month ago.
     """
 
     asked: Record | None
     ended: Record
+    losses: tuple[LossPoint, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """The tasks of a node, before the eyes of its people.
+    """The tasks of a node, in the hands of one person.
 
     Attributes:
         home: The node.
+        by: The name of the person, for the audit log.
     """
 
     home: NodeHome
+    by: str
 
     def open(self) -> tuple[OpenTask, ...]:
         """Return the tasks that are not done with, the oldest first."""
         node = self.home.connection().party
         with self._journal() as journal:
-            found = [(record, journal.reply(record.task.task_id)) for record in journal.open_tasks()]
+            found = [
+                (record, journal.reply(record.task.task_id), journal.losses(record.task.task_id))
+                for record in journal.open_tasks()
+            ]
         return tuple(
             OpenTask(
                 task_id=record.task.task_id,
@@ -90,10 +99,10 @@ class Tasks:
                 dataset_id=share(record.request, node).dataset_id,
                 received_at=record.task.received_at,
                 phase=record.phase,
-                losses=reply.losses if isinstance(reply, TrainReply) else (),
+                losses=losses,
                 code=reply.code if isinstance(reply, TaskFailed) else None,
             )
-            for record, reply in found
+            for record, reply, losses in found
         )
 
     def past(self, most: int) -> tuple[PastTask, ...]:
@@ -112,9 +121,46 @@ class Tasks:
             elif record.action in (Action.UPDATE_RELEASED, Action.TASK_FAILED):
                 ended.pop(record.task_id, None)  # done again after a crash
                 ended[record.task_id] = record
-        return tuple(
-            PastTask(asked.get(task_id), record) for task_id, record in islice(reversed(ended.items()), most)
+        with self._journal() as journal:
+            return tuple(
+                PastTask(asked.get(task_id), record, journal.losses(task_id))
+                for task_id, record in islice(reversed(ended.items()), most)
+            )
+
+    def cancel(self, which: str) -> TaskId:
+        """Ask the agent to stop a task, which it does within seconds, or when it starts; its researcher is told.
+
+        Args:
+            which: The id of the task, or enough of its last characters.
+
+        Raises:
+            NoSuchTaskError: If it is none, or not one, of those that are received, waiting or running.
+            AuditBrokenError: If it cannot be recorded; nothing is stopped.
+        """
+        found = [
+            task
+            for task in self.open()
+            if task.phase in (Phase.RECEIVED, Phase.WAITING, Phase.RUNNING)
+            and which
+            and task.task_id.endswith(which)
+        ]
+        if len(found) != 1:
+            raise NoSuchTaskError(task=which)
+        (task,) = found
+        entry = Entry(
+            action=Action.TASKS_CANCELLED,
+            actor=f"person {self.by}",
+            experiment_id=task.experiment_id,
+            run_id=task.run_id,
+            task_id=task.task_id,
+            count=1,
         )
+        audit, wishes = self.home.audit(), StopWishes(self.home.registry_path)
+        try:
+            wishes.ask(task.task_id, witness=lambda: audit.append(entry))
+        finally:
+            wishes.close()
+        return task.task_id
 
     @contextmanager
     def _journal(self) -> Iterator[Journal]:

@@ -55,7 +55,9 @@ class Uses:
             StorageError: If the journal cannot be read.
         """
         running = {task.task_id for task in Tasks(self.home).open()}
-        asked = _asked(self.home.audit_path, read_anchor(self.home.audit_path))
+        log = self.home.audit_path
+        end = read_anchor(log)
+        asked = _asked(log, end) if end is None else _remembered(log, end)
         return {dataset_id: _uses(tasks, running) for dataset_id, tasks in asked.items()}
 
     def of(self, dataset_id: DatasetId) -> tuple[Use, ...]:
@@ -68,9 +70,8 @@ class Uses:
         return self.all().get(dataset_id, ())
 
 
-@lru_cache(maxsize=2)
 def _asked(log: Path, end: Anchor | None) -> Mapping[DatasetId, tuple[Record, ...]]:
-    """Return the tasks that were asked for on each set; a log that ends where it did before is not read again."""
+    """Return the tasks that were asked for on each set, up to a record if one is given."""
     found: defaultdict[DatasetId, list[Record]] = defaultdict(list)
     for record in read_records(log):
         if end is not None and record.number > end.number:
@@ -78,6 +79,10 @@ def _asked(log: Path, end: Anchor | None) -> Mapping[DatasetId, tuple[Record, ..
         if record.action is Action.TASK_ASKED and record.outcome == "done" and record.dataset_id:
             found[record.dataset_id].append(record)
     return {dataset_id: tuple(records) for dataset_id, records in found.items()}
+
+
+_remembered = lru_cache(maxsize=2)(_asked)
+"""A log that ends where it did before is not read again."""
 
 
 def _uses(tasks: tuple[Record, ...], running: Set[TaskId]) -> tuple[Use, ...]:

@@ -80,6 +80,7 @@ ANSWERED = {
     "warren-node loading remove": "{folder}/north tables",
     "warren-node dataset remove": "{folder}/north heart",
     "warren-node plan list": "{folder}/north",
+    "warren-node task list": "{folder}/north --past 5",
     "warren-node plan approve": "{folder}/north --file {folder}/plan.py",
     "warren-node policy show": "{folder}/north",
     "warren-node policy check": "{folder}/north",
@@ -106,8 +107,10 @@ REFUSED = {
     "warren dead drop": ("{folder}/federation 0123456789ab", "WRN-201"),
     "warren broker start": ("{folder}/federation", "WRN-312"),
     "warren-node start": ("{folder}/nothing", "WRN-311"),
+    "warren-node gui": ("{folder}/nothing", "WRN-311"),
     "warren-node plan show": ("{folder}/north ffff", "WRN-505"),
     "warren-node plan reject": ("{folder}/north ffff", "WRN-505"),
+    "warren-node task cancel": ("{folder}/north ffff", "WRN-612"),
     "warren-researcher run": ("{folder}/heart.toml --home {folder}/lab", "WRN-201"),
     "warren-researcher sweep": (
         "{folder}/heart.toml --vary num_updates=1,2 --home {folder}/lab",

@@ -291,7 +291,7 @@ def test_the_person_who_starts_and_stops_an_agent_is_recorded(home):
         ("north", Action.AGENT_STOPPED),
         ("person anna", Action.AGENT_STOP_ASKED),
     ] == [one[:2] for one in found]
-    assert (0, True) == (len(Tasks(home).open()), bool(agent.log_tail(1)))
+    assert (0, True) == (len(Tasks(home, "anna").open()), bool(agent.log_tail(1)))
 
 
 def test_records_are_chosen_by_who_what_when_and_about_what(home, datasets, tmp_path):

@@ -25,6 +25,7 @@ from node.task_events import (
     TaskReceived,
     TaskRecovered,
     TasksCancelled,
+    TaskStopped,
     TaskTrained,
     UpdateArrived,
 )
@@ -124,6 +125,10 @@ class TaskMachineMachine(RuleBasedStateMachine):
     @rule(task=TASKS, who=st.sampled_from(PARTIES))
     def cancel(self, task, who):
         self.do(TasksCancelled(who, (task.task_id,)))
+
+    @rule(task=TASKS)
+    def stop(self, task):
+        self.do(TaskStopped(task.task_id, PartyId("north")))
 
     @rule(task=TASKS, who=st.sampled_from(PARTIES))
     def receipt(self, task, who):

@@ -27,6 +27,7 @@ from node.task_events import (
     TaskReceived,
     TaskRecovered,
     TasksCancelled,
+    TaskStopped,
     TaskTrained,
     UpdateArrived,
 )
@@ -170,6 +171,19 @@ def test_cancelling_stops_a_running_task_and_says_so(machine):
     effects = machine.handle(TasksCancelled(ALICE, (one.task_id,)), NOW)
 
     assert [Abort, Refuse, Report] == [type(effect) for effect in effects]
+
+
+def test_a_node_stops_what_is_not_done_and_lets_out_what_is(machine):
+    running, waiting, done = task("1"), task("2"), task("3")
+    machine.handle(TaskReceived(done, model_here=True), NOW)
+    machine.handle(TaskTrained(done.task_id), NOW)
+    for one in (running, waiting):
+        machine.handle(TaskReceived(one, model_here=True), NOW)
+
+    effects = [machine.handle(TaskStopped(one.task_id, BOB), NOW) for one in (waiting, running, done)]
+
+    assert [[Refuse, Report], [Abort, Refuse, Report], []] == [list(map(type, some)) for some in effects]
+    assert ("WRN-605", True) == (effects[0][0].failure.code, effects[0][0].failure.final)
 
 
 def test_nobody_can_cancel_or_end_or_receipt_the_work_of_another_researcher(machine):

@@ -3,7 +3,19 @@
 from typing import Final
 
 from node.gui.area import Area
-from node.gui.pages import adding, browsing, changing, data, entrance, overview, seeing, sets
+from node.gui.pages import (
+    adding,
+    browsing,
+    changing,
+    data,
+    entrance,
+    me,
+    overview,
+    people,
+    seeing,
+    sets,
+    settings,
+)
 
 AREAS: Final[tuple[Area, ...]] = (
     overview.AREA,
@@ -13,5 +25,8 @@ AREAS: Final[tuple[Area, ...]] = (
     browsing.AREA,
     adding.AREA,
     sets.AREA,
+    settings.AREA,
+    people.AREA,
+    me.AREA,
     entrance.AREA,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from starlette.responses import Response
@@ -14,7 +15,7 @@ from node.gui.people import Role
 from node.gui.texts import t
 from node.gui.visit import Visit
 from node.process import HomeReport
-from node.sandbox import detect, worker_user
+from node.sandbox import Limits, Protections, WorkerUser, detect, worker_user
 from node.steward.agents import AgentControl
 
 
@@ -37,7 +38,7 @@ def protections(visit: Visit) -> Response:
     """Show the walls around workers, which are found out by starting a process like one."""
     policy = visit.home.policy()
     user = None if policy.worker_user is None else worker_user(policy.worker_user)
-    stand = detect(limits=policy.worker_limits(), user=user)
+    stand = _walls(policy.worker_limits(), user)
     return visit.show("protections.html", protections=stand, compulsory=policy.compulsory_protections)
 
 
@@ -60,6 +61,12 @@ def concerns(found: HomeReport) -> Iterator[Concern]:
         yield Concern(t("overview.plans_wait", count=found.plans_pending), "ask", "/plans")
     if not found.datasets:
         yield Concern(t("overview.no_datasets"), "ask", "/data")
+
+
+@lru_cache(maxsize=1)
+def _walls(limits: Limits, user: WorkerUser | None) -> Protections:
+    """Return the walls as they stand; kept, for what a machine offers changes with its kernel only."""
+    return detect(limits=limits, user=user)
 
 
 AREA: Final = Area(

@@ -1,0 +1,81 @@
+"""The people of a node see what it works on, with its losses, and stop what they do not want."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from common.audit.record import Action
+from common.audit.verify import read_records
+from common.errors import NoSuchTaskError
+from common.messages import LossPoint, TaskFailed, TaskProgress
+from common.settings import Timeouts
+from common.training_args import TrainingArgs
+from node.cli import app
+from node.curve import POINTS, Curve, thinned
+from node.steward.tasks import Tasks
+from node.stops import StopWishes
+from node.task_events import Phase
+from tests.support.nodes import ADD_ONE
+from tests.support.trial import LAB, NORTH, Trial
+
+SLOW = ADD_ONE.replace("return -sum", "import threading; threading.Event().wait(0.05)\n        return -sum")
+
+
+def test_a_running_task_is_seen_with_its_losses_and_stopped_by_its_node(tmp_path):
+    trial = Trial(tmp_path, plans=(SLOW,), timeouts=Timeouts(presence_s=0.5))
+    tasks = Tasks(trial.home, "anna")
+    try:
+        trial.send(trial.request(source=SLOW, training_args=TrainingArgs(num_updates=10_000, log_interval=1)))
+        while not (running := tasks.open()) or not running[0].losses:
+            trial.lab.take(TaskProgress)
+        assert trial.task == tasks.cancel(trial.task[-8:])
+        failed = trial.answer(TaskFailed).message
+        (one,) = tasks.past(5)
+    finally:
+        trial.close()
+    shown = CliRunner().invoke(app, ["task", "list", str(trial.home.path), "--past", "5", "--json"])
+    (past,) = json.loads(shown.stdout)["past"]
+
+    assert (Phase.RUNNING, LAB, "AddOne", 0) == (
+        running[0].phase,
+        running[0].researcher,
+        running[0].plan_name,
+        running[0].round,
+    )
+    assert ("WRN-605", True, NORTH) == (failed.code, failed.final, failed.sender)
+    assert f"cancelled by {NORTH}" in failed.text
+    assert (LAB, "WRN-605") == (one.asked.actor, one.ended.code)
+    assert running[0].losses == one.losses[: len(running[0].losses)]
+    assert (1, 0.0) == (one.losses[0].iteration, one.losses[0].loss)
+    assert (trial.task, "WRN-605") == (past["ended"]["task_id"], past["ended"]["code"])
+    cancelled = [one for one in read_records(trial.home.audit_path) if one.action is Action.TASKS_CANCELLED]
+    assert [("person anna", trial.task)] == [(one.actor, one.task_id) for one in cancelled]
+    wishes = StopWishes(trial.home.registry_path)
+    assert () == wishes.open()
+    wishes.close()
+    with pytest.raises(NoSuchTaskError):
+        tasks.cancel(trial.task)
+
+
+def point(iteration):
+    return LossPoint(iteration=iteration, epoch=0, samples=iteration, loss=1.0)
+
+
+@pytest.mark.parametrize("count", [0, 1, POINTS, POINTS + 1, 5 * POINTS + 3])
+def test_few_points_stay_and_always_the_last(count):
+    points = tuple(map(point, range(count)))
+    kept = thinned(points)
+
+    assert points[-1:] == kept[-1:]
+    assert set(kept) <= set(points)
+    assert (kept == points) == (count <= POINTS)
+    assert min(count, POINTS // 2) <= len(kept) <= POINTS
+
+
+def test_a_curve_is_drawn_once_a_second():
+    curve = Curve()
+
+    assert (point(1),) == curve.drawn([point(1)], 10.0)
+    assert None is curve.drawn([point(2)], 10.5)
+    assert (point(1), point(2), point(3)) == curve.drawn([point(3)], 11.0)
