@@ -43,9 +43,11 @@ class Uses:
 
     Attributes:
         home: The node.
+        by: The name of the person who looks.
     """
 
     home: NodeHome
+    by: str
 
     def all(self) -> Mapping[DatasetId, tuple[Use, ...]]:
         """Return the uses of each data set, the latest first; a set that changed its content has a new id, and begins anew.
@@ -54,7 +56,7 @@ class Uses:
             AuditBrokenError: If the audit log is not as it was written.
             StorageError: If the journal cannot be read.
         """
-        running = {task.task_id for task in Tasks(self.home).open()}
+        running = {task.task_id for task in Tasks(self.home, self.by).open()}
         log = self.home.audit_path
         end = read_anchor(log)
         asked = _asked(log, end) if end is None else _remembered(log, end)

@@ -37,7 +37,7 @@ def listing(visit: Visit) -> Response:
     filters = {name: visit.query(name).strip() for name in ("text", "type", "tag")}
     left = matching(known, text=filters["text"], data_type=filters["type"], tag=filters["tag"])
     page = slice_of(left, visit.number("page"), path="/data", filters=filters)
-    uses = Uses(visit.home).all()
+    uses = Uses(visit.home, visit.by).all()
     return visit.show(
         "data/list.html",
         page=page,
@@ -72,7 +72,7 @@ def show(visit: Visit) -> Response:
         "data/set.html",
         dataset=dataset,
         columns=slice_of(dataset.columns, visit.number("page"), path=path, filters={}),
-        uses=Uses(visit.home).of(dataset.dataset_id),
+        uses=Uses(visit.home, visit.by).of(dataset.dataset_id),
         trouble=job.error if job is not None else None,
         checked=checked,
         differences=tuple(differences(dataset, checked.now)) if checked and checked.now else (),
@@ -111,7 +111,7 @@ def check(visit: Visit) -> Response:
 def remove_form(visit: Visit) -> Response:
     """Ask whether a set is to be forgotten, and tell who uses it."""
     dataset = the_set(visit)
-    return visit.show("data/remove.html", dataset=dataset, uses=Uses(visit.home).of(dataset.dataset_id))
+    return visit.show("data/remove.html", dataset=dataset, uses=Uses(visit.home, visit.by).of(dataset.dataset_id))
 
 
 def remove(visit: Visit) -> Response:
