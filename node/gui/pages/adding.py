@@ -218,7 +218,7 @@ def _page(
         "trouble": trouble,
         "problem": problem,
     }
-    return visit.show(f"data/add_{step}.html", status=status, **shown, **facts)
+    return visit.show(f"data_add_{step}.html", status=status, **shown, **facts)
 
 
 def _is_done(draft: Draft, step: str) -> bool:

@@ -22,7 +22,7 @@ def browse(visit: Visit) -> Response:
     roots = folders.roots()
     number = visit.query("folder")
     if not number and len(roots) != 1:
-        return visit.show("data/folders.html", roots=roots)
+        return visit.show("data_folders.html", roots=roots)
     place = folders.place(_index(number), visit.query("path"))
     wanted = visit.query("text").strip().casefold()
     items = [item for item in folders.items(place) if wanted in item.name.casefold()]
@@ -30,7 +30,7 @@ def browse(visit: Visit) -> Response:
     page = slice_of(items, visit.number("page"), path="/data/browse", filters=filters)
     registered = {dataset.path: dataset for dataset in Datasets(visit.home, visit.by).list()}
     return visit.show(
-        "data/browse.html",
+        "data_browse.html",
         place=place,
         root=roots[place.folder],
         crumbs=_crumbs(place.name),

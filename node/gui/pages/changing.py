@@ -90,7 +90,7 @@ def _form(
 ) -> Response:
     asked = visit.site.runner.options(dataset.data_type)
     return visit.show(
-        "data/edit.html",
+        "data_edit.html",
         status=status,
         dataset=dataset,
         labels=labels,

@@ -39,7 +39,7 @@ def listing(visit: Visit) -> Response:
     page = slice_of(left, visit.number("page"), path="/data", filters=filters)
     uses = Uses(visit.home, visit.by).all()
     return visit.show(
-        "data/list.html",
+        "data_list.html",
         page=page,
         rows=[_row(dataset, uses.get(dataset.dataset_id, ())) for dataset in page.rows],
         filters=filters,
@@ -69,7 +69,7 @@ def show(visit: Visit) -> Response:
     checked = job.answer if job is not None and isinstance(job.answer, errands.Checked) else None
     path = f"/data/set/{dataset.dataset_id}"
     return visit.show(
-        "data/set.html",
+        "data_set.html",
         dataset=dataset,
         columns=slice_of(dataset.columns, visit.number("page"), path=path, filters={}),
         uses=Uses(visit.home, visit.by).of(dataset.dataset_id),
@@ -111,7 +111,7 @@ def check(visit: Visit) -> Response:
 def remove_form(visit: Visit) -> Response:
     """Ask whether a set is to be forgotten, and tell who uses it."""
     dataset = the_set(visit)
-    return visit.show("data/remove.html", dataset=dataset, uses=Uses(visit.home, visit.by).of(dataset.dataset_id))
+    return visit.show("data_remove.html", dataset=dataset, uses=Uses(visit.home, visit.by).of(dataset.dataset_id))
 
 
 def remove(visit: Visit) -> Response:
@@ -131,7 +131,7 @@ def keep(visit: Visit) -> Response:
 
 def loading(visit: Visit) -> Response:
     """List the data-loading plans."""
-    return visit.show("data/loading.html", found=Loading(visit.home, visit.by).list())
+    return visit.show("data_loading.html", found=Loading(visit.home, visit.by).list())
 
 
 def remove_loading(visit: Visit) -> Response:

@@ -33,10 +33,10 @@ def show_samples(visit: Visit, subject: Subject, *, dataset: Dataset | None) -> 
     try:
         found = visit.site.runner.do(errands.ShowFirst(subject=subject), Glimpse, by=visit.by)
     except WarrenError as error:
-        return visit.show("data/no_values.html", status=422, trouble=error)
+        return visit.show("data_no_values.html", status=422, trouble=error)
     key = visit.site.runner.put_picture(found.sheet, visit.known.person_id) if found.sheet else None
     names = tuple(dict.fromkeys(name for row in found.rows for name in row))
-    return visit.show("data/samples.html", found=found, names=names, picture=key, dataset=dataset)
+    return visit.show("data_samples.html", found=found, names=names, picture=key, dataset=dataset)
 
 
 def counts(visit: Visit) -> Response:
@@ -50,8 +50,8 @@ def counts_now(visit: Visit) -> Response:
     try:
         found = visit.site.runner.do(errands.Summarise(subject=subject_of(dataset)), Summary, by=visit.by)
     except WarrenError as error:
-        return visit.show("data/no_values.html", status=422, trouble=error)
-    return visit.show("data/counts.html", found=found, dataset=dataset)
+        return visit.show("data_no_values.html", status=422, trouble=error)
+    return visit.show("data_counts.html", found=found, dataset=dataset)
 
 
 def subject_of(dataset: Dataset) -> Subject:
@@ -65,7 +65,7 @@ def subject_of(dataset: Dataset) -> Subject:
 
 
 def _waiting(visit: Visit, what: str) -> Response:
-    return visit.show("data/look.html", dataset=the_set(visit), what=what)
+    return visit.show("data_look.html", dataset=the_set(visit), what=what)
 
 
 AREA: Final = Area(

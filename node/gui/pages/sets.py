@@ -103,7 +103,7 @@ def wait(visit: Visit) -> Response:
         job.ended.wait(WAIT_S)
     if job.ended.is_set():
         return visit.go(f"{job.back if job.error else job.then}?{urlencode({'job': key})}")
-    return visit.show("data/wait.html", key=key, job=job)
+    return visit.show("data_wait.html", key=key, job=job)
 
 
 def stop(visit: Visit) -> Response:
