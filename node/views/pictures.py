@@ -83,11 +83,13 @@ def _images(path: Path, options: Any) -> Iterator[tuple[str, Pixels]]:
     for name, label in zip(listing.names, listing.labels, strict=True):
         names[label].append(name)
     for name in filter(None, chain.from_iterable(zip_longest(*names.values()))):
-        found = pixels(read_image(path, name))
-        if found.shape[0] != 3:
+        image = read_image(path, name)
+        found = pixels(image)
+        if image.mode == "F" or image.mode.startswith("I"):
             yield name, _grey(found[0])
         else:
-            yield name, (found.transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8)
+            shades = (found.clip(0, 1) * 255).astype(np.uint8)
+            yield name, shades[0] if len(shades) == 1 else shades.transpose(1, 2, 0)
 
 
 def _digits(path: Path, options: Any) -> Iterator[tuple[str, Pixels]]:

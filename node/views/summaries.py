@@ -106,9 +106,11 @@ def column(values: pl.Series) -> Bars:
 
 def _histogram(name: str, values: np.ndarray[Any, Any], missing: int) -> Bars:
     low, high = float(values.min()), float(values.max())
-    bins = 1 if low == high else BINS
-    with np.errstate(over="ignore"):
-        counts, edges = np.histogram(values, bins, (low, high) if np.isfinite(high - low) else None)
+    if low == high:
+        return _classes(name, Counter({f"{low:.4g}": len(values)}), missing)
+    scale = max(abs(low), abs(high))  # so that the range of very large numbers is a number, too
+    counts, edges = np.histogram(values / scale, BINS, (low / scale, high / scale))
+    edges *= scale
     labels = tuple(f"{edges[place]:.4g} to {edges[place + 1]:.4g}" for place in range(len(counts)))
     return Bars(name=name, labels=labels, counts=tuple(map(int, counts)), missing=missing, ordered=True)
 

@@ -111,7 +111,9 @@ def check(visit: Visit) -> Response:
 def remove_form(visit: Visit) -> Response:
     """Ask whether a set is to be forgotten, and tell who uses it."""
     dataset = the_set(visit)
-    return visit.show("data_remove.html", dataset=dataset, uses=Uses(visit.home, visit.by).of(dataset.dataset_id))
+    return visit.show(
+        "data_remove.html", dataset=dataset, uses=Uses(visit.home, visit.by).of(dataset.dataset_id)
+    )
 
 
 def remove(visit: Visit) -> Response:
