@@ -21,7 +21,6 @@ from node.sandbox.limits import limit_memory
 from node.steward.datasets import Changes, Datasets, NewDataset
 from node.steward.loading import Loading
 from node.steward.looks import Looks, Subject
-from node.views.looking import glimpse, summary
 
 
 def answer(home: NodeHome, by: str, errand: errands.AnyErrand) -> errands.AnyAnswer:
@@ -39,8 +38,12 @@ def answer(home: NodeHome, by: str, errand: errands.AnyErrand) -> errands.AnyAns
         case errands.Look():
             return _look(datasets, errand.subject)
         case errands.ShowFirst():
+            from node.views.looking import glimpse  # numpy, which other errands may not need
+
             return glimpse(looks, _subject(errand.subject), rows=errands.ROWS, columns=errands.COLUMNS)
         case errands.Summarise():
+            from node.views.looking import summary
+
             return summary(looks, _subject(errand.subject))
         case errands.Register():
             return _register(datasets, errand)
