@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from common.datasets.families import family
 from common.datasets.families.base import parsed
-from common.datasets.formats import EDF, IMAGES
+from common.datasets.formats import IMAGES
 from node.views.figures import Bars, Summary
 
 COLUMNS: Final = 40
@@ -43,7 +43,7 @@ def summary(path: Path, data_type: str, options: Mapping[str, JsonValue]) -> Sum
     if data_type == "mnist":
         return _of_digits(path, said)
     if data_type in ("images", "mednist", "signals"):
-        return _of_files(path, said, EDF if data_type == "signals" else IMAGES)
+        return _of_files(path, said, data_type)
     return Summary(samples=0, bars=())
 
 
@@ -80,10 +80,12 @@ def _of_digits(path: Path, said: Any) -> Summary:
     return Summary(samples=len(used), bars=(_classes("class", Counter(used), 0),))
 
 
-def _of_files(path: Path, said: Any, suffixes: frozenset[str]) -> Summary:
+def _of_files(path: Path, said: Any, data_type: str) -> Summary:
     from common.datasets.listing import list_files
+    from common.datasets.signal_files import list_recordings
 
-    listing = list_files(path, said, suffixes).without(said.unused)
+    known = list_recordings(path, said) if data_type == "signals" else list_files(path, said, IMAGES)
+    listing = known.without(said.unused)
     return Summary(samples=len(listing.names), bars=(column(pl.Series("class", listing.labels)),))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,6 @@ from pydantic import JsonValue
 
 from common.datasets.families import family
 from common.datasets.families.base import parsed
-from common.datasets.formats import EDF
 from node.views.figures import Trace
 
 CHANNELS: Final = 8
@@ -32,26 +32,18 @@ def traces(path: Path, data_type: str, options: Mapping[str, JsonValue]) -> tupl
     """
     if data_type != "signals":
         return ()
-    from common.datasets.edf import opened, signals, values
-    from common.datasets.listing import list_files
-    from common.datasets.signals import named
+    from common.datasets.signal_files import list_recordings, named, open_recording
 
     said: Any = parsed(family(data_type).options, options)
-    listing = list_files(path, said, EDF).without(said.unused)
-    with opened(path / listing.names[0]) as reader:
-        drawn = []
-        for name, signal in list(named(signals(reader), said.channels).items())[:CHANNELS]:
-            found = values(reader, signal, 0, min(signal.samples, int(signal.rate * SECONDS) or 1))
-            low, high = envelope(found)
-            drawn.append(
-                Trace(
-                    name=name,
-                    unit=signal.unit,
-                    seconds=len(found) / signal.rate if signal.rate else 0.0,
-                    low=low,
-                    high=high,
-                )
-            )
+    name = list_recordings(path, said).without(said.unused).names[0]
+    with open_recording(path, name, said) as recording:
+        channels = dict(islice(named(recording.signals, said.channels).items(), CHANNELS))
+        found = recording.values(list(channels.values()), 0.0, SECONDS)
+    drawn = []
+    for (channel, signal), values in zip(channels.items(), found, strict=True):
+        low, high = envelope(values)
+        seconds = len(values) / signal.rate
+        drawn.append(Trace(name=channel, unit=signal.unit, seconds=seconds, low=low, high=high))
     return tuple(drawn)
 
 
