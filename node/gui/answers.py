@@ -37,6 +37,16 @@ class Field:
     problem: str
 
     @property
+    def is_box(self) -> bool:
+        """Tell whether it is a box to tick."""
+        return is_box(self.asked)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Return what can be chosen; nothing if it is typed."""
+        return (_YES, _NO) if self.asked.form == "yes or no" else self.asked.choices
+
+    @property
     def label(self) -> str:
         """Return its name, for people."""
         return self.asked.name.replace("_", " ").capitalize()
@@ -109,7 +119,12 @@ def _typed(asked: Asked, form: FormData) -> Typed:
     text = _one(form, name)
     if asked.form == "list":
         return [line.strip() for line in text.splitlines() if line.strip()]
-    return (_YES if text else _NO) if asked.form == "yes or no" else text
+    return (_YES if text else _NO) if is_box(asked) else text
+
+
+def is_box(asked: Asked) -> bool:
+    """Tell whether an option is a box to tick: yes or no, and never neither."""
+    return asked.form == "yes or no" and asked.default is not None
 
 
 def _one(form: FormData, name: str) -> str:

@@ -32,7 +32,7 @@ def sent(fields):
         if one.asked.form == "table":
             for row, (key, value) in enumerate(one.pairs):
                 form |= {f"{name}.key.{row}": key, f"{name}.value.{row}": value}
-        elif one.asked.form != "yes or no" or one.text == "yes":
+        elif not one.is_box or one.text == "yes":
             form[name] = one.text
     return FormData(form)
 
@@ -41,9 +41,27 @@ def sent(fields):
 def test_a_form_that_nobody_touched_says_the_defaults(data_type):
     asked = asked_of(data_type)
     typed = answers.from_form(asked, sent(answers.fields(asked, {}, {}, {})))
-    found = questions(family(data_type).options)
+    kind = family(data_type).options
+    found = [one for one in questions(kind) if not kind.model_fields[one.name].is_required()]
 
     assert {one.name: one.default for one in found} == {one.name: one.take(typed[one.name]) for one in found}
+
+
+def test_an_option_without_a_default_must_be_said():
+    question = next(one for one in questions(family("genomics").options) if one.name == "phenotypes")
+
+    with pytest.raises(InvalidDatasetError, match="phenotypes"):
+        question.take("")
+    assert "people.csv" == question.take("people.csv")
+
+
+def test_a_question_that_may_stay_open_is_no_box():
+    open_ = YES.model_copy(update={"default": None})
+    typed = [
+        answers.from_form((open_,), FormData({"o.header": text}))["header"] for text in ("", "no", "yes")
+    ]
+
+    assert ["", "no", "yes"] == typed
 
 
 @pytest.mark.parametrize("data_type", DATA_TYPES)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from common.datasets.families.base import Options, parsed
+from common.errors import InvalidDatasetError
 
 Form = Literal["choice", "yes or no", "number", "list", "table", "text"]
 
@@ -47,14 +48,20 @@ class Question:
         Raises:
             InvalidDatasetError: If it is no value of this option.
         """
+        if (
+            isinstance(typed, str)
+            and not typed.strip()
+            and not self.kind.model_fields[self.name].is_required()
+        ):
+            return self.default
         if isinstance(typed, str):
-            return self.read(typed) if typed.strip() else self.default
+            return self.read(typed)
         value: JsonValue = (
             [*typed]
             if isinstance(typed, list)
             else {key: _separated(text) if self.entry == "list" else text for key, text in typed.items()}
         )
-        parsed(self.kind, {self.name: value})
+        self._check(value)
         return value
 
     def read(self, text: str) -> JsonValue:
@@ -64,8 +71,22 @@ class Question:
             InvalidDatasetError: If it is no value of this option.
         """
         value = self._value(text.strip())
-        parsed(self.kind, {self.name: value})
+        self._check(value)
         return value
+
+    def _check(self, value: JsonValue) -> None:
+        """Check one option alone; what others lack is another question.
+
+        Raises:
+            InvalidDatasetError: If it is no value of this option.
+        """
+        try:
+            parsed(self.kind, {self.name: value})
+        except InvalidDatasetError as error:
+            first, *lines = str(error.facts["reason"]).splitlines()
+            ours = [line for line in lines if line.strip().startswith((f"{self.name}:", f"{self.name}."))]
+            if ours:
+                raise InvalidDatasetError(reason="\n".join([first, *ours])) from error
 
     def write(self, value: JsonValue) -> str:
         """Return a value as `read` takes it."""
@@ -94,8 +115,8 @@ def questions(kind: type[Options]) -> tuple[Question, ...]:
     """Return a question for each option of a family that a person can say something about, its own ones first."""
     names = [name for name in kind.model_fields if name not in Options.model_fields]
     names += [name for name in Options.model_fields if name not in _FILLED_IN]
-    defaults = kind().model_dump(mode="json")
-    return tuple(_question(kind, name, defaults[name]) for name in names)
+    defaults = kind.model_construct().model_dump(mode="json")  # without what has no default
+    return tuple(_question(kind, name, defaults.get(name)) for name in names)
 
 
 def toml_value(text: str) -> JsonValue:
