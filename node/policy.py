@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, get_args
 
-from pydantic import ConfigDict, Field, IPvAnyAddress, StringConstraints, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, IPvAnyAddress, StringConstraints, model_validator
 
 from common.audit.syslog import TARGET as SYSLOG
 from common.errors import PlanNotApprovedError, TaskRefusedError, TooFewSamplesError, WarrenError
@@ -33,6 +33,14 @@ _LEAST_MEMORY_BYTES: Final = 2 * 1024**3
 STATISTICS: Final = "STATISTICS"
 """Stands for counts and sums of validations in a list of metrics."""
 
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("an absolute path is needed")  # pydantic takes it for a mistake
+    return path
+
+
+DataFolder = Annotated[Path, AfterValidator(_absolute)]
 Privacy = Literal["secure_aggregation", "differential_privacy"]
 RequestKind = Literal["train", "validate", "list", "search", "approval"]
 
@@ -104,6 +112,8 @@ class Policy(Settings):
     """File with the certificate for TLS on that port; plain HTTP if not set."""
     metrics_key: Path | None = Field(default=None, examples=["/etc/warren/metrics.key"])
     """File with its key."""
+    data_folders: tuple[DataFolder, ...] = Field(default=(), examples=[["/srv/data"]])
+    """Folders that the web page may show, and from which data sets may be registered on it; none if not set. Absolute paths."""
 
     @model_validator(mode="after")
     def _exporter_fits(self) -> Self:

@@ -42,6 +42,7 @@ class Action(StrEnum):
     DATASET_REMOVED = "dataset_removed"
     DATASET_CHANGED = "dataset_changed"
     DATASET_CHECKED = "dataset_checked"
+    VALUES_SEEN = "values_seen"
     LOADING_PLAN_SAVED = "loading_plan_saved"
     LOADING_PLAN_REMOVED = "loading_plan_removed"
     DATASETS_DESCRIBED = "datasets_described"

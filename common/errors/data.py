@@ -198,3 +198,21 @@ class NotJoinableError(DataError):
     cause = "a set names no subjects, or they are others"
     remedy = "register tables with --option id_column=..., and ask for joins of sets of the same subjects"
     public = True
+
+
+class OutsideDataFoldersError(DataError):
+    """A path is not in a data folder of the node."""
+
+    code = "WRN-431"
+    text = "{path} cannot be opened here: {reason}"
+    cause = "the web page shows only what lies in the folders that the policy names, and no hidden files"
+    remedy = "choose another, or let an admin name its folder in data_folders of the policy"
+
+
+class LookEndedError(DataError):
+    """A look at data came to no end."""
+
+    code = "WRN-432"
+    text = "reading the data came to no end: {reason}"
+    cause = "the files are very large or damaged, a disk is slow, or memory is short"
+    remedy = "try it again, or with the command line, which has no limit of time"

@@ -50,6 +50,14 @@ _MIGRATIONS: Final = (
         value BLOB NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE TABLE draft (                         -- data sets that somebody is about to register
+        draft_id   TEXT PRIMARY KEY,
+        person_id  INTEGER NOT NULL REFERENCES person (person_id) ON DELETE CASCADE,
+        content    TEXT NOT NULL,                -- JSON; see drafts.py
+        changed_at REAL NOT NULL
+    ) STRICT;
+    """,
 )
 
 

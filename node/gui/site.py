@@ -10,9 +10,11 @@ from jinja2 import Environment
 from common.clock import Clock, SystemClock
 from common.ids import PartyId
 from node.gui.database import Store
+from node.gui.drafts import Drafts
 from node.gui.links import Links
 from node.gui.listen import Listen
 from node.gui.people import People
+from node.gui.runner import Runner
 from node.gui.second_factor import SecondFactors
 from node.gui.sessions import Sessions
 from node.gui.throttle import Throttle
@@ -37,6 +39,8 @@ class Site:
         sessions: Who has logged in.
         links: Invitations that can still be used.
         throttle: Slows down who guesses passwords.
+        drafts: Data sets that somebody is about to register.
+        runner: Does what needs the libraries of the data.
         secret: Key of the tokens in forms.
         hosts: Names by which the page may be called.
         tls: Whether it is served over TLS.
@@ -54,6 +58,8 @@ class Site:
     sessions: Sessions
     links: Links
     throttle: Throttle
+    drafts: Drafts
+    runner: Runner
     secret: bytes
     hosts: frozenset[str] = LOOPBACK_NAMES
     tls: bool = False
@@ -89,6 +95,8 @@ class Site:
             sessions=Sessions(store, clock),
             links=Links(store, clock),
             throttle=Throttle(clock),
+            drafts=Drafts(store, clock),
+            runner=Runner(home),
             secret=store.secret("forms"),
             hosts=hosts,
             tls=tls,
@@ -101,5 +109,6 @@ class Site:
         return f"{'__Host-' if self.tls else ''}warren-{self.party}"
 
     def close(self) -> None:
-        """Close the database; idempotent."""
+        """Give up errands and close the database; idempotent."""
+        self.runner.close()
         self.store.close()

@@ -10,8 +10,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from common.audit.record import Action, Entry
-from common.datasets.families import family
-from common.datasets.families.base import Inspection, parsed
+from common.datasets.families.base import Inspection
 from common.datasets.families.detection import detected
 from common.errors import DataError
 from node.dataset import Dataset
@@ -20,6 +19,7 @@ from node.loading import LoadingPlan
 from node.registration import check_labels, looked_into
 from node.registry import Registry
 from node.steward.loading import Loading
+from node.steward.looks import Looks, Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +118,15 @@ class Datasets:
         name: str | None = None,
         tags: Iterable[str] | None = None,
         description: str | None = None,
+        of: str | None = None,
     ) -> None:
-        """Make sure that some of the labels of a new data set keep the rules, before the others are known.
+        """Make sure that some of the labels of a data set keep the rules: of a new one, or of that with the id `of`.
 
         Raises:
             InvalidDatasetError: If one breaks a rule or the name is taken; names every mistake.
             TagsOverlapError: If the tags contain, or are contained in, those of another set.
         """
-        others = [dataset.labels for dataset in self.list()]
+        others = [dataset.labels for dataset in self.list() if dataset.dataset_id != of]
         check_labels(others, name=name, tags=tags, description=description)
 
     def add(self, wish: NewDataset) -> Dataset:
@@ -243,15 +244,26 @@ class Datasets:
                 for dataset in registry.list()
             )
 
+    def check_one(self, which: str, *, thorough: bool = False) -> Checked:
+        """Look at the files of one data set, as `check` does.
+
+        Raises:
+            NoSuchDatasetError: If there is none of that name or id.
+            AuditBrokenError: As `check` does.
+        """
+        with self._registry() as registry:
+            dataset = registry.find(which)
+            return Checked(dataset, self._problem(registry, dataset, thorough=thorough))
+
     def preview(self, which: str, rows: int) -> tuple[Mapping[str, JsonValue], ...]:
         """Return facts and values of the first samples of a registered set, for eyes at the node only.
 
         Raises:
             NoSuchDatasetError: If there is none of that name or id.
             DataError: If it cannot be read.
+            AuditBrokenError: If the look cannot be recorded; nothing is shown.
         """
-        dataset = self.find(which)
-        return self.glimpse(dataset.path, dataset.data_type, dataset.parameters, rows)
+        return Looks(self.home, self.by).rows(Subject.of(self.find(which)), rows)
 
     def glimpse(
         self, path: Path, data_type: str, options: Mapping[str, JsonValue], rows: int
@@ -261,9 +273,9 @@ class Datasets:
         Raises:
             InvalidDatasetError: If an option is wrong; names every mistake.
             DataError: If they cannot be read.
+            AuditBrokenError: If the look cannot be recorded; nothing is shown.
         """
-        kind = family(data_type)
-        return tuple(kind.preview(path.expanduser(), parsed(kind.options, options), rows))
+        return Looks(self.home, self.by).rows(Subject(path, data_type, options), rows)
 
     def _loading(self, name: str | None) -> LoadingPlan | None:
         return None if name is None else Loading(self.home, self.by).find(name)

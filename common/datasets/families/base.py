@@ -54,6 +54,7 @@ class Inspection:
         classes: Names of the classes, in the order of their numbers.
         broken: Names of samples that cannot be read, with the reason; they stay at the node.
         left_out: Samples that the options leave out.
+        complete: Samples that lack no part, where samples have parts that may be missing; they may be left out or broken.
     """
 
     samples: int
@@ -62,6 +63,7 @@ class Inspection:
     classes: tuple[str, ...] = ()
     broken: Mapping[str, str] = field(default_factory=dict)
     left_out: int = 0
+    complete: int | None = None
 
 
 class Family(Protocol):

@@ -73,7 +73,7 @@ class ImageFamily:
         Raises:
             DataFileError: If they cannot be read.
         """
-        listing = list_files(path, options, IMAGES)
+        listing = list_files(path, options, IMAGES).without(options.unused)
         labels: list[JsonValue] = [*listing.labels[:count]]
         rows: list[dict[str, JsonValue]] = []
         for name, label in zip(listing.names[:count], labels, strict=True):

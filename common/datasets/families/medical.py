@@ -53,6 +53,7 @@ class MedicalFamily:
             columns=(*_volume_columns(found, grids, options), *_table_columns(found, grids, options)),
             broken=broken,
             left_out=len(found.files) - len(grids) - len(broken),
+            complete=len(found.files) - len(lacking),
         )
 
     def preview(self, path: Path, options: MedicalOptions, count: int) -> list[dict[str, JsonValue]]:
@@ -67,7 +68,7 @@ class MedicalFamily:
                 "subject": subject,
                 **{name: _described(one) for name, one in _grids(path, found, subject).items()},
             }
-            for subject in list(found.files)[:count]
+            for subject in [name for name in found.files if name not in options.unused][:count]
         ]
 
 

@@ -62,7 +62,7 @@ class SignalFamily:
         Raises:
             DataFileError: If they cannot be read.
         """
-        listing = list_recordings(path, options)
+        listing = list_recordings(path, options).without(options.unused)
         labels: list[JsonValue] = [*listing.labels[:count]]
         rows: list[dict[str, JsonValue]] = []
         for name, label in zip(listing.names[:count], labels, strict=True):

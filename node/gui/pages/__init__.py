@@ -3,10 +3,28 @@
 from typing import Final
 
 from node.gui.area import Area
-from node.gui.pages import entrance, me, overview, people, settings
+from node.gui.pages import (
+    adding,
+    browsing,
+    changing,
+    data,
+    entrance,
+    me,
+    overview,
+    people,
+    seeing,
+    sets,
+    settings,
+)
 
 AREAS: Final[tuple[Area, ...]] = (
     overview.AREA,
+    data.AREA,
+    changing.AREA,
+    seeing.AREA,
+    browsing.AREA,
+    adding.AREA,
+    sets.AREA,
     settings.AREA,
     people.AREA,
     me.AREA,
