@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from common.messages import LossPoint
@@ -11,7 +11,7 @@ from common.messages import LossPoint
 POINTS: Final = 200
 """Most points of one task."""
 
-_DRAWN_EVERY_S: Final = 1.0
+_DRAWN_PER_S: Final = 1
 
 
 def thinned(points: Iterable[LossPoint]) -> tuple[LossPoint, ...]:
@@ -27,7 +27,7 @@ class Curve:
     """The losses of a running task."""
 
     _points: tuple[LossPoint, ...] = ()
-    _due: float = field(default=0.0)
+    _due: float = 0.0
 
     def drawn(self, points: Iterable[LossPoint], now: float) -> tuple[LossPoint, ...] | None:
         """Take points, and return all that are kept if they were not drawn for a second.
@@ -39,5 +39,5 @@ class Curve:
         self._points = thinned((*self._points, *points))
         if now < self._due:
             return None
-        self._due = now + _DRAWN_EVERY_S
+        self._due = now + 1 / _DRAWN_PER_S
         return self._points

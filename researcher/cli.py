@@ -257,16 +257,19 @@ def datasets(
     ]
     view = table("node", "name", "type", "tags", "shape", "columns", "description", rows=rows)
     alone = {node: some[0] for node, some in found.items() if len(some) == 1}
-    differences = TrainingData(alone).differences if wanted else ()
+    compared = TrainingData(alone if wanted else {})
+    differences, common = compared.differences, compared.common_columns
     emit(
         {
             "datasets": document,
+            "common_columns": list(common),
             "differences": [
                 {"subject": one.subject, "found": {str(node): what for node, what in one.found.items()}}
                 for one in differences
             ],
         },
         view,
+        *([Text(f"the same everywhere: {', '.join(common) or 'no column'}")] if wanted and alone else []),
         *(Text(f"differs: {one}") for one in differences),
         as_json=as_json,
     )

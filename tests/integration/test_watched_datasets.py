@@ -180,6 +180,23 @@ def test_reading_touching_and_neighbours_mark_nothing(datasets, watch, table):
     assert datasets.find("heart").changed_at is None
 
 
+def test_after_a_false_alarm_a_change_is_noticed_all_the_same(datasets, watch, table):
+    datasets.add(wish(table, watched=True))
+    watch.vigil.look()
+    watch.settle()
+    times = table.stat()
+    with table.open("r+") as file:
+        file.write("x")
+    os.utime(table, ns=(times.st_atime_ns, times.st_mtime_ns))
+    alarm = watch.next()
+    watch.settle()
+
+    overwrite(table)
+
+    assert alarm is None
+    assert "heart" == watch.changed().name
+
+
 def test_a_change_before_the_watch_began_is_noticed_too(home, datasets, table):
     datasets.add(wish(table, watched=True))
     overwrite(table)
@@ -279,8 +296,11 @@ def test_a_running_agent_notices_stops_its_task_tells_and_refuses_others(tmp_pat
         trial.send(trial.request(source=hang))
         while trial.lab.take(TaskProgress).message.state is not TaskState.RUNNING:
             pass
-        overwrite(trial.node.home.path / "table.csv")
+        table = trial.node.home.path / "table.csv"
+        content = table.read_text()
+        overwrite(table)
         stopped = trial.answer(TaskFailed).message
+        table.write_text(content)  # as it was, and yet nobody has looked
         trial.send(trial.request(source=hang, round_=1, dataset=before.dataset_id))
         refused = trial.answer(TaskFailed).message
         (listed,) = trial.lab.ask(ListRequest(**asks), ListReply).datasets
