@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import mimetypes
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
@@ -16,14 +15,14 @@ from starlette.responses import Response
 from starlette.routing import Route as Path
 from starlette.types import ASGIApp
 
-from node.gui.area import Answer, Area, Route, get
+from node.gui.area import Area, Route, get
 from node.gui.border import Border
 from node.gui.guard import guarded, refused, stranger
 from node.gui.live import live
 from node.gui.pages import AREAS
 from node.gui.people import Role
 from node.gui.site import Site
-from node.gui.view import static_files
+from node.gui.view import digest, static_files
 from node.gui.visit import Visit
 
 _FOR_A_YEAR: Final = "public, max-age=31536000, immutable"
@@ -34,10 +33,8 @@ def build(site: Site) -> ASGIApp:
 
     Every route of it comes from `routes`, behind the guard; whatever else is asked for is not there.
     """
-    files = static_files()
-    site.views.globals["static"] = {name: f"/static/{_digest(data)}/{name}" for name, data in files.items()}
     site.views.globals["areas"] = AREAS
-    everything = routes(files)
+    everything = routes()
     return Starlette(
         routes=[Path(one.path, guarded(site, one), methods=[one.method]) for one in everything],
         middleware=[
@@ -49,10 +46,10 @@ def build(site: Site) -> ASGIApp:
     )
 
 
-def routes(files: dict[str, bytes]) -> tuple[Route, ...]:
+def routes() -> tuple[Route, ...]:
     """Return all that can be asked for, each with the least role that may."""
     return (
-        get("/static/{digest}/{name}", Role.ANYONE, _static(files), watches=True),
+        get("/static/{digest}/{name}", Role.ANYONE, static, watches=True),
         get("/live", Role.VIEWER, live, watches=True),
         *_of(AREAS),
     )
@@ -63,20 +60,14 @@ def _of(areas: tuple[Area, ...]) -> Iterator[Route]:
         yield from area.routes
 
 
-def _static(files: dict[str, bytes]) -> Answer:
-    def answer(visit: Visit) -> Response:
-        """Return a file by its name and the hash of its content, so that a browser never shows an old one."""
-        name = visit.path("name")
-        if name not in files or _digest(files[name]) != visit.path("digest"):
-            raise HTTPException(404)
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        return Response(files[name], media_type=kind, headers={"cache-control": _FOR_A_YEAR})
-
-    return answer
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
+def static(visit: Visit) -> Response:
+    """Return a file by its name and the hash of its content, so that a browser never shows an old one."""
+    name = visit.path("name")
+    data = static_files().get(name)
+    if data is None or digest(data) != visit.path("digest"):
+        raise HTTPException(404)
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return Response(data, media_type=kind, headers={"cache-control": _FOR_A_YEAR})
 
 
 def _not_there(site: Site) -> Callable[[Request, Exception], Awaitable[Response]]:

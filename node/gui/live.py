@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +30,9 @@ MOST: Final = 32
 _KINDS: Final[list[type[FileSystemEvent]]] = [FileModifiedEvent, FileMovedEvent]
 """Not opening, closing or making files: pages that only look do that, too."""
 
-_listening = 0
+_ENDING: Final = "ending"
+_listeners: Final[set[asyncio.Queue[str]]] = set()
+"""One for each open stream; touched by the thread of the server only."""
 
 
 def live(visit: Visit) -> Response:
@@ -38,9 +40,10 @@ def live(visit: Visit) -> Response:
     return StreamingResponse(_events(visit), media_type="text/event-stream")
 
 
-async def changes(home: NodeHome) -> AsyncIterator[frozenset[str]]:
+async def changes(home: NodeHome) -> AsyncGenerator[frozenset[str], None]:
     """Yield what has changed in a home, as it happens: nothing at first, when no change is missed any more, and after a while without one."""
     loop, heard = asyncio.get_running_loop(), asyncio.Queue[str]()
+    _listeners.add(heard)
     home.audit_path.mkdir(mode=0o700, exist_ok=True)
     observer, ears = Observer(), _Ears(home, lambda topic: loop.call_soon_threadsafe(heard.put_nowait, topic))
     for folder in (home.path, home.audit_path):
@@ -56,9 +59,18 @@ async def changes(home: NodeHome) -> AsyncIterator[frozenset[str]]:
                 async with asyncio.timeout(BURST_S):
                     while True:
                         topics.add(await heard.get())
+            if _ENDING in topics:
+                return
             yield frozenset(topics)
     finally:
+        _listeners.discard(heard)
         observer.stop()  # its threads end by themselves
+
+
+def end_streams() -> None:
+    """End all streams, for the server ends; on its thread."""
+    for heard in _listeners:
+        heard.put_nowait(_ENDING)
 
 
 class _Ears(FileSystemEventHandler):
@@ -84,15 +96,11 @@ class _Ears(FileSystemEventHandler):
 
 
 async def _events(visit: Visit) -> AsyncIterator[str]:
-    global _listening  # noqa: PLW0603 - the limit is one of the process: the kernel counts so
-    if _listening >= MOST:
+    if len(_listeners) >= MOST:
         return
-    _listening += 1
-    try:
-        async for topics in changes(visit.home):
+    async with contextlib.aclosing(changes(visit.home)) as changing:
+        async for topics in changing:
             if await run_in_threadpool(visit.site.sessions.find, visit.cookie, present=False) is None:
                 yield "event: ended\ndata:\n\n"
                 return
             yield "".join(f"event: {topic}\ndata:\n\n" for topic in sorted(topics)) or ":\n\n"
-    finally:
-        _listening -= 1

@@ -21,6 +21,7 @@ from common.errors import InvalidSettingsError, PortTakenError, WarrenError
 from common.security.files import write_private
 from node.gui.app import build
 from node.gui.listen import Listen
+from node.gui.live import end_streams
 from node.gui.site import LOOPBACK_NAMES, Site
 from node.home import NodeHome
 
@@ -53,7 +54,7 @@ def serve(
         listen = listen.model_copy(update={"port": port.getsockname()[1]})
         site = Site.open(home, hosts=hosts, tls=tls, beside=None if until is None else listen)
         with contextlib.closing(site):
-            server = uvicorn.Server(_config(build(site), listen))
+            server = _Server(_config(build(site), listen))
             if until is not None:
                 threading.Thread(target=_end_with, args=(until, server), name="agent", daemon=True).start()
             address = _address(listen)
@@ -61,6 +62,15 @@ def serve(
             log.info("page served", extra={"action": "page_served", "address": address})
             ready(address, link)
             server.run(sockets=[port])
+
+
+class _Server(uvicorn.Server):
+    """Ends its streams before it waits for its requests."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End everything."""
+        end_streams()
+        await super().shutdown(sockets)
 
 
 def _config(app: Any, listen: Listen) -> uvicorn.Config:

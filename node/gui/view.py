@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
@@ -16,6 +19,7 @@ from node.text import visible
 _STEP: Final = 1024
 
 
+@cache
 def environment() -> Environment:
     """Return what renders the templates: everything is escaped, nothing hides, and what is missing is an error."""
     made = Environment(
@@ -26,12 +30,19 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(t=t, Role=Role)
+    addresses = {name: f"/static/{digest(data)}/{name}" for name, data in static_files().items()}
+    made.globals.update(t=t, Role=Role, static=addresses)
     made.filters.update(lines=_lines, size=_size, moment=_moment, number=_number)
     return made
 
 
-def static_files() -> dict[str, bytes]:
+def digest(data: bytes) -> str:
+    """Return the part of a file's address that changes with its content."""
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+@cache
+def static_files() -> Mapping[str, bytes]:
     """Return the files that pages refer to, by name: there is no other way to them, so no path leads elsewhere."""
     return {
         file.name: file.read_bytes() for file in (files("node.gui") / "static").iterdir() if file.is_file()

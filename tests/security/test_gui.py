@@ -25,7 +25,7 @@ from node.registry import Registry
 from tests.support.nodes import write_table
 from tests.support.page import PASSWORD, Page, make_page_home
 
-ROUTES = {f"{route.method} {route.path}": route for route in routes({})}
+ROUTES = {f"{route.method} {route.path}": route for route in routes()}
 LEAST = {
     "GET /": Role.VIEWER,
     "GET /join/{token}": Role.ANYONE,
