@@ -26,6 +26,16 @@ _BYTES: Final = re.compile(rb'"bytes":(\d+)')
 _COUNT: Final = re.compile(rb'"count":(\d+)')
 _DATASET: Final = re.compile(rb'"dataset_id":"([^"]+)"')
 _TASK: Final = re.compile(rb'"task_id":"([^"]+)"')
+_PLAIN: Final = re.compile(r"[ !#-+\--\[\]-~]+")
+"""Text that stands in a line as it is, in whatever list."""
+_PARTS: Final = {
+    "actor": re.compile(rb'"actor":"([^"]*)"'),
+    "party": re.compile(rb'"parties":\[([^\]]*)\]'),
+    "about": re.compile(
+        rb'"(?:code|dataset_id|digest|experiment_id|note|plan_hash|plan_name|run_id|task_id)":"([^"]*)'
+        rb'|"parties":\[([^\]]*)'
+    ),
+}
 _PARTIES: Final = re.compile(rb'"parties":\[([^\]]+)\]')
 
 
@@ -50,14 +60,10 @@ def glance(folder: Path, wanted: Selection, *, most: int, skipped: int = 0) -> S
     Raises:
         AuditBrokenError: If a line that is wanted cannot be read.
     """
-    sieve, found, count = _Sieve(wanted), list[Record](), 0
-    for line in sieve.lines(folder):
-        record = _record(folder, line) if sieve.rough else None
-        if record is not None and not wanted.takes(record):
-            continue
-        count += 1
+    found, count = list[Record](), 0
+    for count, line in enumerate(_Sieve(folder, wanted).lines(), start=1):
         if skipped < count <= skipped + most:
-            found.append(record or _record(folder, line))
+            found.append(_record(folder, line))
     return Selected(tuple(reversed(found)), count)
 
 
@@ -69,7 +75,7 @@ def latest_of(folder: Path, action: Action, task_ids: Collection[TaskId]) -> dic
     """
     missing = {str(task_id).encode() for task_id in task_ids}
     found: dict[TaskId, Record] = {}
-    for line in _Sieve(Selection(actions=frozenset({action}))).lines(folder):
+    for line in _Sieve(folder, Selection(actions=frozenset({action}))).lines():
         if not missing:
             break
         named = _TASK.search(line)
@@ -82,7 +88,7 @@ def latest_of(folder: Path, action: Action, task_ids: Collection[TaskId]) -> dic
 def tally(folder: Path, action: Action) -> dict[tuple[str, str], Tally]:
     """Add up what records of an action are about, by data set and by who was told; a part that is not named is empty."""
     sums: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
-    for line in _Sieve(Selection(actions=frozenset({action}))).lines(folder):
+    for line in _Sieve(folder, Selection(actions=frozenset({action}))).lines():
         dataset, parties = _DATASET.search(line), _PARTIES.search(line)
         for party in parties[1].decode().split(",") if parties else [""]:
             one = sums[dataset[1].decode() if dataset else "", party.strip('"')]
@@ -93,40 +99,44 @@ def tally(folder: Path, action: Action) -> dict[tuple[str, str], Tally]:
 
 
 class _Sieve:
-    """Tells lines apart by the bytes in them: never leaves out one that is wanted; lets others through only if it is rough."""
+    """Tells which lines are wanted by the bytes in them, and parses those of which the bytes do not tell enough."""
 
-    def __init__(self, wanted: Selection) -> None:
+    def __init__(self, folder: Path, wanted: Selection) -> None:
+        self._folder, self._wanted = folder, wanted
         self._any = [_token("action", action) for action in sorted(wanted.actions or ())]
         self._nothing = wanted.actions is not None and not self._any
         self._all = [_token(name, value) for name, value in wanted.exact().items()]
-        # a letter outside of ASCII may be written in several ways
-        parts = [part for part in (wanted.actor, wanted.party, wanted.about) if part and part.isascii()]
-        self._parts = [json.dumps(part.lower())[1:-1].lower().encode() for part in parts]
-        self._since, self._until = wanted.since, wanted.until
-        self.rough = bool(wanted.party or wanted.actor or wanted.about)
+        parts = {name: getattr(wanted, name).lower() for name in _PARTS if getattr(wanted, name)}
+        self._plain = {_PARTS[name]: part.encode() for name, part in parts.items() if _PLAIN.fullmatch(part)}
+        self._parsed = len(self._plain) != len(parts)
 
-    def lines(self, folder: Path) -> Iterator[bytes]:
-        """Yield the lines of a log that pass, the newest first."""
+    def lines(self) -> Iterator[bytes]:
+        """Yield the lines that are wanted, the newest first."""
         if not self._nothing:
-            yield from filter(self._passes, _backwards(folder))
+            yield from filter(self._takes, _backwards(self._folder))
 
-    def _passes(self, line: bytes) -> bool:
+    def _takes(self, line: bytes) -> bool:
         if self._any and not any(token in line for token in self._any):
             return False
-        if not all(token in line for token in self._all):
+        if not all(token in line for token in self._all) or not self._in_time(line):
             return False
-        if self._parts:
-            low = line.lower()
-            if not all(part in low for part in self._parts):
-                return False
-        return self._in_time(line)
+        if self._parsed or (self._plain and b"\\" in line):
+            return self._wanted.takes(_record(self._folder, line))
+        if not self._plain:
+            return True
+        low = line.lower()
+        return all(
+            part in low and any(part in value for value in _values(field, low))
+            for field, part in self._plain.items()
+        )
 
     def _in_time(self, line: bytes) -> bool:
-        if self._since is None and self._until is None:
+        since, until = self._wanted.since, self._wanted.until
+        if since is None and until is None:
             return True
         found = _AT.search(line)
         at = float(found[1]) if found else 0.0
-        return (self._since is None or at >= self._since) and (self._until is None or at < self._until)
+        return (since is None or at >= since) and (until is None or at < until)
 
 
 def _backwards(folder: Path) -> Iterator[bytes]:
@@ -138,6 +148,10 @@ def _backwards(folder: Path) -> Iterator[bytes]:
 
 def _token(name: str, value: str) -> bytes:
     return f"{json.dumps(name)}:{json.dumps(value)}".encode("ascii")
+
+
+def _values(field: re.Pattern[bytes], line: bytes) -> Iterator[bytes]:
+    return (found[found.lastindex or 0] for found in field.finditer(line))
 
 
 def _number(found: re.Match[bytes] | None) -> int:

@@ -86,7 +86,7 @@ def _open_document(one: OpenTask) -> dict[str, object]:
     from dataclasses import asdict
 
     document = asdict(one) | {"losses": [point.model_dump(mode="json") for point in one.losses]}
-    return document | {"training_args": one.training_args.model_dump(mode="json", exclude_unset=True)}
+    return document | {"training_args": one.training_args.model_dump(mode="json", exclude_defaults=True)}
 
 
 def _past_document(one: PastTask) -> dict[str, object]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import Final
 
 from markupsafe import Markup, escape
 from pygments.lexers.python import PythonLexer
-from pygments.token import Token
+from pygments.token import Token, _TokenType
 
 from node.text import visible
 
@@ -26,6 +27,9 @@ _LOOKS: Final = (
     (Token.Error, "error"),
 )
 """What a kind of token looks like, as a class of the style sheet."""
+MARKED_LENGTH: Final = 40_000
+MARKED_LINE: Final = 1_000
+"""A longer source, or one with a longer line, is not taken apart: that may take seconds if it is made to be slow."""
 _SIGNS: Final = {"+": "added", "-": "removed", "@": "place", " ": "same"}
 
 
@@ -39,20 +43,36 @@ class DiffLine:
 
 
 def source_lines(source: str) -> tuple[Markup, ...]:
-    """Return the lines of a Python source with its parts marked; what hides is shown as an escape, and marked."""
-    lines: list[list[Markup]] = [[]]
-    # not `get_tokens`, which takes characters away before it looks
-    for _, kind, text in PythonLexer().get_tokens_unprocessed(source):
-        look = next((name for family, name in _LOOKS if kind in family), "")
+    """Return the lines of a Python source with its parts marked; what hides is shown as an escape, and marked.
+
+    A very long source, or one with a very long line, is shown without its parts.
+    """
+    lines: list[list[str]] = [[]]
+    for look, run in groupby(_tokens(source), key=lambda one: one[0]):
+        text = "".join(piece for _, piece in run)
         for number, piece in enumerate(text.split("\n")):
             if number:
                 lines.append([])
             if piece:
-                shown = marked(piece)
-                lines[-1].append(Markup('<span class="{}">{}</span>').format(look, shown) if look else shown)
-    if lines and not lines[-1]:
+                lines[-1].append(f'<span class="{look}">{marked(piece)}</span>' if look else marked(piece))
+    if not lines[-1]:
         lines.pop()  # the end of the last line begins no other
-    return tuple(Markup("").join(line) for line in lines)
+    return tuple(Markup("".join(line)) for line in lines)  # noqa: S704 - made of escaped parts
+
+
+def _tokens(source: str) -> Iterator[tuple[str, str]]:
+    """Yield all of a source in pieces, each with what it looks like."""
+    if len(source) > MARKED_LENGTH or max(map(len, source.split("\n"))) > MARKED_LINE:
+        yield "", source
+        return
+    # not `get_tokens`, which takes characters away before it looks
+    for _, kind, text in PythonLexer().get_tokens_unprocessed(source):
+        yield _look(kind), text
+
+
+@cache
+def _look(kind: _TokenType) -> str:
+    return next((name for family, name in _LOOKS if kind in family), "")
 
 
 def diff_lines(lines: Iterable[str]) -> Iterator[DiffLine]:

@@ -157,7 +157,6 @@ def _shown(
         problem=problem,
         arguments=ARGUMENTS,
         note_length=NOTE_LENGTH,
-        most_limits=LIMITS,
     )
 
 
