@@ -23,7 +23,6 @@ from node.gui.texts import t
 from node.gui.visit import Visit
 from node.steward.plans import NOTE_LENGTH, Plans
 
-STATES: Final = (PlanState.PENDING, PlanState.APPROVED, PlanState.REJECTED)
 ARGUMENTS: Final = (*sorted(NUMBERS), "round", "loader_args.batch_size", "optimizer_args.lr")
 """What the page proposes to limit; others can be typed."""
 _FREE_ROWS: Final = 2
@@ -58,8 +57,14 @@ def listing(visit: Visit) -> Response:
     found = [plan for plan in plans if state in ("", plan.state) and _says(plan, search.lower())]
     filters = {"state": state, "search": search}
     rows = slice_of(found, visit.number("page"), path="/plans", filters=filters)
-    facts = {"states": STATES, "known": len(plans), "required": visit.home.policy().plan_approval}
-    return visit.show("plans.html", rows=rows, state=state, search=search, **facts)
+    return visit.show(
+        "plans.html",
+        rows=rows,
+        state=state,
+        search=search,
+        known=len(plans),
+        required=visit.home.policy().plan_approval,
+    )
 
 
 def history(visit: Visit) -> Response:
