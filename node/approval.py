@@ -52,6 +52,8 @@ class PlanEvent:
     note: str
     at: float
     limits: tuple[Limit, ...] = ()
+    name: str = ""
+    """Class name of the plan."""
 
 
 Witness = Callable[[Plan], None]
@@ -213,8 +215,20 @@ class Approvals:
 
     def history(self, known: str) -> tuple[PlanEvent, ...]:
         """Return every step in the life of a plan, oldest first."""
+        return self._events("WHERE plan_hash = ?", known)
+
+    def decisions(self) -> tuple[PlanEvent, ...]:
+        """Return every step in the life of every plan, the latest first."""
+        return self._events()[::-1]
+
+    def close(self) -> None:
+        """Close the database; idempotent."""
+        self._db.close()
+
+    def _events(self, where: str = "", *values: str) -> tuple[PlanEvent, ...]:
         rows = self._db.execute(
-            "SELECT * FROM plan_event WHERE plan_hash = ? ORDER BY plan_event_id", (known,)
+            f"SELECT plan_event.*, name FROM plan_event JOIN plan USING (plan_hash) {where} ORDER BY plan_event_id",  # noqa: S608 - a text of ours
+            values,
         )
         return tuple(
             PlanEvent(
@@ -224,13 +238,10 @@ class Approvals:
                 row["note"],
                 row["at"],
                 _limits(row),
+                row["name"],
             )
             for row in rows
         )
-
-    def close(self) -> None:
-        """Close the database; idempotent."""
-        self._db.close()
 
     def _propose(
         self,

@@ -51,10 +51,10 @@ class Limit:
             )
         name, operator, bound = found.groups()
         table, dot, inner = name.partition(".")
-        known = (table in ("model_args", *_TABLES) and inner) if dot else name == "round" or name in _NUMBERS
+        known = (table in ("model_args", *_TABLES) and inner) if dot else name == "round" or name in NUMBERS
         if not known:
             names = ", ".join(
-                [*sorted(_NUMBERS), "round", "model_args.NAME", *(f"{one}.NAME" for one in _TABLES)]
+                [*sorted(NUMBERS), "round", "model_args.NAME", *(f"{one}.NAME" for one in _TABLES)]
             )
             raise InvalidLimitError(limit=text[:100], reason=f"it names none of {names}")
         return cls(name, operator, float(bound))
@@ -72,9 +72,10 @@ def _is_number(annotation: Any) -> bool:
     return annotation in (int, float)
 
 
-_NUMBERS: Final = frozenset(
+NUMBERS: Final = frozenset(
     name for name, field in TrainingArgs.model_fields.items() if _is_number(field.annotation)
 )
+"""Training arguments that a limit can be set on."""
 
 
 def parse_limits(texts: Iterable[str]) -> tuple[Limit, ...]:

@@ -56,6 +56,8 @@ _NAMES: Final = {
     Concern.NATIVE_CODE: "CDLL load_library load_inline cpp_extension PyDLL",
     Concern.INTERPRETER: "getattr setattr delattr globals locals vars environ getenv _getframe settrace setprofile",
 }
+_PAIRS: Final = 4_000_000
+"""Above so many pairs of lines, the least difference could take minutes to find."""
 _BARE: Final = frozenset({"exec", "eval", "compile", "input", "vars"})
 """Names that mean what they say only when they stand alone."""
 
@@ -87,12 +89,15 @@ def report(source: str) -> tuple[Remark, ...]:
 
 
 def difference(before: str, after: str, *, before_name: str, after_name: str) -> list[str]:
-    """Return the lines that differ, in the unified form; nothing if none does."""
-    return list(
-        difflib.unified_diff(
-            before.splitlines(), after.splitlines(), before_name, after_name, lineterm="", n=3
-        )
-    )
+    """Return the lines that differ, in the unified form; nothing if none does.
+
+    For very long sources that is all lines of the one and all of the other.
+    """
+    old, new = before.splitlines(), after.splitlines()
+    if len(old) * len(new) <= _PAIRS or old == new:
+        return list(difflib.unified_diff(old, new, before_name, after_name, lineterm="", n=3))
+    head = [f"--- {before_name}", f"+++ {after_name}", f"@@ -1,{len(old)} +1,{len(new)} @@"]
+    return [*head, *(f"-{line}" for line in old), *(f"+{line}" for line in new)]
 
 
 def _remarks(node: ast.AST) -> Iterator[Remark]:

@@ -57,7 +57,7 @@ def audit_app(folder_of: Callable[[Path], Path]) -> typer.Typer:
         from common.audit.selection import Selection, select
         from common.audit.verify import read_records
 
-        wanted = Selection(actor=actor, action=_action(action), about=about)
+        wanted = Selection(actor=actor, actions=_actions(action), about=about)
         records = select(read_records(folder_of(home)), wanted, most=lines).records
         emit(
             [record.model_dump(mode="json", exclude_none=True) for record in records],
@@ -86,11 +86,11 @@ def audit_app(folder_of: Callable[[Path], Path]) -> typer.Typer:
     return app
 
 
-def _action(name: str | None) -> Action | None:
+def _actions(name: str | None) -> frozenset[Action] | None:
     from common.audit.record import Action
 
     try:
-        return None if name is None else Action(name)
+        return None if name is None else frozenset({Action(name)})
     except ValueError as error:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(Action)}") from error
 

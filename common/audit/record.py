@@ -54,6 +54,7 @@ class Action(StrEnum):
     TASKS_CANCELLED = "tasks_cancelled"
     TASK_FAILED = "task_failed"
     UPDATE_RELEASED = "update_released"
+    AUDIT_EXPORTED = "audit_exported"
     PAGE_LOGIN = "page_login"
     PAGE_LOGOUT = "page_logout"
     PERSON_INVITED = "person_invited"

@@ -22,6 +22,8 @@ _ABOUT: Final = {
     "note",
 }
 
+_EXACT: Final = ("outcome", "experiment_id", "task_id", "dataset_id", "code")
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -29,26 +31,41 @@ class Selection:
 
     Attributes:
         actor: Part of who did it, in whatever case.
-        action: What was done.
+        actions: What was done, one of these.
         outcome: `done`, `refused` or `failed`.
+        experiment_id: The experiment that it belongs to.
+        task_id: The task that it is about.
+        dataset_id: The data set that it is about.
+        code: Code of the error.
+        party: Part of who was told, or asked.
         about: Part of what it was about, in whatever case: an id, a hash, a name, a code, a party, a note.
         since: Unix time of the first record.
         until: Unix time before which the last record is.
     """
 
     actor: str | None = None
-    action: Action | None = None
+    actions: frozenset[Action] | None = None
     outcome: str | None = None
+    experiment_id: str | None = None
+    task_id: str | None = None
+    dataset_id: str | None = None
+    code: str | None = None
+    party: str | None = None
     about: str | None = None
     since: float | None = None
     until: float | None = None
+
+    def exact(self) -> dict[str, str]:
+        """Return the fields of a record that must be just this."""
+        return {name: value for name in _EXACT if (value := getattr(self, name)) is not None}
 
     def takes(self, record: Record) -> bool:
         """Tell whether a record is wanted."""
         return (
             (self.actor is None or self.actor.lower() in record.actor.lower())
-            and (self.action is None or record.action is self.action)
-            and (self.outcome is None or record.outcome == self.outcome)
+            and (self.actions is None or record.action in self.actions)
+            and all(getattr(record, name) == value for name, value in self.exact().items())
+            and (self.party is None or any(self.party.lower() in one for one in record.parties or ()))
             and (self.about is None or self.about.lower() in _told(record))
             and (self.since is None or record.at >= self.since)
             and (self.until is None or record.at < self.until)
@@ -83,4 +100,5 @@ def select(records: Iterable[Record], wanted: Selection, *, most: int, skipped: 
 
 def _told(record: Record) -> str:
     found = record.model_dump(mode="json", include=_ABOUT, exclude_none=True)
-    return "\n".join(str(value) for value in found.values()).lower()
+    values = (value for one in found.values() for value in (one if isinstance(one, list) else [one]))
+    return "\n".join(map(str, values)).lower()

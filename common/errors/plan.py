@@ -97,6 +97,15 @@ class InvalidLimitError(PlanError):
     remedy = "write for instance --limit 'epochs<=5' --limit 'optimizer_args.lr<=0.1'"
 
 
+class NoteTooLongError(PlanError):
+    """A note about a plan is longer than a message may carry."""
+
+    code = "WRN-512"
+    text = "the note has {length} characters, at most {most} are told to researchers"
+    cause = "it is meant for a sentence or two"
+    remedy = "shorten it"
+
+
 class PlanSettingsError(PlanError):
     """The experiment is not set up for its training plan."""
 

@@ -25,7 +25,7 @@ Past = Annotated[int, typer.Option(min=0, help="How many tasks that ended are sh
 def list_(home: Home, past: Past = 0, as_json: AsJson = False) -> None:
     """List the tasks that are not done with, and the last of those that ended."""
     tasks = _tasks(home)
-    running, ended = tasks.open(), tasks.past(past) if past else ()
+    running, ended = tasks.open(), tasks.past(past).tasks if past else ()
     rows: list[tuple[object, ...]] = [
         (
             one.task_id,
@@ -85,7 +85,8 @@ def _past_row(one: PastTask) -> tuple[object, ...]:
 def _open_document(one: OpenTask) -> dict[str, object]:
     from dataclasses import asdict
 
-    return asdict(one) | {"losses": [point.model_dump(mode="json") for point in one.losses]}
+    document = asdict(one) | {"losses": [point.model_dump(mode="json") for point in one.losses]}
+    return document | {"training_args": one.training_args.model_dump(mode="json", exclude_defaults=True)}
 
 
 def _past_document(one: PastTask) -> dict[str, object]:

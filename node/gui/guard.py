@@ -47,6 +47,7 @@ def guarded(site: Site, route: Route) -> Endpoint:
         answer = await _refusal(visit, route)
         if answer is None:
             answer = await run_in_threadpool(_answered, visit, route)
+        await visit.form.close()
         if not route.watches:
             _keep_cookie(answer, visit)
         return answer

@@ -7,15 +7,20 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from common.audit.log import AuditLog
 from common.audit.record import Action, Entry
-from common.errors import PlanSourceError
+from common.errors import NoteTooLongError, PlanSourceError
+from common.limits import PLAN_SOURCE_BYTES
 from common.messages import PlanState
 from node.approval import Approvals, Plan, PlanEvent
 from node.argument_limits import parse_limits
 from node.home import NodeHome
 from node.plan_report import Remark, difference, report
+
+NOTE_LENGTH: Final = 2000
+"""Most characters of a note: researchers are told of it, and the audit log keeps it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,11 @@ class Plans:
             before, history = approvals.approved_before(plan), approvals.history(plan.plan_hash)
         return Reading(plan, report(plan.source), before, _difference(before, plan), history)
 
+    def decisions(self) -> tuple[PlanEvent, ...]:
+        """Return every step that was taken about any plan, the latest first."""
+        with self._approvals() as approvals:
+            return approvals.decisions()
+
     def approve(self, which: str, *, note: str = "", limits: Iterable[str] = ()) -> Plan:
         """Let a plan run here, with limits only if its arguments keep to them; replaces an earlier decision.
 
@@ -73,9 +83,10 @@ class Plans:
             NoSuchPlanError: If there is none.
             AmbiguousPlanError: If there are several.
             InvalidLimitError: If a limit is none.
+            NoteTooLongError: If the note is.
             AuditBrokenError: If it cannot be recorded; nothing was decided.
         """
-        bounds, witness = parse_limits(limits), self._witness()
+        bounds, witness = parse_limits(limits), self._witness(note)
         with self._approvals() as approvals:
             known = approvals.find(which).plan_hash
             return approvals.decide(
@@ -88,10 +99,34 @@ class Plans:
         Raises:
             PlanSourceError: If it cannot be read, is not Python or has no class.
             InvalidLimitError: If a limit is none.
+            NoteTooLongError: If the note is.
             AuditBrokenError: If it cannot be recorded; nothing was decided.
         """
-        bounds, witness = parse_limits(limits), self._witness()
-        source, name = _source(file)
+        try:
+            source = file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise PlanSourceError(plan=file, reason=error.strerror) from error
+        except ValueError as error:
+            raise PlanSourceError(plan=file, reason="it is not text") from error
+        return self.approve_source(source, origin=str(file), note=note, limits=limits)
+
+    def approve_source(self, source: str, *, origin: str, note: str = "", limits: Iterable[str] = ()) -> Plan:
+        """Let a plan run here, given its text; nobody needs to have asked for it: the last class in it.
+
+        Args:
+            source: The text.
+            origin: Where it comes from, for errors.
+            note: Why; researchers see it.
+            limits: What its arguments are bound to.
+
+        Raises:
+            PlanSourceError: If it is too long, is not Python or has no class.
+            InvalidLimitError: If a limit is none.
+            NoteTooLongError: If the note is.
+            AuditBrokenError: If it cannot be recorded; nothing was decided.
+        """
+        bounds, witness = parse_limits(limits), self._witness(note)
+        name = _plan_in(source, origin)
         with self._approvals() as approvals:
             return approvals.approve_source(
                 source, name=name, by=self.by, note=note, limits=bounds, witness=witness
@@ -103,9 +138,10 @@ class Plans:
         Raises:
             NoSuchPlanError: If there is none.
             AmbiguousPlanError: If there are several.
+            NoteTooLongError: If the note is.
             AuditBrokenError: If it cannot be recorded; nothing was decided.
         """
-        witness = self._witness()
+        witness = self._witness(note)
         with self._approvals() as approvals:
             known = approvals.find(which).plan_hash
             return approvals.decide(known, PlanState.REJECTED, by=self.by, note=note, witness=witness)
@@ -118,8 +154,10 @@ class Plans:
         finally:
             approvals.close()
 
-    def _witness(self) -> Callable[[Plan], None]:
-        """Return what records a decision, with its limits, before it counts."""
+    def _witness(self, note: str) -> Callable[[Plan], None]:
+        """Return what records a decision with this note, and its limits, before it counts."""
+        if len(note) > NOTE_LENGTH:
+            raise NoteTooLongError(length=len(note), most=NOTE_LENGTH)
         audit: AuditLog = self.home.audit()
         return lambda plan: audit.append(_entry(plan))
 
@@ -143,15 +181,14 @@ def _difference(before: Plan | None, plan: Plan) -> tuple[str, ...]:
     return tuple(difference(before.source, plan.source, before_name=next(names), after_name=next(names)))
 
 
-def _source(file: Path) -> tuple[str, str]:
-    """Return the source in a file, and the name of the last class in it, which is the plan."""
+def _plan_in(source: str, origin: str) -> str:
+    """Return the name of the last class in a source, which is the plan."""
+    if len(source.encode("utf-8", "surrogatepass")) > PLAN_SOURCE_BYTES:
+        raise PlanSourceError(plan=origin, reason=f"it is longer than {PLAN_SOURCE_BYTES} bytes")
     try:
-        source = file.read_text(encoding="utf-8")
         classes = [node.name for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
-    except OSError as error:
-        raise PlanSourceError(plan=file, reason=error.strerror) from error
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise PlanSourceError(plan=file, reason="it is not Python") from error
+        raise PlanSourceError(plan=origin, reason="it is not Python") from error
     if not classes:
-        raise PlanSourceError(plan=file, reason="it defines no class")
-    return source, classes[-1]
+        raise PlanSourceError(plan=origin, reason="it defines no class")
+    return classes[-1]

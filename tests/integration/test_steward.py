@@ -313,7 +313,7 @@ def test_records_are_chosen_by_who_what_when_and_about_what(home, datasets, tmp_
         return [one.note for one in select(records, Selection(**wanted), most=10).records]
 
     assert ["lungs"] == notes(actor="BEN")
-    assert ["heart", "lungs"] == notes(action=Action.DATASET_REGISTERED, outcome="done")
+    assert ["heart", "lungs"] == notes(actions={Action.DATASET_REGISTERED}, outcome="done")
     assert ["heart"] == notes(about="hEAR")
     assert [] == notes(since=records[-1].at + 1) == notes(outcome="refused")
     assert ["lungs"] == notes(since=records[-1].at)

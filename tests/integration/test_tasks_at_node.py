@@ -34,7 +34,7 @@ def test_a_running_task_is_seen_with_its_losses_and_stopped_by_its_node(tmp_path
             trial.lab.take(TaskProgress)
         assert trial.task == tasks.cancel(trial.task[-8:])
         failed = trial.answer(TaskFailed).message
-        (one,) = tasks.past(5)
+        (one,) = tasks.past(5).tasks
     finally:
         trial.close()
     shown = CliRunner().invoke(app, ["task", "list", str(trial.home.path), "--past", "5", "--json"])

@@ -4,7 +4,9 @@ from typing import Final
 
 from node.gui.area import Area
 from node.gui.pages import (
+    activity,
     adding,
+    audit,
     browsing,
     changing,
     data,
@@ -12,6 +14,7 @@ from node.gui.pages import (
     me,
     overview,
     people,
+    plans,
     seeing,
     sets,
     settings,
@@ -25,6 +28,9 @@ AREAS: Final[tuple[Area, ...]] = (
     browsing.AREA,
     adding.AREA,
     sets.AREA,
+    plans.AREA,
+    activity.AREA,
+    audit.AREA,
     settings.AREA,
     people.AREA,
     me.AREA,
