@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -12,10 +14,15 @@ import pytest
 from common.errors import BrokerMissingError
 from deploy.broker import PrivateBroker, find_server
 from deploy.federation import Federation, QueueLimits
+from node.worker.lean_torch import spare_compiler
 from tests.support.broker import AmqpWorld, RunningFederation, populate
 
 hypothesis.settings.register_profile("warren", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("warren")
+
+# Hundreds of processes import the packages: the first one compiles them for all, whatever this machine is told.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 BROKER_FIXTURES = {"broker", "make_federation", "amqp_world"}
 
@@ -26,6 +33,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if BROKER_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.broker)
+
+
+def pytest_collection_finish() -> None:
+    """Do as workers do: the first step of an optimizer loads no compiler."""
+    if "torch" in sys.modules:
+        spare_compiler()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from common.errors import MalformedMessageError, WorkerDiedError
 from common.ids import RunId, TaskId
@@ -130,16 +130,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         reader, writer = os.pipe()
         with theirs, os.fdopen(writer, "wb") as printed:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-s", "-m", "node.worker.child", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=printed,
-                stderr=printed,
-                cwd=folder.scratch,
-                env={**_environment(folder.scratch), **variables},
-                start_new_session=True,
-            )
+            self._process = _spawn(theirs, printed, folder.scratch, variables)
         self._socket = ours
         name = f"worker-{self._process.pid}"
         self._output = threading.Thread(
@@ -323,6 +314,21 @@ class WorkerPool:
         idle = [run_id for run_id, worker in self._workers.items() if worker.task is None]
         for run_id in idle[: max(0, len(idle) - self._max_idle + 1)]:
             self.retire(run_id)
+
+
+def _spawn(
+    theirs: socket.socket, printed: IO[bytes], scratch: Path, variables: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-s", "-m", "node.worker.child", str(theirs.fileno())],
+        pass_fds=(theirs.fileno(),),
+        stdin=subprocess.DEVNULL,
+        stdout=printed,
+        stderr=printed,
+        cwd=scratch,
+        env={**_environment(scratch), **variables},
+        start_new_session=True,
+    )
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -40,6 +40,7 @@ from node.approval import PENDING_PLANS, Approvals
 from node.argument_limits import parse_limits
 from node.hours import DAYS
 from tests.support.nodes import ADD_ONE
+from tests.support.quick_workers import quick_workers  # noqa: F401 - a fixture
 from tests.support.trial import LAB, NORTH, Trial
 
 torch = pytest.importorskip("torch")
@@ -94,6 +95,7 @@ def test_an_approved_plan_trains_and_its_update_comes_back(trial, tmp_path):
     assert 16 == mail.message.samples_train
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_model_too_large_to_ride_inline_goes_and_comes_in_chunks(trial):
     request = trial.request(features=3 * INLINE_BYTES)
     arrived = PayloadStore(trial.tmp_path / "arrived")
@@ -111,6 +113,7 @@ def test_a_model_too_large_to_ride_inline_goes_and_comes_in_chunks(trial):
     assert {1.0} == set(load_tensors(arrived.path(reply.update.sha256))["weight"].flatten().tolist())
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_the_same_request_twice_is_trained_once_and_answered_twice(trial):
     request = trial.request()
     trial.send(request)
@@ -120,6 +123,7 @@ def test_the_same_request_twice_is_trained_once_and_answered_twice(trial):
     assert first == trial.answer().message
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_restarted_node_answers_a_known_task_without_training_again(trial):
     request = trial.request()
     trial.send(request)
@@ -194,6 +198,7 @@ def test_an_error_of_the_plan_comes_back_with_its_line_and_without_its_text(tria
     assert "4711" not in failed.model_dump_json()
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_metric_whose_name_the_plan_does_not_spell_out_stays_with_its_update_at_the_node(trial):
     arguments = TrainingArgs(num_updates=1, test_ratio=0.5, test_on_global_updates=True)
     trial.send(trial.request(source=TELLTALE, training_args=arguments))
@@ -222,6 +227,7 @@ def test_a_data_set_that_was_never_there_is_refused(trial):
     assert "WRN-607" == trial.answer(TaskFailed).message.code
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_model_that_does_not_fit_the_plan_is_refused(trial):
     trial.send(trial.request(model_args={"features": 3}))
 
@@ -283,6 +289,7 @@ def test_work_of_a_run_that_ended_never_runs(trial):
     assert "WRN-604" == trial.answer(TaskFailed).message.code
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_the_end_of_a_run_frees_its_worker_and_its_scratch_folder(trial):
     trial.send(trial.request())
     trial.answer()
@@ -313,6 +320,7 @@ def decide(trial, state, *limits):
     approvals.close()
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_an_approval_binds_the_arguments_and_says_so(trial):
     decide(trial, PlanState.APPROVED, "num_updates<=1", "model_args.features<=4")
     trial.send(trial.request())
@@ -362,6 +370,7 @@ def test_a_request_from_the_future_is_refused(trial):
     assert "clock" in refused.text
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_request_that_comes_again_after_its_task_was_forgotten_is_not_done_again(trial):
     first = trial.request()
     task = trial.task
@@ -379,6 +388,7 @@ def test_a_request_that_comes_again_after_its_task_was_forgotten_is_not_done_aga
     assert ["WRN-604", "WRN-604"] == [refusal.code, trial.lab.take(TaskFailed, of=task).message.code]
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_request_of_a_run_that_ended_is_not_done_again(trial):
     first = trial.request()
     trial.send(first)
@@ -423,6 +433,7 @@ def test_a_researcher_cannot_bury_a_node_in_plans(trial):
     assert PlanState.PENDING is ask(0).state
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_the_audit_log_says_who_asked_what_and_what_left_but_no_value(trial):
     request = trial.request()
     trial.send(request)
@@ -461,6 +472,7 @@ def test_a_node_whose_audit_log_lost_its_end_does_not_work(trial):
     assert before == path.read_bytes()
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_outside_its_working_hours_a_node_answers_and_lets_tasks_wait(tmp_path):
     now = time.localtime()
     elsewhere = DAYS[(now.tm_wday + 3) % 7]

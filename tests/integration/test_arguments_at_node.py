@@ -6,6 +6,7 @@ from safetensors.torch import load
 from common.messages import TrainReply
 from common.training_args import TrainingArgs
 from tests.support.nodes import ADD_ONE
+from tests.support.quick_workers import quick_workers  # noqa: F401 - a fixture
 from tests.support.trial import Trial
 
 STEP = "return -sum(parameter.sum() for parameter in self.model().parameters())"
@@ -29,6 +30,7 @@ def done(trial, *, round_, updates_done=0, **args):
     return mail.message, load(bytes(mail.payload))["weight"].item()
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_training_goes_on_behind_the_updates_that_count(trial):
     weights = [
         done(trial, round_=round_, updates_done=before)[1] for round_, before in ((1, 0), (2, 1), (3, 6))

@@ -14,6 +14,7 @@ from common.transport.memory import MemoryBroker
 from researcher import Experiment
 from researcher.federation import Federation
 from tests.support.nodes import DEADLINE_S, RunningNode, make_home, make_kits
+from tests.support.quick_workers import quick_workers  # noqa: F401 - a fixture
 
 NODES = ("north", "south")
 
@@ -51,6 +52,7 @@ def federation(tmp_path_factory):
         node.stop()
 
 
+@pytest.mark.usefixtures("quick_workers")
 @pytest.mark.parametrize("features", [4000, 100_000], ids=["inline", "chunks"])
 def test_one_experiment_goes_through_all_encodings_and_each_round_is_right_and_smaller(
     federation, tmp_path, features

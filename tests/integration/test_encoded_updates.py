@@ -15,6 +15,7 @@ from common.payload.store import PayloadStore
 from common.payload.tensors import load_tensors, save_tensors
 from researcher.parcels import Parcels
 from tests.support.nodes import ADD_ONE
+from tests.support.quick_workers import quick_workers  # noqa: F401 - a fixture
 from tests.support.trial import LAB, NORTH, Trial
 
 STEP = """
@@ -131,6 +132,7 @@ def make(tmp_path):
 EVERY = ["raw", "fp16", "bf16", "int8", "topk:0.1", "topk:0.01"]
 
 
+@pytest.mark.usefixtures("quick_workers")
 @pytest.mark.parametrize("features", [SMALL, LARGE], ids=["inline", "chunks"])
 def test_the_model_arrives_and_the_update_comes_back_in_every_encoding(make, features):
     trial = make(features)
@@ -154,6 +156,7 @@ def test_the_model_arrives_and_the_update_comes_back_in_every_encoding(make, fea
     assert sizes["int8"][0] == model
 
 
+@pytest.mark.usefixtures("quick_workers")
 @pytest.mark.parametrize(("features", "encoding"), [(SMALL, "int8"), (LARGE, "topk:0.1+zstd")])
 def test_a_restarted_agent_goes_on_from_what_the_last_update_left_out(make, features, encoding):
     trial = make(features)
@@ -185,6 +188,7 @@ def test_a_task_that_is_done_again_after_a_crash_gives_the_same_bytes(make, monk
     assert trial.expected("topk:0.1") == path.read_bytes()
 
 
+@pytest.mark.usefixtures("quick_workers")
 @pytest.mark.parametrize("features", [SMALL, LARGE], ids=["journal", "file"])
 def test_a_node_keeps_the_state_of_two_tasks_at_most_and_across_runs(make, features):
     trial = make(features)
@@ -206,6 +210,7 @@ def test_a_node_keeps_the_state_of_two_tasks_at_most_and_across_runs(make, featu
     assert 0 == trial.states()
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_task_that_builds_on_a_state_that_is_gone_starts_afresh(make):
     trial = make()
     trial.exchange("int8")

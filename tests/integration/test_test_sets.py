@@ -10,6 +10,7 @@ from common.messages import TaskFailed, TrainReply
 from common.training_args import TrainingArgs
 from node.registry import Registry
 from tests.support.nodes import write_table
+from tests.support.quick_workers import quick_workers  # noqa: F401 - a fixture
 from tests.support.trial import Trial
 
 
@@ -33,6 +34,7 @@ def args(*tags, **more):
     return TrainingArgs(num_updates=1, test_tags=tags, test_on_global_updates=True, **more)
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_the_other_set_is_validated_on_and_the_whole_first_one_trained_on(trial):
     trial.send(trial.request(training_args=args("held-back")))
     reply = trial.answer(TrainReply).message

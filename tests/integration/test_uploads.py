@@ -19,6 +19,7 @@ from common.security.sealing import Sealer
 from common.settings import Timeouts
 from common.transport.memory import MemoryBroker, QueueLimits
 from tests.support.parties import ROLES, make_identities, make_roster
+from tests.support.quick_workers import quick_workers  # noqa: F401 - a fixture
 from tests.support.trial import Trial
 
 LAB, NORTH, SOUTH = PartyId("lab"), PartyId("north"), PartyId("south")
@@ -202,6 +203,7 @@ def test_a_large_body_comes_out_of_a_queue_as_it_went_in(line):
     assert data == mails.get(timeout=DEADLINE_S).payload
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_restarted_node_goes_on_with_its_upload_where_it_stopped(tmp_path):
     limits = QueueLimits(bulk_bytes=4 * 1024 * 1024)  # the update does not fit until the researcher reads it
     trial = Trial(tmp_path, timeouts=SOON, limits=limits)
