@@ -13,8 +13,8 @@ from common.audit.record import Action, Entry
 from common.datasets.families import family
 from common.datasets.families.base import parsed
 from common.ids import DatasetId, Digest
+from node.dataset import Dataset
 from node.home import NodeHome
-from node.registry import Dataset
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from common.errors import WarrenError
+from node.dataset import Dataset
 from node.gui import answers, errands
 from node.gui.area import Area, get, post
 from node.gui.errands import Typed
@@ -17,7 +18,6 @@ from node.gui.pages.sets import OPTION_BYTES, ended_job, sent, tell, the_set, wa
 from node.gui.people import Role
 from node.gui.texts import t
 from node.gui.visit import Visit
-from node.registry import Dataset
 
 _OPTIONS: Final[TypeAdapter[dict[str, Typed]]] = TypeAdapter(dict[str, Typed])
 

@@ -9,6 +9,7 @@ from typing import Final
 from starlette.responses import Response
 
 from common.datasets.families.base import Inspection
+from node.dataset import Dataset
 from node.gui import errands
 from node.gui.area import Area, get, post
 from node.gui.pages.sets import ended_job, sent, the_set, waiting
@@ -16,7 +17,6 @@ from node.gui.paging import slice_of
 from node.gui.people import Role
 from node.gui.texts import t
 from node.gui.visit import Visit
-from node.registry import Dataset
 from node.steward.datasets import Datasets
 from node.steward.loading import Loading
 from node.steward.uses import Use, Uses

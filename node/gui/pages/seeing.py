@@ -7,13 +7,13 @@ from typing import Final
 from starlette.responses import Response
 
 from common.errors import WarrenError
+from node.dataset import Dataset
 from node.gui import errands
 from node.gui.area import Area, get
 from node.gui.errands import Subject
 from node.gui.pages.sets import the_set
 from node.gui.people import Role
 from node.gui.visit import Visit
-from node.registry import Dataset
 from node.views.figures import Glimpse, Summary
 
 

@@ -12,12 +12,12 @@ from starlette.responses import Response
 
 from common.errors import DataError
 from common.ids import DatasetId
+from node.dataset import Dataset
 from node.gui.area import Area, get, post
 from node.gui.errands import AnyErrand
 from node.gui.people import Role
 from node.gui.runner import Job
 from node.gui.visit import Visit
-from node.registry import Dataset
 from node.steward.datasets import Datasets
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
