@@ -184,7 +184,7 @@ def test_a_set_is_changed_and_what_was_typed_survives_a_refusal(page, manager, t
     file = data / "change.csv"
     file.write_text("a,b\n1,2\n3,4\n")
     path = f"/data/set/{registered(page, file, name='before').dataset_id}"
-    form = {"name": "after", "tags": "added", "description": "another text", 
+    form = {"name": "after", "tags": "added", "description": "another text",
             "o.on_broken": "refuse", "o.units.key.0": "a", "o.units.value.0": "kg"}  # fmt: skip
 
     answer = arrived(manager, manager.post(f"{path}/edit", form | {"o.id_column": "nobody"}))
