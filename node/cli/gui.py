@@ -20,6 +20,7 @@ PORT: Final = 8484
 HOST: Final = "127.0.0.1"
 
 LIBRARIES: Final = (
+    "PIL",
     "argon2",
     "jinja2",
     "pyotp",

@@ -102,14 +102,14 @@ def test_a_table_is_registered_step_by_step(page, manager, trial, caplog):
     assert "looks like tabular" in manager.get(f"{draft}/what").text
     assert f"{draft}/options" == manager.post(f"{draft}/what", {"type": "tabular"}).headers["location"]
 
-    wrong = {"o.header": "yes", "o.on_broken": "refuse", "o.delimiter": "::", "o.units.key.0": PATIENT}
+    wrong = {"o.on_broken": "refuse", "o.delimiter": "::", "o.units.key.0": PATIENT}
     answer = manager.post(f"{draft}/options", wrong)
     assert 422 == answer.status_code
     assert "at most 1 character" in answer.text
     assert "::" in answer.text
     assert PATIENT in answer.text
 
-    right = {"o.header": "yes", "o.on_broken": "refuse", "o.units.key.0": "chol", "o.units.value.0": "mg/dl"}
+    right = {"o.on_broken": "refuse", "o.units.key.0": "chol", "o.units.value.0": "mg/dl"}
     answer = arrived(manager, manager.post(f"{draft}/options", right))
     assert "This can be registered" in answer.text
     assert "mg/dl" in answer.text
@@ -184,7 +184,7 @@ def test_a_set_is_changed_and_what_was_typed_survives_a_refusal(page, manager, t
     file = data / "change.csv"
     file.write_text("a,b\n1,2\n3,4\n")
     path = f"/data/set/{registered(page, file, name='before').dataset_id}"
-    form = {"name": "after", "tags": "added", "description": "another text", "o.header": "yes",
+    form = {"name": "after", "tags": "added", "description": "another text",
             "o.on_broken": "refuse", "o.units.key.0": "a", "o.units.value.0": "kg"}  # fmt: skip
 
     answer = arrived(manager, manager.post(f"{path}/edit", form | {"o.id_column": "nobody"}))

@@ -181,7 +181,7 @@ def test_what_hides_is_shown():
 def test_the_extra_brings_what_the_page_needs_and_nothing_else():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     packages = {re.split(r"[<>=]", one)[0] for one in project["optional-dependencies"]["gui"]}
-    modules = {"argon2-cffi": "argon2", "python-multipart": "python_multipart"}
+    modules = {"argon2-cffi": "argon2", "pillow": "PIL", "python-multipart": "python_multipart"}
 
     assert {modules.get(name, name) for name in packages} == set(LIBRARIES)
     assert 8484 == page_of(8484).port
