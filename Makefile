@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 JOBS   ?= 3
 
-.PHONY: demo test check format docs bench bench-heart soak screenshots clean help rabbitmq prometheus chromium
+.PHONY: demo test check format docs screenshots bench bench-heart soak clean help rabbitmq prometheus chromium
 
 help:           ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -26,11 +26,12 @@ format: $(VENV)/.test  ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-screenshots: $(VENV)/.test chromium  ## take the pictures of the web page that the documentation shows
-	@WARREN_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/e2e/test_gui.py -k picture
-
 docs: $(VENV)/.demo  ## write the pages of docs/reference that follow from the code
 	@$(BIN)/warren docs docs/reference
+
+screenshots: $(VENV)/.test rabbitmq prometheus chromium  ## take the pictures of docs/images from real runs and pages
+	@$(BIN)/python -m tests.support.screenshots docs/images
+	@WARREN_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/e2e/test_gui.py -k pictures
 
 bench: $(VENV)/.test rabbitmq  ## measure speed, CPU and memory; ARGS="--json FILE"
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
@@ -42,13 +43,13 @@ soak: $(VENV)/.test rabbitmq  ## kill 500 processes and see that every model sta
 	@$(BIN)/python -m tests.faults.soak $(ARGS)
 
 rabbitmq:  # installs the server program; never starts or touches a broker of the system
-	@deploy/system_package.sh RabbitMQ rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server 3.10
+	@deploy/host/install_package.sh RabbitMQ rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server 3.10
 
 prometheus:  # likewise; the tests read real metrics with it
-	@deploy/system_package.sh Prometheus prometheus promtool 2.40
+	@deploy/host/install_package.sh Prometheus prometheus promtool 2.40
 
 chromium:  # likewise; the tests look at the web page with it
-	@deploy/system_package.sh Chromium chromium chromium 120
+	@deploy/host/install_package.sh Chromium chromium chromium 120
 
 $(VENV)/.venv: 
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Final, ParamSpec
 
@@ -21,6 +23,7 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from common import logs
 from common.errors import WarrenError
 
 P = ParamSpec("P")
@@ -34,10 +37,30 @@ FAILED: Final = 1
 INTERRUPTED: Final = 130
 """Exit code of a command that Ctrl-C ended."""
 
+_WIDE: Final = 1000
+"""Columns of what is no terminal."""
+
 
 def new_app(help_text: str) -> typer.Typer:
     """Return an app, or a group of commands in one, that shows its help when nothing is asked of it."""
     return typer.Typer(help=help_text, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def new_program(help_text: str) -> typer.Typer:
+    """Return the app of a program whose commands come and go: warnings are logged to standard error, everything with `--verbose`."""
+    app = new_app(help_text)
+
+    @app.callback()
+    def options(
+        *,
+        verbose: Annotated[
+            bool,
+            typer.Option("--verbose", help="Log to standard error what happens, not only what goes wrong."),
+        ] = False,
+    ) -> None:
+        logs.configure(logging.DEBUG if verbose else logging.WARNING)
+
+    return app
 
 
 def reported(command: Callable[P, None]) -> Callable[P, None]:
@@ -68,7 +91,9 @@ def emit(document: object, *views: RenderableType, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(document, indent=2, default=str))
     else:
-        Console(highlight=False).print(*views, sep="\n", soft_wrap=True)
+        # A file or another program gets each row on one line, however long.
+        width = None if sys.stdout.isatty() else _WIDE
+        Console(highlight=False, width=width).print(*views, sep="\n", soft_wrap=True)
 
 
 def table(*columns: str, rows: Iterable[Sequence[object]]) -> Table:

@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from common.datasets.base import Dataset, Rows
+from common.datasets.joined import JoinedDataset
 from common.datasets.split import fold_part, lasting_fold, lasting_part, test_part
 from common.errors import InvalidArgumentsError, WrongDataTypeError
+from common.messages import ColumnMoments
 from common.passes import Passes
 
 __all__ = ["DataManager", "Loader", "Parts", "Samples"]
@@ -108,10 +110,24 @@ class DataManager:
             DataError: If the file is gone, cannot be read, or does not have what the plan asks for.
         """
         if isinstance(self._dataset, Dataset):
-            wanted = self._dataset.data_types
-            if data_type is not None and wanted and data_type not in wanted:
-                raise WrongDataTypeError(wanted=" or ".join(sorted(wanted)), found=data_type)
+            read_first = self._dataset.first if isinstance(self._dataset, JoinedDataset) else self._dataset
+            _check_type(read_first, data_type)
             self._dataset.bind(path, parameters)
+
+    @property
+    def joins(self) -> bool:
+        """Tell whether the data set needs a second one, which `join` reads."""
+        return isinstance(self._dataset, JoinedDataset)
+
+    def join(self, path: Path, parameters: Mapping[str, JsonValue], *, data_type: str | None = None) -> None:
+        """Read the second set of this node, after `bind`; arguments and errors as there.
+
+        Raises:
+            NotJoinableError: If the sets have no subjects in common, or say not whose their samples are.
+        """
+        if isinstance(self._dataset, JoinedDataset):
+            _check_type(self._dataset.second, data_type)
+            self._dataset.join(path, parameters)
 
     def split(
         self,
@@ -122,6 +138,7 @@ class DataManager:
         loader_args: Mapping[str, Any] | None = None,
         test_batch_size: int | None = None,
         test_set: DataManager | None = None,
+        moments: Mapping[str, ColumnMoments] | None = None,
     ) -> Parts:
         """Return loaders of both parts.
 
@@ -133,6 +150,7 @@ class DataManager:
             loader_args: Win over those given to the data manager.
             test_batch_size: None or 0 takes the whole test part at once.
             test_set: What to validate on in place of a part of these samples; standardized and filled as these are.
+            moments: Of the columns of the whole federation, by name; those of the training part if not given.
 
         Raises:
             InvalidArgumentsError: If a loader argument is unknown or out of range.
@@ -141,7 +159,10 @@ class DataManager:
         arguments = _checked({**self._loader_args, **(loader_args or {})})
         train, test = self._rows(test_ratio, seed, fold)
         if isinstance(self._dataset, Dataset):
-            self._dataset.fit(train)
+            if moments is None:
+                self._dataset.fit(train)
+            else:
+                self._dataset.fit_with(train, moments)
         for_test = {**arguments, "batch_size": test_batch_size or None, "shuffle": False, "drop_last": False}
         passes = _passes(train, arguments)
         return Parts(
@@ -151,6 +172,18 @@ class DataManager:
             else test_set.whole(self._dataset, for_test),
             passes,
         )
+
+    def measure(
+        self, *, test_ratio: float, seed: int, fold: tuple[int, int] | None = None
+    ) -> tuple[tuple[ColumnMoments, ...], int, int]:
+        """Return the moments of columns in the training part, and the samples of both parts; arguments as of `split`.
+
+        Raises:
+            DataError: If a column has none.
+        """
+        train, test = self._rows(test_ratio, seed, fold)
+        found = self._dataset.moments(train) if isinstance(self._dataset, Dataset) else ()
+        return found, len(train), len(test)
 
     def whole(self, like: Dataset | Samples, arguments: Mapping[str, Any]) -> Loader:
         """Return a loader of all samples, standardized and filled as those of another set are."""
@@ -173,7 +206,10 @@ class DataManager:
             test = marked
         else:
             test = (lasting_part if lasting else test_part)(ids, ratio, seed)
-        return np.setdiff1d(every, test, assume_unique=True), test
+        held_in = np.zeros(len(self._dataset), np.bool_)
+        held_in[every] = True
+        held_in[test] = False
+        return np.flatnonzero(held_in).astype(np.int64), test
 
     def _loader(self, rows: Rows, arguments: Mapping[str, Any], passes: Passes) -> Loader:
         arrays = self._dataset.arrays() if isinstance(self._dataset, Dataset) else None
@@ -221,6 +257,12 @@ class _SampleLoader:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._loader)
+
+
+def _check_type(dataset: Dataset, data_type: str | None) -> None:
+    wanted = dataset.data_types
+    if data_type is not None and wanted and data_type not in wanted:
+        raise WrongDataTypeError(wanted=" or ".join(sorted(wanted)), found=data_type)
 
 
 def _batch_size(rows: Rows, arguments: Mapping[str, Any]) -> int:

@@ -6,7 +6,6 @@ import hashlib
 import re
 import secrets
 import time
-import uuid
 from typing import Annotated, Final, NewType
 
 from pydantic import StringConstraints
@@ -50,7 +49,12 @@ def new_uuid() -> str:
         | 0b10 << 62
         | secrets.randbits(62)
     )
-    return str(uuid.UUID(int=value))
+    return _written(value)
+
+
+def _written(value: int) -> str:
+    digits = f"{value:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def derived_uuid(*parts: str | int) -> str:
@@ -59,7 +63,7 @@ def derived_uuid(*parts: str | int) -> str:
     value = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
     value = value & ~(0xF << 76) | 0x8 << 76
     value = value & ~(0b11 << 62) | 0b10 << 62
-    return str(uuid.UUID(int=value))
+    return _written(value)
 
 
 def task_id(run: RunId, round_: int, node: PartyId, attempt: int) -> TaskId:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Final, TextIO
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """What every record carries, as opposed to the facts of one call."""
 
+_STDERR: Final = sys.stderr
 _FILE_BYTES: Final = 10 * 1024 * 1024
 _FILES_KEPT: Final = 5
 _COLOURS: Final = {"DEBUG": 2, "INFO": 32, "WARNING": 33, "ERROR": 31, "CRITICAL": 31}
@@ -24,7 +27,7 @@ _QUIET: Final = {"pika": logging.CRITICAL, "urllib3": logging.WARNING, "matplotl
 
 
 def configure(
-    level: int | str = logging.INFO, *, file: Path | None = None, stream: TextIO | None = sys.stderr
+    level: int | str = logging.INFO, *, file: Path | None = None, stream: TextIO | None = _STDERR
 ) -> None:
     """Send all log records of this process to a stream, to a file, or to both; replaces earlier settings.
 
@@ -35,17 +38,61 @@ def configure(
     """
     handlers: list[logging.Handler] = []
     if stream is not None:
-        shown = logging.StreamHandler(stream)
+        shown = _Stderr() if stream is _STDERR else logging.StreamHandler(stream)
         shown.setFormatter(PrettyFormatter() if stream.isatty() else JsonFormatter())
+        shown.setLevel(level)
         handlers.append(shown)
     if file is not None:
-        kept = RotatingFileHandler(file, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT, encoding="utf-8")
-        kept.setFormatter(JsonFormatter())
-        handlers.append(kept)
+        handlers.append(_file_handler(file))
     logging.basicConfig(level=level, handlers=handlers or [logging.NullHandler()], force=True)
     logging.captureWarnings(capture=True)
     for name, lowest in _QUIET.items():
         logging.getLogger(name).setLevel(lowest)
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error at that moment: a live view puts something of its own there, which keeps it whole."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, stream: TextIO) -> None:
+        pass
+
+
+@contextmanager
+def kept(file: Path) -> Iterator[None]:
+    """Keep records from INFO on in a file too, as long as the block lasts; what is shown stays as it is.
+
+    Args:
+        file: Where; rotated at 10 MiB, five old ones stay. Its folder must exist.
+    """
+    root, handler = logging.getLogger(), _file_handler(file)
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(min(level, logging.INFO))
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _file_handler(file: Path) -> logging.Handler:
+    handler = _Kept(file, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT, encoding="utf-8")
+    handler.setFormatter(JsonFormatter())
+    return handler
+
+
+class _Kept(RotatingFileHandler):
+    """Looks at the size of the file alone; the standard one writes each record twice to find out, and asks the disk twice."""
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: ARG002, N802 - the name of the standard library
+        """Tell whether the file is full."""
+        return self.stream is not None and self.stream.tell() >= self.maxBytes
 
 
 def facts(record: logging.LogRecord) -> dict[str, object]:

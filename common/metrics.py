@@ -43,6 +43,17 @@ REFUSED_MESSAGES: Final = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+RESENT_MESSAGES: Final = Counter(
+    "warren_resent_messages_total",
+    "Messages that were sent once more because a connection ended before the broker confirmed them",
+    ["lane"],
+    registry=REGISTRY,
+)
+UNCONFIRMED_MESSAGES: Final = Gauge(
+    "warren_unconfirmed_messages",
+    "Messages of this party that the broker does not have yet: they wait, or are on their way",
+    registry=REGISTRY,
+)
 CONNECTED: Final = Gauge(
     "warren_broker_connected", "Whether this party is connected to the broker", registry=REGISTRY
 )

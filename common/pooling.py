@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from common.messages import (
     CalibrationBin,
     ClassStatistics,
+    ColumnMoments,
     ColumnSums,
     ProbabilitySums,
     Statistics,
@@ -48,6 +49,23 @@ def pooled(parts: Sequence[Statistics]) -> Statistics | None:
         columns = zip(*(one.columns for one in values), strict=True)
         return ValueStatistics(columns=tuple(map(_column, columns)))
     return None
+
+
+def pooled_moments(parts: Sequence[Sequence[ColumnMoments]]) -> tuple[ColumnMoments, ...]:
+    """Return the moments of all rows of several nodes together, by the names of the columns; the order of the nodes does not matter.
+
+    With n, m and s the count, mean and spread of each node: the mean is sum(n m) / sum(n), the spread sum(s + n (m - mean)^2) (Chan, Golub
+    and LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1979, eq. 2.1). No term is a difference of large sums.
+    """
+    columns: dict[str, list[ColumnMoments]] = {}
+    for one in (one for part in parts for one in part):
+        columns.setdefault(one.name, []).append(one)
+    whole = []
+    for name, same in sorted(columns.items()):
+        weights = [one.count for one in same]
+        mean, spread = _merged(weights, [one.mean for one in same], [one.spread for one in same])
+        whole.append(ColumnMoments(name=name, count=sum(weights), mean=mean, spread=spread))
+    return tuple(whole)
 
 
 def metrics_of(statistics: Statistics, average: str | None = None) -> dict[str, float | None]:
@@ -142,24 +160,25 @@ def _added(histograms: Sequence[Sequence[int]]) -> tuple[int, ...]:
 
 
 def _column(parts: Sequence[ColumnSums]) -> ColumnSums:
-    cases = sum(one.cases for one in parts)
-
-    def merged(means: Sequence[float], spreads: Sequence[float]) -> tuple[float, float]:
-        weights = [one.cases for one in parts]
-        mean = math.fsum(m * n for m, n in zip(means, weights, strict=True)) / cases if cases else 0.0
-        between = (n * (m - mean) ** 2 for m, n in zip(means, weights, strict=True))
-        return mean, math.fsum([*spreads, *between])
-
-    target = merged([one.target_mean for one in parts], [one.target_spread for one in parts])
-    error = merged([one.error_mean for one in parts], [one.error_spread for one in parts])
+    weights = [one.cases for one in parts]
+    target = _merged(weights, [one.target_mean for one in parts], [one.target_spread for one in parts])
+    error = _merged(weights, [one.error_mean for one in parts], [one.error_spread for one in parts])
     return ColumnSums(
-        cases=cases,
+        cases=sum(weights),
         target_mean=target[0],
         target_spread=target[1],
         error_mean=error[0],
         error_spread=error[1],
         absolute_error=math.fsum(one.absolute_error for one in parts),
     )
+
+
+def _merged(weights: Sequence[int], means: Sequence[float], spreads: Sequence[float]) -> tuple[float, float]:
+    """Return mean and spread of groups together, whatever their order."""
+    cases = sum(weights)
+    mean = math.fsum(m * n for m, n in zip(means, weights, strict=True)) / cases if cases else 0.0
+    between = (n * (m - mean) ** 2 for m, n in zip(means, weights, strict=True))
+    return mean, math.fsum([*spreads, *between])
 
 
 def _of_values(statistics: ValueStatistics) -> dict[str, float | None]:

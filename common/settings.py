@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from common.errors import InvalidSettingsError
+from common.errors import InvalidSettingsError, KitVersionError
 from common.ids import PartyId
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
 Role = Literal["node", "researcher", "registrar"]
+
+KIT_VERSION: Final = 1
+"""Goes up when a kit of this version cannot be read by those who read the one before."""
 
 
 class Settings(BaseModel):
@@ -53,8 +56,14 @@ class Timeouts(Settings):
 
 
 class Connection(Settings):
-    """Where the broker is and who this party is: `connection.toml` of a kit."""
+    """Where the broker is and who this party is: `connection.toml` of a kit.
 
+    Raises:
+        KitVersionError: If a newer Warren made the kit, whatever else it says.
+    """
+
+    version: Annotated[int, Field(ge=1, strict=True)] = KIT_VERSION
+    """Of the kit."""
     federation: str
     party: PartyId
     role: Role
@@ -64,6 +73,15 @@ class Connection(Settings):
     """Name that the broker's certificate must carry."""
     vhost: str
     timeouts: Timeouts = Timeouts()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_newer(cls, document: object) -> object:
+        """Look at the version before anything else: what a newer kit says besides may not be known here."""
+        stated = document.get("version") if isinstance(document, dict) else None
+        if isinstance(stated, int) and stated > KIT_VERSION:
+            raise KitVersionError(theirs=stated, ours=KIT_VERSION)
+        return document
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)

@@ -58,6 +58,11 @@ class TrainingArgs(BaseModel):
     """Cross-validation: so many test parts, of which each sample is in one; in place of `test_ratio`."""
     test_fold: Whole | None = None
     """Which of them is held back, from 0."""
+    join_tags: Annotated[tuple[Tag, ...], Field(max_length=50)] = ()
+    """Tags of another data set of each node, which the plan's `JoinedDataset` joins to the first."""
+    moments: Literal["node", "federation"] = "node"
+    """Whose means and deviations fill and standardise columns: those of each node's training part, or of all of them together, which
+    nodes are asked for before the first round."""
     test_batch_size: Whole | None = None
     """Batch size of validation; none or 0 takes the whole test part at once."""
     test_on_local_updates: bool = False
@@ -117,6 +122,12 @@ class TrainingArgs(BaseModel):
         if self.test_tags and (self.test_ratio or self.test_folds or self.shuffle_testing_dataset):
             raise ValueError(
                 "test_tags takes the place of test_ratio, test_folds and shuffle_testing_dataset"
+            )
+        if self.test_tags and self.join_tags:
+            raise ValueError("set test_tags or join_tags, not both: a test set is joined to nothing")
+        if self.moments == "federation" and self.shuffle_testing_dataset:
+            raise ValueError(
+                "leave shuffle_testing_dataset out: moments of the federation are taken once, from one training part"
             )
         return self
 

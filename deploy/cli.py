@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from common.cli import AsJson, emit, new_app, reported, table
+from common.cli import AsJson, emit, new_app, new_program, reported, table
 from common.errors import FingerprintError, catalogue
 from common.ids import party_id
 from common.security.enrolment import (
@@ -30,7 +30,7 @@ from deploy.federation import Federation
 from deploy.handover import hand_over
 from deploy.membership import announce, synchronise
 
-app = new_app("Make federations, run their broker, try everything out.")
+app = new_program("Make federations, run their broker, try everything out.")
 federations = new_app("Make a federation and decide who is in it.")
 brokers = new_app("Run the broker of a federation, or hand it to somebody who does.")
 app.add_typer(federations, name="federation")

@@ -55,6 +55,10 @@ Every command takes `--json`: it then prints one JSON document on standard outpu
 too, `{"error": {"code", "text", "cause", "remedy"}}`, with exit code 1; without `--json` it goes to standard error, as text. So is the
 end by Ctrl-C, `{"stopped": true}`, with exit code 130. A command line that cannot be understood is told on standard error, with exit code 2. Commands that run until they are stopped print
 their document when they are ready.
+
+`warren` and `warren-researcher` log what goes wrong to standard error: as words in a terminal, as lines of JSON elsewhere. With
+`--verbose` before the command, as in `warren-researcher --verbose run heart.toml`, they log what happens, too. For a node that is
+`warren-node start HOME --verbose` and `warren-node logs HOME --follow`.
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -79,17 +80,21 @@ class Admission:
             raise refusal
         if state is PlanState.APPROVED:
             check_limits(self._approvals.get(request.plan_hash).limits, request, node=self._node)
-        return replace(dataset, test=self._test_set(request, dataset))
+        args = request.training_args
+        return replace(
+            dataset,
+            test=self._other(args.test_tags, dataset, "validate on"),
+            joined=self._other(args.join_tags, dataset, "join to it"),
+        )
 
-    def _test_set(self, request: TrainRequest, dataset: Dataset) -> Dataset | None:
-        """Return the data set that a request wants to be validated on, if it names one by its tags."""
-        tags = request.training_args.test_tags
+    def _other(self, tags: Sequence[str], dataset: Dataset, purpose: str) -> Dataset | None:
+        """Return the other data set that a request names by its tags, if it names any."""
         if not tags:
             return None
         found = self._registry.search(tags)
         if len(found) != 1 or found[0].dataset_id == dataset.dataset_id:
             what = "not one data set apart from that to train on" if found else "no data set"
-            reason = f"{what} carries the tags {', '.join(tags)}, to validate on"
+            reason = f"{what} carries the tags {', '.join(tags)}, to {purpose}"
             raise TaskRefusedError(node=self._node, reason=reason)
         self._check(found[0])
         return found[0]

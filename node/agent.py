@@ -14,6 +14,7 @@ import os
 import platform
 import queue
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Final
@@ -128,6 +129,7 @@ class Agent:
         self._pause_s = timeouts.reconnect_first_s
         self._resumed_at = self._clock.monotonic()
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._later: deque[_Event] = deque()  # what need not wake the loop
         self._batch: list[_Event] = []  # what is being handled
         self._audit = home.audit()
         self._entries: list[Entry] = []  # what the step in work does, for the audit log
@@ -154,7 +156,7 @@ class Agent:
             self._registry,
             self._approvals,
             self._policy,
-            post=self._events.put,
+            post=self._post,
             info=self.info,
             record=self._entries.append,
             clock=self._clock,
@@ -298,11 +300,17 @@ class Agent:
         until = min(moment for moment in moments if moment is not None)
         events: list[_Event] = []
         with contextlib.suppress(queue.Empty):
-            while all(_can_wait(event) for event in events):
-                events.append(self._events.get(timeout=max(0.0, until - self._clock.monotonic())))
+            events.append(self._events.get(timeout=max(0.0, until - self._clock.monotonic())))
             while len(events) < _BATCH:
                 events.append(self._events.get_nowait())
-        return events
+        return [*(self._later.popleft() for _ in range(len(self._later))), *events]
+
+    def _post(self, event: WorkerEvent | ReplyPublished) -> None:
+        """Take an event from another thread; what can wait is handled with the next one, or when something is due."""
+        if _can_wait(event):
+            self._later.append(event)
+        else:
+            self._events.put(event)
 
     @contextlib.contextmanager
     def _step(self, *, durable: bool = True) -> Iterator[None]:

@@ -11,7 +11,7 @@ from common.errors import WarrenError
 from common.ids import PartyId, TaskId
 from common.messages import PayloadManifest, TrainRequest
 from node.audit import task_entry, update_entry
-from node.figures import count_task, note_losses, observe_steps
+from node.figures import count_task, note_device, note_losses, observe_steps
 from node.journal import Journal
 from node.leaving import refusal, screened
 from node.outbox import Outbox
@@ -66,13 +66,13 @@ class Answers:
         waited_s, taken_s = running.started_at - task.received_at, self._clock.monotonic() - started
         timings = task_timings(done, task.received_at, waited_s, taken_s)
         reply = trained(self._node, request, screened(done, self._policy), manifest, timings)
-        test_set = running.dataset.test
-        self._record(update_entry(request, reply, None if test_set is None else test_set.dataset_id))
+        self._record(update_entry(request, reply, running.dataset))
         self._journal.answer(reply, manifest.sha256 if manifest else None, self._clock.now())
         self._outbox.add(reply)
         count_task("trained")
         observe_steps(timings)
         note_losses(task.experiment_id, reply.losses)
+        note_device(task.experiment_id, done)
         log.info(
             "task trained",
             extra={
@@ -81,6 +81,7 @@ class Answers:
                 "round": task.round,
                 "task": task.task_id,
                 "samples": done.samples_seen,
+                "device": done.device,
                 "trained_s": timings.trained_s,
                 "update_bytes": manifest.size_bytes if manifest else 0,
             },

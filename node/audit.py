@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Final
 
 from common.audit.record import Action, Entry
-from common.ids import DatasetId, Digest, PartyId, TaskId
+from common.ids import Digest, PartyId, TaskId
 from common.messages import RunEnd, TaskCancel, TrainReply, TrainRequest
+from node.registry import Dataset
 from node.replies import share
 from node.task_events import (
     Failure,
 )
 
+_NOTE: Final = 2000
+"""Longest note of an entry; with more columns, the count tells the rest."""
 LEAVES: Final = frozenset(
     {Action.UPDATE_RELEASED, Action.TASK_FAILED, Action.DATASETS_DESCRIBED, Action.AGENT_STARTED}
 )
@@ -55,10 +58,15 @@ def task_entry(
     )
 
 
-def update_entry(request: TrainRequest, reply: TrainReply, tested: DatasetId | None = None) -> Entry:
-    """Return what leaves with the answer to a task: digest and size of the update, how many metrics and losses, and of which test set."""
+def update_entry(request: TrainRequest, reply: TrainReply, dataset: Dataset) -> Entry:
+    """Return what leaves with the answer to a task: digest and size of the update, how many metrics, losses and moments, and of which sets."""
     told = (len(one.metrics) + (one.statistics is not None) for one in reply.validations)
-    metrics = len(reply.losses) + sum(told)
+    metrics = len(reply.losses) + sum(told) + len(reply.moments or ())
+    notes = {
+        "validated on data set": dataset.test and dataset.test.dataset_id,
+        "joined with data set": dataset.joined and dataset.joined.dataset_id,
+        "moments of columns": reply.moments and ", ".join(one.name for one in reply.moments),
+    }
     return Entry(
         action=Action.UPDATE_RELEASED,
         actor=reply.sender,
@@ -73,7 +81,7 @@ def update_entry(request: TrainRequest, reply: TrainReply, tested: DatasetId | N
         digest=reply.update.sha256 if reply.update else None,
         bytes=reply.update.size_bytes if reply.update else 0,
         count=metrics,
-        note=None if tested is None else f"validated on data set {tested}",
+        note="; ".join(f"{what} {which}" for what, which in notes.items() if which)[:_NOTE] or None,
     )
 
 

@@ -13,6 +13,7 @@ from common import metrics
 from common.ids import ExperimentId
 from common.messages import LossPoint, NodeFigures, TaskTimings
 from common.messages.figures import LaneName, TaskOutcome, TaskPhase
+from node.worker.protocol import Done
 
 _EXPERIMENTS: Final = 16
 """So many experiments have series of their own; a new one takes the place of the oldest."""
@@ -48,6 +49,18 @@ TASK_STEPS: Final = Histogram(
 TRAINING_LOSS: Final = Gauge(
     "warren_training_loss",
     "The last training loss of an experiment here; of the 16 newest experiments",
+    ["experiment"],
+    registry=metrics.REGISTRY,
+)
+TRAINING_SECONDS: Final = Counter(
+    "warren_training_seconds_total",
+    "How long tasks trained, on the processors (cpu) or on a GPU (gpu)",
+    ["device"],
+    registry=metrics.REGISTRY,
+)
+GPU_MEMORY: Final = Gauge(
+    "warren_gpu_memory_peak_bytes",
+    "Most memory of the GPU that the last task of an experiment here had at a time; of the 16 newest experiments that used one",
     ["experiment"],
     registry=metrics.REGISTRY,
 )
@@ -139,12 +152,21 @@ def note_losses(experiment: ExperimentId, losses: Iterable[LossPoint]) -> None:
     """Show the last of the losses as that of the experiment, and forget the oldest experiment if there are too many."""
     told = [point.loss for point in losses if point.loss is not None]
     if told:
-        known = [
-            sample.labels["experiment"] for family in TRAINING_LOSS.collect() for sample in family.samples
-        ]
-        if experiment not in known and len(known) >= _EXPERIMENTS:
-            TRAINING_LOSS.remove(known[0])
-        TRAINING_LOSS.labels(experiment).set(told[-1])
+        _note(TRAINING_LOSS, experiment, told[-1])
+
+
+def note_device(experiment: ExperimentId, done: Done) -> None:
+    """Count how long a task trained and on what, and show how much memory of a GPU it had if it had one."""
+    TRAINING_SECONDS.labels(done.device).inc(done.trained_s)
+    if done.gpu_bytes is not None:
+        _note(GPU_MEMORY, experiment, done.gpu_bytes)
+
+
+def _note(gauge: Gauge, experiment: ExperimentId, value: float) -> None:
+    known = [sample.labels["experiment"] for family in gauge.collect() for sample in family.samples]
+    if experiment not in known and len(known) >= _EXPERIMENTS:
+        gauge.remove(known[0])
+    gauge.labels(experiment).set(value)
 
 
 def _use(pid: int | None) -> tuple[float, int] | None:

@@ -54,9 +54,14 @@ def refusal(done: Done, request: TrainRequest, policy: Policy, dataset: Dataset)
     own = done.samples_train + (done.samples_test if apart is None else 0)
     if own > dataset.samples or (apart is not None and done.samples_test > apart.samples):
         return _unsound(f"it counts more samples than the {dataset.samples} that there are")
-    for part in (done.samples_train if request.train else 0, done.samples_test if done.validations else 0):
+    used = request.train or request.measures
+    for part in (done.samples_train if used else 0, done.samples_test if done.validations else 0):
         if 0 < part < policy.minimum_samples:
             return TooFewSamplesError(samples=part, minimum=policy.minimum_samples)
+    if request.measures != (done.moments is not None):
+        return _unsound("moments of columns are told only if they are asked for, and then always")
+    if (problem := _moments_problem(done, dataset, policy)) is not None:
+        return problem
     if len({one.on for one in done.validations}) < len(done.validations):
         return _unsound("one validation is told twice")
     for one in done.validations:
@@ -94,7 +99,7 @@ def told(report: Failed, request: TrainRequest, dataset: Dataset) -> Failure:
         return Failure(report.code, _failed_at(report.text, line, request.source), line)
     kind = next((kind for kind in catalogue() if kind.code == report.code), WorkerFaultError)
     text = (kind.__doc__ or "").strip().splitlines()[0].rstrip(".")
-    known = {column.name for column in dataset.columns} | set(_texts(request))
+    known = _column_names(dataset) | set(_texts(request))
     named = [name for name in dict.fromkeys(_QUOTED.findall(report.text)) if name in known]
     if named:
         text = f"{text}: {', '.join(map(repr, named[:_MOST_NAMED]))}"
@@ -116,6 +121,24 @@ class LossPace:
         while count and self._bucket.take(count):
             count //= 2
         return losses[len(losses) - count :]
+
+
+def _moments_problem(done: Done, dataset: Dataset, policy: Policy) -> WarrenError | None:
+    """Return why moments of columns must not leave, or None if they may: those of few values tell too much of each."""
+    known = _column_names(dataset) | {str(place) for place in range(len(_column_names(dataset)))}
+    for one in done.moments or ():
+        if one.name not in known:
+            return _unsound("it tells moments of a column that there is not")
+        if one.count > done.samples_train:
+            return _unsound("it tells moments of more values than the training part has")
+        if 0 < one.count < policy.minimum_samples:
+            return TooFewSamplesError(samples=one.count, minimum=policy.minimum_samples)
+    return None
+
+
+def _column_names(dataset: Dataset) -> set[str]:
+    joined = () if dataset.joined is None else dataset.joined.columns
+    return {column.name for column in (*dataset.columns, *joined)}
 
 
 def _unsound(reason: str) -> TaskError:

@@ -176,7 +176,7 @@ class Policy(Settings):
         if self.compulsory_privacy:
             wanted = " and ".join(self.compulsory_privacy).replace("_", " ")
             return TaskRefusedError(node=node, reason=f"it requires {wanted}, which the request does not use")
-        kind: RequestKind = "train" if request.train else "validate"
+        kind: RequestKind = "train" if request.train or request.measures else "validate"
         if kind not in self.allowed_requests:
             return TaskRefusedError(node=node, reason=f"it does not {kind}")
         if plan is PlanState.REJECTED or (self.plan_approval and plan is not PlanState.APPROVED):
@@ -190,7 +190,7 @@ class Policy(Settings):
         held_back = request.training_args.held_back(samples)
         parts = [
             samples,
-            *([samples - held_back] if request.train else []),
+            *([samples - held_back] if kind == "train" else []),
             *([held_back] if held_back else []),
         ]
         if min(parts) < self.minimum_samples:

@@ -59,6 +59,7 @@ class Dataset:
         watched: Whether the agent looks out for changes of its files.
         changed_at: Unix time at which the agent saw a change that nobody has looked at yet; no task runs on it until then.
         test: Another data set to validate on, for a task that asks for one.
+        joined: Another data set to join to this one, likewise.
     """
 
     dataset_id: DatasetId
@@ -79,11 +80,12 @@ class Dataset:
     watched: bool = False
     changed_at: float | None = None
     test: Dataset | None = None
+    joined: Dataset | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """Return all files that a task on it reads."""
-        return (self.path,) if self.test is None else (self.path, self.test.path)
+        return tuple(one.path for one in (self, self.test, self.joined) if one is not None)
 
     @property
     def labels(self) -> Labels:

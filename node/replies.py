@@ -77,6 +77,7 @@ def trained(
         timings=timings,
         device=done.device,
         notice=done.notice,
+        moments=done.moments,
     )
 
 

@@ -34,6 +34,7 @@ from researcher.history import Kind, RoundRecord
 from researcher.inbox import CancelRun, Inbox
 from researcher.intake import account_stray
 from researcher.ledger import Ledger
+from researcher.measurement import ROUND, measured
 from researcher.memory import Memory
 from researcher.monitoring.events import Notify, RunEnded, RunStarted, StoppedEarly
 from researcher.order import Desk, RoundOrder
@@ -194,6 +195,7 @@ class Campaign:
         for record in open_rounds:
             self._go_on(record, last)
             validated = record.kind == "validate"
+        self._measure()
         while not validated and self.round_current < last and not self._stops():
             if isinstance(self._settings.strategy, AsyncStrategy):
                 self._flow(last, self._settings.strategy)
@@ -231,10 +233,23 @@ class Campaign:
         except RoundFailedError as error:
             log.warning("last validation failed", extra={"action": "validation_failed", "error": str(error)})
 
+    def _measure(self) -> None:
+        """Let all nodes tell the moments of their columns, once, before the first round that uses them."""
+        if self._settings.training_args.moments == "node" or self._row.moments is not None:
+            return
+        found = measured(self._ledger)
+        if found is None:
+            everyone = Sample(tuple(sorted(self._row.training_data or ())))
+            self._drive(self._order(ROUND, "measure", everyone))
+            found = measured(self._ledger)
+        self._save(replace(self._row, moments=found))
+
     def _look(self) -> None:
         """Let early stopping see the round that was closed last."""
+        if self._stopping is None:
+            return
         record = self._ledger.closed_round(self.round_current)
-        if self._stopping is not None and record is not None:
+        if record is not None:
             self._stopping = self._stopping.after(record)
 
     def _stops(self) -> bool:
@@ -288,8 +303,11 @@ class Campaign:
         self._driver = None
 
     def _strategy(self, kind: Kind, record: RoundRecord | None) -> AnyStrategy:
-        """Return who decides: what is set, but a round that is open keeps its kind, and everybody validates."""
-        current = DefaultStrategy() if kind == "validate" else self._settings.strategy
+        """Return who decides: what is set, but a round that is open keeps its kind, and everybody validates or is measured."""
+        together = kind == "validate" or (
+            kind == "measure" and isinstance(self._settings.strategy, AsyncStrategy)
+        )
+        current = DefaultStrategy() if together else self._settings.strategy
         if record is not None and record.strategy["name"] != type(current).__name__:
             return strategy_of(dict(record.strategy))
         return current
@@ -347,6 +365,7 @@ class Campaign:
             aggregator=settings.aggregator,
             agg_optimizer=settings.agg_optimizer,
             members=len(row.training_data) if record is None else record.members,
+            moments=row.moments if settings.training_args.moments == "federation" else None,
         )
 
     def _carried(self, round_: int) -> Path | None:

@@ -12,8 +12,9 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
+from common import logs
 from common.audit.cli import audit_app
-from common.cli import AsJson, emit, new_app, reported, table
+from common.cli import FAILED, AsJson, emit, new_program, reported, table
 from common.errors import HomeError, HomeInUseError
 from common.security.cli import enrol_command
 from researcher import oversight
@@ -36,7 +37,7 @@ def _audit_folder(path: Path) -> Path:
     return home.audit
 
 
-app = new_app("Run experiments in a federation.")
+app = new_program("Run experiments in a federation.")
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show only what goes wrong, and the end.")]
 Board = Annotated[
@@ -133,7 +134,10 @@ def sweep(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run an experiment once for each combination of training arguments; those that are finished are not run again."""
+    """Run an experiment once for each combination of training arguments; those that are finished are not run again.
+
+    Exits with 1 if one of them failed.
+    """
     from researcher.trials import grid_of, parsed_grid
 
     points = grid_of(parsed_grid(vary), draws=draws, seed=seed)
@@ -149,7 +153,10 @@ def cross_validate(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run an experiment once for each part of the data, held back for testing; those that are finished are not run again."""
+    """Run an experiment once for each part of the data, held back for testing; those that are finished are not run again.
+
+    Exits with 1 if one of them failed.
+    """
     from researcher.trials import fold_points
 
     _run_trials(file, home, fold_points(folds), quiet=quiet, as_json=as_json)
@@ -295,7 +302,6 @@ def experiments(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> Non
 @reported
 def doctor(home: HomeOption = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """Look at kit, way to the broker, nodes, experiments and machine; exit with 1 if something is wrong."""
-    from common import logs
     from common.doctor import show
     from researcher.doctor import examine
     from researcher.home import Home
@@ -320,8 +326,9 @@ for command in (
 @contextmanager
 def _federation(home: Path) -> Iterator[Federation]:
     from researcher.federation import Federation
+    from researcher.home import Home
 
-    with Federation.open(home) as federation:
+    with Federation.open(home) as federation, logs.kept(Home(home).log):
         yield federation
 
 
@@ -348,6 +355,8 @@ def _run_trials(file: Path, home: Path, points: Sequence[Point], *, quiet: bool,
         ),
         as_json=as_json,
     )
+    if any(trial.error for trial in found.trials):
+        raise typer.Exit(FAILED)
 
 
 def _show_approval(experiment: Experiment, note: str, *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 
 from common.cli import table
 from researcher.history import History
+from researcher.page import html_of
 from researcher.scores import On
 
 
@@ -67,6 +68,9 @@ class Comparison:
 
     def __str__(self) -> str:
         return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
 
 def compare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Final
 
 from common import doctor
@@ -71,7 +72,11 @@ def _node(answered: NodeStatus | None, known: NodeStatus) -> Finding:
     if abs(ahead_s) > _CLOCKS_DIFFER_S:
         text = f"its clock is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} this one"
         return Finding(subject, Health.WRONG, text, "let chrony or systemd-timesyncd keep both clocks right")
-    text = f"answers; version {answered.info.version}, {answered.info.datasets} data sets"
+    theirs, ours = answered.info.version, version("warren-fl")
+    text = f"answers; version {theirs}, {answered.info.datasets} data sets"
+    if theirs != ours:
+        advice = "upgrade the older side when it suits; see CHANGELOG.md for what differs"
+        return Finding(subject, Health.NOTE, f"{text}; here it is {ours}", advice)
     return Finding(subject, Health.OK, text)
 
 

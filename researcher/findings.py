@@ -7,12 +7,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, Literal, cast
 
+from common.cli import table
 from common.errors import NotTrainedError, RoundNotKeptError
+from common.messages import ColumnMoments
 from common.training_plans.base import P_co
 from researcher.chart import Chart, chart_of
 from researcher.comparison import Comparison, compare
 from researcher.drift import Drift
 from researcher.history import History
+from researcher.page import html_of
 from researcher.participation import Participation
 from researcher.preparation import described
 
@@ -36,6 +39,26 @@ class Findings(Participation, Generic[P_co]):
             return History([])
         with self._dossier.reading() as ledger:
             return History(ledger.rounds(), self._dossier.settings.training_args.average)
+
+    def moments(self) -> tuple[ColumnMoments, ...] | None:
+        """Return count, mean and spread of columns over the training parts of all nodes, or None if nobody was asked for them yet."""
+        return self._dossier.row.moments
+
+    def _repr_html_(self) -> str:
+        history = self.history()
+        limit = self._dossier.settings.round_limit
+        rows = [
+            ("rounds", f"{self.round_current()} of {'any number' if limit is None else limit}"),
+            ("state", self.stopped() or ("finished" if self.finished() else "not finished")),
+            ("plan", self._dossier.row.plan_name),
+            *(
+                (f"at {node}", text)
+                for node, text in described(self._dossier.row.training_data or {}).items()
+            ),
+            ("folder", self.folder or "not begun"),
+        ]
+        shown = html_of(table(f"experiment {self.name}", "", rows=rows))
+        return shown + history.plot().svg if history.scores() else shown
 
     def finished(self) -> bool:
         """Tell whether it has run all rounds that it is to run, and nothing of its last run is left to do."""

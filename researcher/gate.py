@@ -38,6 +38,7 @@ class Gate:
         plan_source: The text of the plan, which names its metrics.
         arguments: The training arguments that were sent.
         train: Whether nodes were asked to train, not only to validate.
+        measure: Whether they were asked for moments of columns alone.
         requires: What they must tell beside the update for the aggregator.
     """
 
@@ -49,6 +50,7 @@ class Gate:
     plan_source: str
     arguments: TrainingArgs
     train: bool = True
+    measure: bool = False
     requires: tuple[Told, ...] = ()
 
     def check_reply(self, reply: TrainReply, dataset: DatasetDescription) -> None:
@@ -105,6 +107,10 @@ class Gate:
         claimed = reply.samples_train + (0 if apart else reply.samples_test)
         if claimed > dataset.samples:
             return f"it claims {claimed} samples of a data set that has {dataset.samples}"
+        if (reply.moments is not None) != self.measure:
+            return "it tells no moments" if self.measure else "it tells moments that nobody asked for"
+        if any(one.count > reply.samples_train for one in reply.moments or ()):
+            return f"it tells moments of more values than its {reply.samples_train} training samples have"
         if not self.train:
             return None
         if reply.samples_seen == 0:
@@ -131,7 +137,7 @@ class Gate:
     def _undeclared(self, reply: TrainReply) -> str | None:
         """Return which validation was not asked for, or is not of the test part, or says too much."""
         asked = {
-            "global": self.arguments.test_on_global_updates or not self.train,
+            "global": (self.arguments.test_on_global_updates or not self.train) and not self.measure,
             "local": self.arguments.test_on_local_updates and self.train,
         }
         asked["personal"] = (self.arguments.finetune_updates is not None and asked["global"]) or (

@@ -5,16 +5,23 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, overload
+from typing import Any, Final, Literal, overload
 
+from rich.console import Group
+
+from common.cli import table
 from common.errors import InvalidSettingsError, MissingExtraError
 from common.ids import Digest, PartyId, RunId
-from common.messages import GpuNotice, LossPoint, PayloadManifest, TaskTimings, Validation
+from common.messages import ColumnMoments, GpuNotice, LossPoint, PayloadManifest, TaskTimings, Validation
 from researcher.chart import Chart, chart_of
+from researcher.page import html_of
 from researcher.round import RoundState
 from researcher.scores import LOSS, On, Score, scores_of
 
-Kind = Literal["train", "validate"]
+_SHOWN: Final = 30
+"""So many of the last rounds are shown in a notebook."""
+
+Kind = Literal["train", "validate", "measure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,7 @@ class NodeRecord:
         timings: Seconds of each step at the node.
         device: Where it trained, `cpu` or `gpu`.
         notice: Why not on a GPU, if one was wanted.
+        moments: Of its columns, if these were asked for.
     """
 
     node: PartyId
@@ -56,6 +64,7 @@ class NodeRecord:
     timings: TaskTimings | None = None
     device: str = "cpu"
     notice: GpuNotice | None = None
+    moments: tuple[ColumnMoments, ...] | None = None
 
     @property
     def loss(self) -> float | None:
@@ -75,7 +84,7 @@ class RoundRecord:
     Attributes:
         round: Its number, from 1.
         run: The incarnation of the experiment that it belongs to.
-        kind: `train`, or `validate` for the validation after the last round.
+        kind: `train`, `validate` for the validation after the last round, or `measure` for round 0, in which nodes tell moments of columns.
         state: How it stands.
         reason: Why it failed, or why it was the last one before the round limit.
         base: The global model that it started from.
@@ -120,6 +129,27 @@ class RoundRecord:
         return None if self.closed_at is None else self.closed_at - self.opened_at
 
 
+def _rounds(history: History) -> Group:
+    """Return one line for each round, of the last ones if there are many."""
+    earlier = len(history) - _SHOWN
+    rows = table(
+        *("round", "kind", "state", "accepted", "loss", "samples", "seconds"),
+        rows=[
+            (
+                one.round,
+                one.kind,
+                one.state.value,
+                f"{sum(node.outcome == 'accepted' for node in one.nodes.values())} of {len(one.nodes)}",
+                None if (loss := mean_loss(one)) is None else f"{loss:.4f}",
+                sum(node.samples_seen for node in one.nodes.values()),
+                None if one.duration_s is None else f"{one.duration_s:.3f}",
+            )
+            for one in history[-_SHOWN:]
+        ],
+    )
+    return Group(rows, *([f"and {earlier} earlier"] if earlier > 0 else []))
+
+
 def mean_loss(record: RoundRecord) -> float | None:
     """Return the mean of the last training losses of a round, weighted by samples; None if there is none."""
     told = [
@@ -153,6 +183,9 @@ class History(Sequence[RoundRecord]):
 
     def __repr__(self) -> str:
         return f"History({len(self)} rounds)"
+
+    def _repr_html_(self) -> str:
+        return html_of(_rounds(self))
 
     @property
     def training(self) -> History:

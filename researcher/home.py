@@ -7,6 +7,7 @@ transfers/         payloads that are arriving
 running/           one pipe for each experiment that runs, see `researcher.control`
 audit/             what was asked, what came, what was made of it; see `common.audit`
 audit.anchor       where that log ends
+researcher.jsonl   what commands logged, the latest; older ones have a number behind it
 directory.json     who is online, as the process that runs sees it
 lock               held by the process that runs; contains its number
 """
@@ -43,6 +44,7 @@ class Home:
         self.running = self.path / "running"
         self.directory = self.path / "directory.json"
         self.audit = self.path / "audit"
+        self.log = self.path / "researcher.jsonl"
 
     @classmethod
     def init(cls, path: Path, kit: Path) -> Home:

@@ -65,6 +65,7 @@ class Intake:
             plan_source=order.plan_source,
             arguments=order.training_args,
             train=order.kind == "train",
+            measure=order.kind == "measure",
             encoding=order.encoding,
             requires=getattr(order.aggregator, "requires", ()),
         )
@@ -247,6 +248,7 @@ class Intake:
             timings=reply.timings,
             device=reply.device,
             notice=reply.notice,
+            moments=reply.moments,
         )
         self.tell(UpdateArrived(reply.round, record))
 

@@ -12,9 +12,12 @@ from pathlib import Path
 from sqlite3 import Row
 from typing import Any, Final
 
+from pydantic import TypeAdapter
+
 from common.errors import NoSuchExperimentError
 from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId
 from common.messages import DatasetDescription, PayloadManifest, TrainReply
+from common.messages.moments import Moments
 from common.sqlite import Database, open_database, transaction
 from researcher.history import Kind, NodeRecord, RoundRecord
 from researcher.round import RoundState
@@ -31,14 +34,15 @@ from researcher.rows import (
     update_id,
 )
 
+_MOMENTS: Final[TypeAdapter[Moments]] = TypeAdapter(Moments)
 FILE: Final = "ledger.sqlite"
 _APPLICATION_ID: Final = 0x57524E4C  # "WRNL"
 _NODES: Final = """
     SELECT tasks.*, opened_at, digest, outcome, updates.reason AS update_reason, arrived_at, record
-    FROM tasks JOIN rounds USING (run, round) LEFT JOIN updates ON updates.task = tasks.id
-    WHERE (?1 IS NULL OR run = ?1) AND (?2 IS NULL OR round = ?2)
-    ORDER BY node, attempt, outcome = 'accepted'
+    FROM rounds CROSS JOIN tasks USING (run, round) LEFT JOIN updates ON updates.task = tasks.id
+    WHERE {} ORDER BY node, attempt, outcome = 'accepted'
 """
+"""A cross join keeps the order of tables: of a long experiment, one round is read, and not all tasks."""
 _SET_ASIDE: Final = """
     SELECT task, round, node, attempt, outcome, tasks.code, coalesce(updates.reason, tasks.reason) AS reason,
         arrived_at AS at, digest
@@ -47,9 +51,7 @@ _SET_ASIDE: Final = """
     SELECT id, round, node, attempt, state, code, reason, settled_at, '' FROM tasks WHERE state = 'failed'
     ORDER BY round, node, attempt, at
 """
-_ROUNDS: Final = """
-    SELECT * FROM rounds WHERE (?1 IS NULL OR run = ?1) AND (?2 IS NULL OR round = ?2) ORDER BY position
-"""
+_ROUNDS: Final = "SELECT * FROM rounds WHERE {} ORDER BY position"
 
 
 class Ledger:
@@ -61,6 +63,8 @@ class Ledger:
     def __init__(self, connection: Database) -> None:
         self._connection = connection
         self._lock = threading.RLock()
+        self._counted: tuple[int, dict[PartyId, TaskId]] = 0, {}
+        """Position of the last round that was seen closed, and what `last_counted` is there: closed rounds never change."""
 
     @classmethod
     def create(cls, folder: Path, experiment: ExperimentRow) -> Ledger:
@@ -113,7 +117,7 @@ class Ledger:
         described = {node: one.model_dump(mode="json") for node, one in (data or {}).items()}
         self._write(
             "INSERT OR REPLACE INTO experiment (only, id, name, created_at, run, config, plan_name, plan_hash, "
-            "plan_source, training_data, initial_model, parent) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "plan_source, training_data, initial_model, parent, moments) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             experiment.id,
             experiment.name,
             experiment.created_at,
@@ -125,6 +129,7 @@ class Ledger:
             None if data is None else json.dumps(described),
             experiment.initial_model,
             None if experiment.parent is None else json.dumps(dict(experiment.parent)),
+            None if experiment.moments is None else _MOMENTS.dump_json(experiment.moments).decode(),
         )
 
     def experiment(self) -> ExperimentRow:
@@ -144,6 +149,7 @@ class Ledger:
             or None,
             initial_model=row["initial_model"],
             parent=json.loads(row["parent"] or "null"),
+            moments=None if row["moments"] is None else _MOMENTS.validate_json(row["moments"]),
         )
 
     # Rounds and tasks
@@ -327,12 +333,21 @@ class Ledger:
 
     def last_counted(self) -> dict[PartyId, TaskId]:
         """Return of each node the last task whose update is part of a model, or will be: its next task builds on that."""
-        rows = self._read(
-            "SELECT node, tasks.id AS task FROM updates JOIN tasks ON tasks.id = task JOIN rounds ON rounds.run = tasks.run "
-            "AND rounds.round = counted WHERE kind = 'train' AND rounds.state IN ('open', 'closed') "
-            "ORDER BY position, tasks.round, attempt"
-        )
-        return {PartyId(row["node"]): TaskId(row["task"]) for row in rows}
+        with self._lock:
+            seen, known = self._counted
+            rows = self._read(
+                "SELECT position, rounds.state, node, tasks.id AS task FROM rounds "
+                "CROSS JOIN updates ON counted = rounds.round "
+                "CROSS JOIN tasks ON tasks.id = task AND tasks.run = rounds.run "
+                "WHERE position > ? AND kind = 'train' AND rounds.state IN ('open', 'closed') "
+                "ORDER BY position, tasks.round, attempt",
+                seen,
+            )
+            closed = [row for row in rows if row["state"] == "closed"]
+            if closed and not self._connection.in_transaction:
+                counted = {PartyId(row["node"]): TaskId(row["task"]) for row in closed}
+                self._counted = closed[-1]["position"], known | counted
+            return known | {PartyId(row["node"]): TaskId(row["task"]) for row in rows}
 
     def updates_done(self) -> dict[PartyId, int]:
         """Return how many optimisation steps rounds asked of each node by number, as far as its updates count."""
@@ -340,8 +355,8 @@ class Ledger:
             "SELECT streams FROM rounds WHERE streams IS NOT NULL ORDER BY position DESC LIMIT 1"
         )
         counted = self._read(
-            "SELECT node, sum(asked.updates) AS more FROM rounds AS now JOIN updates ON counted = now.round "
-            "JOIN tasks ON tasks.id = task AND tasks.run = now.run JOIN rounds AS asked USING (run, round) "
+            "SELECT node, sum(asked.updates) AS more FROM rounds AS now CROSS JOIN updates ON counted = now.round "
+            "CROSS JOIN tasks ON tasks.id = task AND tasks.run = now.run JOIN rounds AS asked USING (run, round) "
             "WHERE now.state = 'open' AND asked.kind = 'train' GROUP BY node"
         )
         done: dict[PartyId, int] = json.loads(last[0]["streams"]) if last else {}
@@ -380,13 +395,15 @@ class Ledger:
 
     def rounds(self, run: RunId | None = None, round_: int | None = None) -> list[RoundRecord]:
         """Return rounds with what each node did: all of them, those of a run, or one."""
+        given = {name: value for name, value in (("run", run), ("round", round_)) if value is not None}
+        which, values = " AND ".join(f"{name} = ?" for name in given) or "TRUE", given.values()
         nodes: dict[tuple[str, int], dict[PartyId, NodeRecord]] = {}
-        for row in self._read(_NODES, run, round_):
+        for row in self._read(_NODES.format(which), *values):
             # of several rows of a node the last one counts
             nodes.setdefault((row["run"], row["round"]), {})[row["node"]] = node_record(row)
         return [
             replace(round_record(row), nodes=nodes.get((row["run"], row["round"]), {}))
-            for row in self._read(_ROUNDS, run, round_)
+            for row in self._read(_ROUNDS.format(which), *values)
         ]
 
     def open_rounds(self) -> list[RoundRecord]:

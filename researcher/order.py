@@ -10,7 +10,7 @@ from typing import Any
 
 from common.clock import Clock
 from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId
-from common.messages import Assignment, DatasetDescription, PayloadManifest, TrainRequest
+from common.messages import Assignment, ColumnMoments, DatasetDescription, PayloadManifest, TrainRequest
 from common.optimizers import Optimizer
 from common.payload.encodings.choice import Encoding
 from common.payload.store import PayloadStore
@@ -50,7 +50,7 @@ class RoundOrder:
         experiment: The experiment.
         run: Its incarnation.
         round: Number of the round, from 1.
-        kind: Whether nodes train, or only validate the model that they get.
+        kind: Whether nodes train, only validate the model that they get, or only tell moments of columns.
         base: Digest of that model.
         sent: That model as it goes to the nodes.
         encoding: How they are to encode their updates.
@@ -67,6 +67,7 @@ class RoundOrder:
         aggregator: Makes the new model.
         agg_optimizer: Steps towards it, if there is one.
         members: Nodes that take part in the experiment, asked in this round or not.
+        moments: Of columns over all nodes, if they are wanted and known.
     """
 
     experiment: ExperimentId
@@ -89,6 +90,7 @@ class RoundOrder:
     aggregator: Aggregator
     agg_optimizer: Optimizer | None
     members: int
+    moments: tuple[ColumnMoments, ...] | None = None
 
     def request(
         self,
@@ -140,6 +142,7 @@ class RoundOrder:
             correction=self.aggregator.correction()
             if self.kind == "train" and isinstance(self.aggregator, StatefulAggregator)
             else None,
+            moments=self.moments,
         )
 
 

@@ -176,7 +176,7 @@ def _because(waiting: Awaited) -> str:
     if waiting.online is None:
         return f"it has not answered, and nobody knows whether it is online{retried}"
     when = f" since {_moment(waiting.since)}" if waiting.since is not None else ""
-    return f"{'it works' if waiting.online else 'it is offline'}{when}{retried}"
+    return f"{'it is online' if waiting.online else 'it is offline'}{when}{retried}"
 
 
 def _moment(unix: float | None) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId, derived_uuid
 from common.messages import (
+    ColumnMoments,
     DatasetDescription,
     LossPoint,
     PayloadManifest,
@@ -24,7 +25,7 @@ from researcher.round import Event, RoundState, TaskFailed, UpdateAccepted, Upda
 TOLD: Final = {
     *("update", "samples_seen", "samples_train", "samples_test"),
     *("steps", "lr_sum", "losses", "validations", "timings"),
-    *("device", "notice"),
+    *("device", "notice", "moments"),
 }
 """What is kept of a reply: its fields as the node told them."""
 
@@ -55,6 +56,8 @@ class ExperimentRow:
     initial_model: Digest | None = None
     parent: Mapping[str, Any] | None = None
     """The experiment, round and model that it was branched from."""
+    moments: tuple[ColumnMoments, ...] | None = None
+    """Of columns over the training parts of all nodes, once they were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,9 @@ def node_record(row: Row) -> NodeRecord:
         timings=TaskTimings.model_validate(told["timings"]),
         device=told["device"],
         notice=told["notice"],
+        moments=None
+        if told["moments"] is None
+        else tuple(ColumnMoments.model_validate(one) for one in told["moments"]),
     )
 
 

@@ -12,14 +12,15 @@ CREATE TABLE experiment (
     plan_source TEXT NOT NULL,
     training_data TEXT,         -- JSON: the chosen data set of each node
     initial_model TEXT,         -- digest
-    parent TEXT                 -- JSON: experiment, round and model that this one was branched from
+    parent TEXT,                -- JSON: experiment, round and model that this one was branched from
+    moments TEXT                -- JSON: count, mean and spread of columns over all nodes, once they were asked for
 ) STRICT;
 
 CREATE TABLE rounds (
     position INTEGER PRIMARY KEY,
     run TEXT NOT NULL,
     round INTEGER NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('train', 'validate')),
+    kind TEXT NOT NULL CHECK (kind IN ('train', 'validate', 'measure')),
     state TEXT NOT NULL CHECK (state IN ('open', 'closed', 'failed', 'cancelled')),
     reason TEXT,
     base TEXT NOT NULL,         -- digest of the global model that it started from
@@ -43,6 +44,9 @@ CREATE TABLE rounds (
     UNIQUE (run, round)
 ) STRICT;
 
+CREATE INDEX open_rounds ON rounds (run) WHERE state = 'open';
+CREATE INDEX models ON rounds (round) WHERE state = 'closed' AND kind = 'train';
+
 CREATE TABLE tasks (
     id TEXT PRIMARY KEY,
     run TEXT NOT NULL,
@@ -60,6 +64,7 @@ CREATE TABLE tasks (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX tasks_of_round ON tasks (run, round);
+CREATE INDEX tasks_out ON tasks (run) WHERE state = 'sent';
 
 -- Accounting is exactly once: an id comes from experiment, run, round, task and node, and counts at most once.
 CREATE TABLE updates (

@@ -10,6 +10,7 @@ from pathlib import Path
 from common.ids import ExperimentId, PartyId
 from researcher.control import is_running
 from researcher.directory import NodeStatus
+from researcher.history import RoundRecord
 from researcher.home import Home
 from researcher.ledger import Ledger
 
@@ -95,9 +96,7 @@ def standing(folder: Path, home: Home, nodes: Mapping[str, NodeStatus]) -> Stand
         running=is_running(home, row.id),
         finished=model[0] if model else 0,
         round_limit=row.config["round_limit"],
-        ended=_ending(rounds[-1].round, rounds[-1].state, rounds[-1].reason)
-        if rounds and not still
-        else None,
+        ended=_ending(rounds[-1]) if rounds and not still else None,
     )
     if not still:
         return base
@@ -125,5 +124,6 @@ def standing(folder: Path, home: Home, nodes: Mapping[str, NodeStatus]) -> Stand
     )
 
 
-def _ending(round_: int, state: str, reason: str | None) -> str:
-    return f"round {round_} {state}" + (f": {reason}" if reason else "")
+def _ending(last: RoundRecord) -> str:
+    what = {"validate": "validation", "measure": "moments of columns"}.get(last.kind, f"round {last.round}")
+    return f"{what} {last.state}" + (f": {last.reason}" if last.reason else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from common.errors import InvalidSettingsError
 from common.ids import PartyId
 from common.messages import DatasetDescription
 
@@ -49,6 +50,24 @@ class TrainingData(dict[PartyId, DatasetDescription]):
             column.name for column in (first.columns if first else ()) if f"column {column.name}" not in apart
         )
 
+    def categories(self, column: str) -> tuple[str, ...]:
+        """Return all categories that occur in a column at any node, sorted: what a plan names in `categories`.
+
+        Raises:
+            InvalidSettingsError: If a node has no such column, or its people let nobody know; names those nodes.
+        """
+        found = {
+            node: next((known.categories for known in one.columns if known.name == column), ())
+            for node, one in self.items()
+        }
+        if silent := [node for node, known in found.items() if not known]:
+            problems = "\n".join(
+                f"  {node}: does not tell them; its people can, with the option tell_categories"
+                for node in silent
+            )
+            raise InvalidSettingsError(source=f"categories of {column!r}", problems=problems)
+        return tuple(sorted({one for known in found.values() for one in known}))
+
     @property
     def differences(self) -> tuple[Difference, ...]:
         """Return what differs: types, columns with their types and units, classes and the shape of samples."""
@@ -66,6 +85,12 @@ class TrainingData(dict[PartyId, DatasetDescription]):
             Difference(f"column {name}", {node: some.get(name, ABSENT) for node, some in columns.items()})
             for name in names
         ]
+        told: dict[str, dict[PartyId, str]] = {}
+        for node, one in self.items():
+            for column in one.columns:
+                if column.categories:
+                    told.setdefault(column.name, {})[node] = ", ".join(column.categories)
+        found += [Difference(f"categories of {name}", some) for name, some in told.items()]
         return tuple(one for one in found if len(set(one.found.values())) > 1)
 
     def __str__(self) -> str:

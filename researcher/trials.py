@@ -20,6 +20,7 @@ from common.cli import table
 from common.errors import InvalidSettingsError, RoundFailedError
 from common.training_args import TrainingArgs
 from researcher.comparison import as_text, last_scores, written
+from researcher.page import html_of
 from researcher.scores import HIGHER, On
 
 if TYPE_CHECKING:
@@ -127,6 +128,9 @@ class Trials:
     def __str__(self) -> str:
         return as_text(self)
 
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
 
 def grid_of(
     grid: Mapping[str, Sequence[JsonValue]], *, draws: int | None = None, seed: int = 0
@@ -167,8 +171,16 @@ def parsed_grid(texts: Sequence[str]) -> dict[str, list[JsonValue]]:
         try:
             grid[name] = json.loads(f"[{values}]")
         except json.JSONDecodeError:
-            grid[name] = list(values.split(","))
+            grid[name] = [_value(word) for word in values.split(",")]
     return grid
+
+
+def _value(word: str) -> JsonValue:
+    try:
+        value: JsonValue = json.loads(word)
+    except json.JSONDecodeError:
+        return word
+    return value
 
 
 def run_trials(experiment: Variants, points: Sequence[Point]) -> Trials:

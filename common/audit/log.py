@@ -90,26 +90,23 @@ class AuditLog:
         with self._thread, self._alone():
             written = self._append(entries, durable=durable)
         if self._forward is not None:
-            for record in written:
-                self._forward(record)
+            for line in written:
+                self._forward(Record.model_validate_json(line))
 
-    def _append(self, entries: tuple[Entry, ...], *, durable: bool) -> list[Record]:
+    def _append(self, entries: tuple[Entry, ...], *, durable: bool) -> list[bytes]:
         end = self._end()
         first = () if end.last else (Entry(action=Action.LOG_BEGUN, actor=self._party, note=_FORMAT),)
         cut = (Entry(action=Action.LOG_REPAIRED, actor=self._party, bytes=end.cut, note=_CUT),)
-        number, previous = (end.last.number + 1, end.last.sha256) if end.last else (0, FIRST)
-        records: list[Record] = []
+        begun, previous = (end.last.number + 1, end.last.sha256) if end.last else (0, FIRST)
         lines: list[bytes] = []
-        for entry in (*first, *(cut if end.cut else ()), *entries):
-            record, line = chained(
+        for number, entry in enumerate((*first, *(cut if end.cut else ()), *entries), start=begun):
+            previous, line = chained(
                 entry, number=number, at=self._clock.now(), party=self._party, previous=previous
             )
-            records.append(record)
             lines.append(line)
-            number, previous = number + 1, record.sha256
         path, size = end.path, end.size
         if path is None or size >= self._file_bytes:
-            path, size = self._folder / f"{records[0].number:016d}{_SUFFIX}", 0
+            path, size = self._folder / f"{begun:016d}{_SUFFIX}", 0
             if end.path is not None:
                 _sync(end.path)
             durable = True
@@ -117,11 +114,11 @@ class AuditLog:
         self._known = _End()  # unless all goes well, it is to be looked at again
         with _disk_errors(path):
             _write(path, data, size, durable=durable)
-            last = Anchor(records[-1].number, records[-1].sha256)
+            last = Anchor(begun + len(lines) - 1, previous)
             if durable:
                 write_anchor(self._folder, last)
         self._known = _End(path, size + len(data), last)
-        return records
+        return lines
 
     def _end(self) -> _End:
         """Return where the log ends, looking only at what another process has changed."""

@@ -108,8 +108,8 @@ class Record(Entry):
 
 def chained(
     entry: Entry, *, number: int, at: float, party: PartyId, previous: Digest
-) -> tuple[Record, bytes]:
-    """Return an entry as the record that follows another, and as the line that this is.
+) -> tuple[Digest, bytes]:
+    """Return the hash of an entry as the record that follows another, and the line that this is.
 
     Args:
         entry: What is to be recorded.
@@ -118,14 +118,9 @@ def chained(
         party: Who keeps the log.
         previous: The `sha256` of the record before it; `FIRST` for the first.
     """
-    facts = entry.model_dump(mode="json", exclude_none=True) | {
-        "number": number,
-        "at": at,
-        "party": party,
-        "previous": previous,
-    }
-    sealed = facts | {"sha256": Digest(hashlib.sha256(_canonical(facts)).hexdigest())}
-    return Record.model_validate(sealed), _canonical(sealed) + b"\n"
+    facts = dict(entry) | {"number": number, "at": at, "party": party, "previous": previous}
+    digest = Digest(hashlib.sha256(_canonical(facts)).hexdigest())
+    return digest, _canonical(facts | {"sha256": digest}) + b"\n"
 
 
 def line_of(record: Record) -> bytes:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from common.datasets.base import Dataset
     from common.datasets.custom import CustomDataset
+    from common.datasets.genomics import GenotypeDataset
     from common.datasets.images import ImageFolderDataset, MedNistDataset
     from common.datasets.inspection import Table, inspect_tabular
+    from common.datasets.joined import JoinedDataset
     from common.datasets.medical import MedicalFolderDataset
     from common.datasets.mnist import MnistDataset
     from common.datasets.signals import SignalDataset
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = [
     "CustomDataset",
     "Dataset",
+    "GenotypeDataset",
     "ImageFolderDataset",
+    "JoinedDataset",
     "MedNistDataset",
     "MedicalFolderDataset",
     "MnistDataset",
@@ -35,7 +39,9 @@ __all__ = [
 _HOMES = {
     "CustomDataset": "common.datasets.custom",
     "Dataset": "common.datasets.base",
+    "GenotypeDataset": "common.datasets.genomics",
     "ImageFolderDataset": "common.datasets.images",
+    "JoinedDataset": "common.datasets.joined",
     "MedNistDataset": "common.datasets.images",
     "MedicalFolderDataset": "common.datasets.medical",
     "MnistDataset": "common.datasets.mnist",

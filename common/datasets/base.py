@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from common.messages import ColumnMoments
+
 Rows = NDArray[np.int64]
 """Positions of samples in a data set, ascending."""
 
@@ -54,12 +56,24 @@ class Dataset(ABC):
         """Tell whether ids stay with their samples when the file changes; several samples may then have one id."""
         return False
 
+    def subjects(self) -> NDArray[np.int64] | None:
+        """Return whose each sample is, as `stable_ids` makes it of names; none if nothing says so."""
+        return self.sample_ids() if self.lasting_ids else None
+
     def test_rows(self) -> Rows | None:
         """Return the samples that the file itself marks for testing; none if it marks nothing."""
         return None
 
     def fit(self, train: Rows) -> None:  # noqa: B027 - most sets have nothing to learn
         """Learn means and the like from the training part alone, anew at each call."""
+
+    def moments(self, train: Rows) -> tuple[ColumnMoments, ...]:  # noqa: ARG002 - most sets have nothing to learn
+        """Return the moments of the columns that are to be filled or standardised with them, of the training part alone."""
+        return ()
+
+    def fit_with(self, train: Rows, moments: Mapping[str, ColumnMoments]) -> None:  # noqa: ARG002 - most sets use none
+        """Learn as `fit` does, but take the moments of columns from those of the whole federation, by name."""
+        self.fit(train)
 
     def fit_as(self, other: Dataset) -> None:  # noqa: B027 - most sets have nothing to learn
         """Take over what another set of the same plan learned, before this one is only validated on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from common.datasets.base import Rows
 from common.errors import MissingValuesError, NonNumericColumnError, UnknownCategoryError
+from common.messages import ColumnMoments
 
 Missing = Literal["refuse", "drop", "mean", "median", "indicator"] | float
 Moments = tuple[float, float]
@@ -58,22 +60,45 @@ class NumberColumn:
         if not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
             raise NonNumericColumnError(column=self.name, dtype=str(kind))
 
-    def learn(self, column: pl.Series, train: Rows) -> Learned:
-        """Return what the training rows tell.
+    @property
+    def is_measured(self) -> bool:
+        """Tell whether it is filled or standardised with moments that nobody has given."""
+        return self.standardize is True or self.missing in ("mean", "indicator")
+
+    def measure(self, column: pl.Series, train: Rows) -> ColumnMoments:
+        """Return the moments of the training rows.
 
         Raises:
-            MissingValuesError: If a value is missing and no training row has one from which to make another.
+            NonNumericColumnError: If a value is not finite, or too large to be squared.
+        """
+        known = _known(column, train)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = float(known.mean()) if len(known) else 0.0
+            spread = float(np.square(known - mean).sum())
+        if not math.isfinite(mean + spread):
+            raise NonNumericColumnError(
+                column=self.name, dtype=f"{column.dtype} with values that are not finite"
+            )
+        return ColumnMoments(name=self.name, count=len(known), mean=mean, spread=spread)
+
+    def learn(self, column: pl.Series, train: Rows, given: ColumnMoments | None = None) -> Learned:
+        """Return what the training rows tell, or, as far as that is the moments given, the whole federation.
+
+        Raises:
+            MissingValuesError: If a value is missing and no row has one from which to make another.
         """
         if not column.null_count() and self.standardize is False:
             return Learned()
-        known = column.cast(pl.Float64).gather(train).drop_nulls().to_numpy()
-        constant = self.missing if isinstance(self.missing, int | float) else None
-        if not len(known) and constant is None and column.null_count():
+        known = _known(column, train)
+        count, mean, deviation = (
+            _center(known) if given is None else (given.count, given.mean, given.deviation)
+        )
+        if isinstance(self.missing, int | float):
+            return Learned(self.missing, mean, deviation)
+        middle = self.missing == "median"
+        if column.null_count() and not (len(known) if middle else count):
             raise MissingValuesError(column=self.name, count=column.null_count(), rows=len(column))
-        mean = float(known.mean()) if len(known) else 0.0
-        middle = float(np.median(known)) if len(known) and self.missing == "median" else mean
-        deviation = float(known.std(ddof=1)) if len(known) > 1 else 0.0
-        return Learned(middle if constant is None else constant, mean, deviation)
+        return Learned(float(np.median(known)) if middle and len(known) else mean, mean, deviation)
 
     def fill(self, column: pl.Series, learned: Learned, into: NDArray[Any]) -> None:
         """Write the inputs of all rows."""
@@ -115,7 +140,7 @@ class CategoryColumn:
         """
         codes(column, self.categories)
 
-    def learn(self, column: pl.Series, train: Rows) -> Learned:  # noqa: ARG002 - the plan says all
+    def learn(self, column: pl.Series, train: Rows, given: ColumnMoments | None = None) -> Learned:  # noqa: ARG002 - the plan says all
         """Return nothing."""
         return Learned()
 
@@ -123,6 +148,16 @@ class CategoryColumn:
         """Write the inputs of all rows."""
         found = codes(column, self.categories)
         into[:] = found[:, None] == np.arange(len(self.categories))
+
+
+def _known(column: pl.Series, train: Rows) -> NDArray[np.float64]:
+    return column.cast(pl.Float64).gather(train).drop_nulls().to_numpy()
+
+
+def _center(values: NDArray[np.float64]) -> tuple[int, float, float]:
+    """Return count, mean and standard deviation (ddof 1) of values; 0 where there are too few for one."""
+    mean = float(values.mean()) if len(values) else 0.0
+    return len(values), mean, float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
 def codes(column: pl.Series, categories: Sequence[str]) -> NDArray[np.int64]:

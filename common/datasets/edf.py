@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.datasets.extras import library
+from common.datasets.recordings import Note, Signal
 from common.errors import DataFileError
 
 _IDENTIFYING: Final = {
@@ -25,26 +25,50 @@ _IDENTIFYING: Final = {
 _NOTHING: Final = frozenset({"x", "anonymous", "anonymized"})
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """One channel of a recording.
+class EdfRecording:
+    """An open EDF, EDF+ or BDF file."""
 
-    Attributes:
-        index: Its position in the file.
-        rate: Samples per second.
-        samples: How many there are.
-        unit: Of its values, as the file says.
-    """
+    def __init__(self, path: Path, reader: Any) -> None:
+        self._path = path
+        self._reader = reader
+        self.duration_s = float(reader.getFileDuration())
+        self.signals: Mapping[str, Signal] = _signals(reader)
 
-    index: int
-    rate: float
-    samples: int
-    unit: str
+    def values(self, signals: Sequence[Signal], start_s: float, length_s: float) -> list[NDArray[np.float64]]:
+        """Return a part of some channels, as `Recording` says.
+
+        Raises:
+            DataFileError: If a value is not finite.
+        """
+        found = [self._part(one, round(start_s * one.rate), round(length_s * one.rate)) for one in signals]
+        if not all(np.isfinite(part).all() for part in found):
+            raise DataFileError(path=self._path, data_type="EDF", reason="a value is not finite")
+        return found
+
+    def notes(self) -> list[Note]:
+        """Return the annotations of EDF+; one without a length marks a moment."""
+        return [
+            Note(float(onset), max(float(duration), 0.0), str(text))
+            for onset, duration, text in zip(*self._reader.readAnnotations(), strict=True)
+        ]
+
+    def identifying(self) -> tuple[str, ...]:
+        """Return the names of header fields that identify a patient or a technician, without their values."""
+        texts = {name: str(getattr(self._reader, method)()) for name, method in _IDENTIFYING.items()}
+        texts["patient"] = self._reader.patient.decode("latin-1")  # plain EDF has one field for all of it
+        return tuple(name for name, text in texts.items() if not set(text.lower().split()) <= _NOTHING)
+
+    def _part(self, signal: Signal, start: int, count: int) -> NDArray[np.float64]:
+        count = min(count, signal.samples - start)
+        found: NDArray[np.float64] = (
+            self._reader.readSignal(signal.index, start, count) if count > 0 else np.empty(0)
+        )
+        return found
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """Yield a reader of pyedflib, of which only the header was read.
+def open_edf(path: Path) -> Iterator[EdfRecording]:
+    """Yield a recording of which only the header was read.
 
     Raises:
         DataFileError: If there is no such file, its header is wrong, or it is shorter than its header says.
@@ -59,13 +83,12 @@ def opened(path: Path) -> Iterator[Any]:
         reason = "its header is wrong, or does not fit its length"
         raise DataFileError(path=path, data_type="EDF", reason=reason) from error
     try:
-        yield reader
+        yield EdfRecording(path, reader)
     finally:
         reader.close()
 
 
-def signals(reader: Any) -> dict[str, Signal]:
-    """Return the channels of a recording by the labels in the file; of equal labels, the first."""
+def _signals(reader: Any) -> dict[str, Signal]:
     found: dict[str, Signal] = {}
     lengths = reader.getNSamples()
     for index, label in enumerate(reader.getSignalLabels()):
@@ -74,23 +97,3 @@ def signals(reader: Any) -> dict[str, Signal]:
             label.strip(), Signal(index, float(reader.getSampleFrequency(index)), int(lengths[index]), unit)
         )
     return found
-
-
-def values(reader: Any, signal: Signal, start: int, count: int) -> NDArray[np.float64]:
-    """Return values of a channel in its unit; fewer where the recording ends.
-
-    Raises:
-        DataFileError: If they are not numbers.
-    """
-    count = min(count, signal.samples - start)
-    found: NDArray[np.float64] = reader.readSignal(signal.index, start, count) if count > 0 else np.empty(0)
-    if not np.isfinite(found).all():
-        raise DataFileError(path=Path(reader.file_name), data_type="EDF", reason="a value is not finite")
-    return found
-
-
-def identifying(reader: Any) -> tuple[str, ...]:
-    """Return the names of header fields that identify a patient or a technician, without their values."""
-    texts = {name: str(getattr(reader, method)()) for name, method in _IDENTIFYING.items()}
-    texts["patient"] = reader.patient.decode("latin-1")  # plain EDF has one field for all of it
-    return tuple(name for name, text in texts.items() if not set(text.lower().split()) <= _NOTHING)

@@ -13,6 +13,9 @@ _EXTRAS: Final = {
     "nibabel": ("NIfTI files", "nibabel", "medical"),
     "pydicom": ("DICOM files", "pydicom", "dicom"),
     "pyedflib": ("EDF files", "pyedflib", "signals"),
+    "cyvcf2": ("VCF files", "cyvcf2", "genomics"),
+    "bed_reader": ("PLINK files", "bed-reader", "genomics"),
+    "wfdb": ("WFDB files", "wfdb", "wfdb"),
     "scipy": ("resampling", "scipy", "medical"),
 }
 """What needs a library, in which package it comes, and which extra installs it."""

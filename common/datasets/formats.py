@@ -11,6 +11,10 @@ IMAGES: Final = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 NIFTI: Final = (".nii", ".nii.gz")
 DICOM: Final = (".dcm", ".ima", ".DCM", ".IMA")
 EDF: Final = frozenset({".edf", ".bdf"})
+VCF: Final = (".vcf", ".vcf.gz")
+BED: Final = ".bed"
+WFDB: Final = frozenset({".hea"})
+"""Headers of records, which name all other files."""
 
 MEDNIST: Final = ("AbdomenCT", "BreastMRI", "CXR", "ChestCT", "Hand", "HeadCT")
 """The classes of MedNIST."""

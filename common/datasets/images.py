@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,10 @@ class ImageFolderDataset(Dataset):
     def sample_ids(self) -> NDArray[np.int64]:
         """Return an id for each image that follows from its name."""
         return stable_ids(self._names)
+
+    def subjects(self) -> NDArray[np.int64]:
+        """Return whose each file is: its name without folder and ending says that."""
+        return stable_ids(PurePosixPath(name).stem for name in self._names)
 
 
 class MedNistDataset(ImageFolderDataset):

@@ -23,6 +23,7 @@ from common.datasets.families.base import Options
 from common.datasets.formats import CSV, EXCEL, PARQUET
 from common.errors import DataFileError, DataFileGoneError, MissingValuesError
 from common.messages import Column
+from common.messages.description import CATEGORIES
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,10 @@ class TableOptions(Options):
 
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     """Of a text file: comma, semicolon, tab or bar, if the header decides."""
-    header: bool = True
-    """Whether the first line names the columns; else they are column_0, column_1, ..."""
+    header: bool | None = None
+    """Whether the first line names the columns, which it does unless it holds nothing but numbers; else they are column_0, column_1, ..."""
+    decimal_comma: bool = False
+    """Whether numbers of a text file are written as 1,5; its delimiter is then no comma."""
     encoding: str | None = None
     """Of a text file: UTF-8, or UTF-16 if it begins with the mark of that."""
     sheet: str | None = None
@@ -58,6 +61,8 @@ class TableOptions(Options):
     """Types of columns that would be taken for something else, such as codes with leading zeros."""
     split_column: str | None = None
     """A column of `train` and `test` that says which part each row belongs to; wins over the plan's."""
+    tell_categories: tuple[str, ...] = ()
+    """Columns of which other parties may know what occurs in them, so that plans of all nodes can name the same categories."""
     id_column: str | None = None
     """A column that says whose row it is; rows then go to their part by it, and `leave_out` names what it holds."""
 
@@ -102,11 +107,31 @@ def inspect_tabular(path: Path, options: TableOptions = PLAIN) -> Table:
         counts = frame.select(pl.len().alias(""), *missing).collect(engine="streaming").row(0)
     if not counts[0]:
         raise DataFileError(path=path, data_type="a table", reason="it has no rows")
+    told = {name: _categories(path, name, options) for name in options.tell_categories}
     columns = tuple(
-        Column(name=name, dtype=str(kind), missing=gaps, unit=options.units.get(name, ""))
+        Column(
+            name=name,
+            dtype=str(kind),
+            missing=gaps,
+            unit=options.units.get(name, ""),
+            categories=told.get(name, ()),
+        )
         for (name, kind), gaps in zip(kinds.items(), counts[1:], strict=True)
     )
     return Table(counts[0], columns)
+
+
+def _categories(path: Path, column: str, options: TableOptions) -> tuple[str, ...]:
+    """Return what occurs in a column, as plans compare it, sorted.
+
+    Raises:
+        DataFileError: If there are more than a description holds, or one is too long: then it is no column of categories.
+    """
+    found = sorted(read_columns(path, [column], options)[column].drop_nulls().cast(pl.String).unique())
+    if len(found) > CATEGORIES or not all(0 < len(one) <= _LONGEST_NAME for one in found):
+        reason = f"column {column!r} holds {len(found)} different values, and at most {CATEGORIES} short ones can be told"
+        raise DataFileError(path=path, data_type="a table", reason=reason)
+    return tuple(found)
 
 
 def uneven_rows(path: Path, options: TableOptions = PLAIN) -> Iterator[tuple[int, str]]:
@@ -120,11 +145,11 @@ def uneven_rows(path: Path, options: TableOptions = PLAIN) -> Iterator[tuple[int
     if path.suffix.lower() not in CSV:
         return
     encoding = _encoding(path, options)
-    delimiter = _delimiter(path, encoding, options)
+    delimiter, header = _form_of_text(path, encoding, options)
     with _readable(path, encoding), path.open(encoding=encoding, newline="") as file:
         rows = csv.reader(file, delimiter=delimiter)
         first = next(rows, [])
-        lines = rows if options.header else itertools.chain([first], rows)
+        lines = rows if header else itertools.chain([first], rows)
         for position, row in enumerate(lines):
             if len(row) != len(first) and not (len(first) == 1 and not row):
                 yield position, f"it has {len(row)} cells, and the first line has {len(first)}"
@@ -183,15 +208,40 @@ def read_columns(path: Path, columns: Sequence[str], options: TableOptions = PLA
         DataFileGoneError: If there is no such file.
     """
     names = list(dict.fromkeys(columns))
-    try:
-        with _readable(path):
-            found = scan(path, options, infer=_SAMPLE).select(names).collect()
-        if all(_is_told(found[name]) for name in names):
-            return found.fill_nan(None)
-    except DataFileError:
-        log.debug("types are found from all rows", extra={"action": "table_read_again"})
+    for read in (_numbers, _guessed):
+        try:
+            found = read(path, names, options)
+        except DataFileError:
+            log.debug("the table is read again", extra={"action": "table_read_again"})
+            continue
+        if found is not None:
+            return found
     with _readable(path):
         return scan(path, options).select(names).collect().fill_nan(None)
+
+
+def _numbers(path: Path, names: Sequence[str], options: TableOptions) -> pl.DataFrame | None:
+    """Return columns that hold nothing but numbers and empty cells, or None if there is anything else in them.
+
+    Words for missing values are not looked for, which takes a fifth of the time: one that was there would be no number.
+    """
+    if path.suffix.lower() in EXCEL:  # whose reading takes longer than looking for words
+        return None
+    frame = scan(path, options, infer=_SAMPLE, words=()).select(names)
+    with _readable(path):
+        kinds = frame.collect_schema()
+        if not all(kind.is_numeric() for kind in kinds.dtypes()):
+            return None
+        found = frame.collect()
+    floats = [name for name, kind in kinds.items() if kind.is_float()]
+    return None if any(found[name].is_nan().any() for name in floats) else found
+
+
+def _guessed(path: Path, names: Sequence[str], options: TableOptions) -> pl.DataFrame | None:
+    """Return columns whose types follow from their first rows, or None if it takes all rows to know."""
+    with _readable(path):
+        found = scan(path, options, infer=_SAMPLE).select(names).collect()
+    return found.fill_nan(None) if all(_is_told(found[name]) for name in names) else None
 
 
 def first_rows(path: Path, count: int, options: TableOptions = PLAIN) -> pl.DataFrame:
@@ -211,13 +261,16 @@ def _is_told(column: pl.Series) -> bool:
     return column.dtype != pl.String or column.head(_SAMPLE).null_count() < min(_SAMPLE, len(column))
 
 
-def scan(path: Path, options: TableOptions = PLAIN, *, infer: int | None = None) -> pl.LazyFrame:
+def scan(
+    path: Path, options: TableOptions = PLAIN, *, infer: int | None = None, words: Sequence[str] = MISSING
+) -> pl.LazyFrame:
     """Return a table of which as little as possible was read yet.
 
     Args:
         path: The file.
         options: How it is to be read.
         infer: Rows of a text file to find types from; all if none.
+        words: Cells of a text file that count as missing, besides empty ones.
 
     Raises:
         DataFileError: If the file cannot be read.
@@ -230,28 +283,37 @@ def scan(path: Path, options: TableOptions = PLAIN, *, infer: int | None = None)
     if suffix in PARQUET:
         return pl.scan_parquet(path, glob=False)
     if suffix in EXCEL:
-        return _scan_text(path, sheet_as_csv(path, options.sheet), ",", options, infer)
+        sheet = sheet_as_csv(path, options.sheet)
+        first = sheet.readline().decode()
+        sheet.seek(0)
+        return _scan_text(path, sheet, _form(path, first, ",", options), options, infer, words)
     if suffix not in CSV:
         reason = f"its name ends in none of {', '.join(sorted(CSV | EXCEL | PARQUET))}"
         raise DataFileError(path=path, data_type="a table", reason=reason)
     encoding = _encoding(path, options)
-    delimiter = _delimiter(path, encoding, options)
+    form = _form_of_text(path, encoding, options)
     if encoding in ("utf-8", "utf-8-sig"):
-        return _scan_text(path, path, delimiter, options, infer)
+        return _scan_text(path, path, form, options, infer, words)
     with _readable(path, encoding):  # polars reads UTF-8 alone
         text = path.read_text(encoding=encoding)
-    return _scan_text(path, BytesIO(text.encode()), delimiter, options, infer)
+    return _scan_text(path, BytesIO(text.encode()), form, options, infer, words)
 
 
 def _scan_text(
-    path: Path, source: Path | IO[bytes], delimiter: str, options: TableOptions, infer: int | None
+    path: Path,
+    source: Path | IO[bytes],
+    form: tuple[str, bool],
+    options: TableOptions,
+    infer: int | None,
+    words: Sequence[str],
 ) -> pl.LazyFrame:
     with _readable(path):
         return pl.scan_csv(
             source,
-            separator=delimiter,
-            has_header=options.header,
-            null_values=list(MISSING),
+            separator=form[0],
+            has_header=form[1],
+            decimal_comma=options.decimal_comma and form[0] != ",",
+            null_values=list(words),
             infer_schema_length=infer,
             schema_overrides={name: _DTYPES[kind] for name, kind in options.dtypes.items()},
             truncate_ragged_lines=options.on_broken == "skip",
@@ -272,19 +334,31 @@ def _encoding(path: Path, options: TableOptions) -> str:
     return next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
 
 
-def _delimiter(path: Path, encoding: str, options: TableOptions) -> str:
-    """Return the delimiter of a text file, after checking its first line."""
+def _form_of_text(path: Path, encoding: str, options: TableOptions) -> tuple[str, bool]:
+    """Return the delimiter of a text file and whether it has a header, after checking its first line."""
     with _readable(path, encoding), path.open(encoding=encoding, newline="") as file:
-        header = file.readline(_LONGEST_HEADER)
+        first = file.readline(_LONGEST_HEADER)
         counts = Counter(
-            {delimiter: len(next(csv.reader([header], delimiter=delimiter), [])) for delimiter in _DELIMITERS}
+            {delimiter: len(next(csv.reader([first], delimiter=delimiter), [])) for delimiter in _DELIMITERS}
         )
-        delimiter = options.delimiter or counts.most_common(1)[0][0]
-        names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-    problem = _problem_of_names(names) if options.header else None if names else "it is empty"
+    delimiter = options.delimiter or counts.most_common(1)[0][0]
+    if options.decimal_comma and delimiter == ",":
+        reason = "a comma cannot stand between cells and in numbers (option decimal_comma)"
+        raise DataFileError(path=path, data_type="a table", reason=reason)
+    return _form(path, first, delimiter, options)
+
+
+def _form(path: Path, first: str, delimiter: str, options: TableOptions) -> tuple[str, bool]:
+    """Return a delimiter, and whether the first line is a header, after checking that line."""
+    with _readable(path):
+        names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    header = options.header
+    if header is None:
+        header = not (names and all(map(_is_number, names)))
+    problem = _problem_of_names(names) if header else None if names else "it is empty"
     if problem:
         raise DataFileError(path=path, data_type="a table", reason=problem)
-    return delimiter
+    return delimiter, header
 
 
 def _problem_of_names(names: Sequence[str]) -> str | None:

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from common.datasets.base import Dataset
 from common.datasets.families.base import parsed
-from common.datasets.nifti import grid, oriented, resampled, values
+from common.datasets.nifti import channels_first, grid, oriented, resampled, values
 from common.datasets.split import stable_ids
 from common.datasets.subjects import DEMOGRAPHICS, MedicalOptions, list_subjects, open_study
 from common.errors import DataFileError, InvalidArgumentsError, UnknownColumnError
@@ -24,8 +24,9 @@ Transforms = Transform | Mapping[str, Transform] | None
 class MedicalFolderDataset(Dataset):
     """Subjects of a folder `subject/modality`, with a NIfTI file or a DICOM series in each, read when it is needed.
 
-    A volume becomes a float32 array of the shape (1, x, y, z), and an int64 one if it is a target of whole numbers, as segmentations
-    are, which resampling gives the nearest label. One modality
+    A volume becomes a float32 array of the shape (channels, x, y, z), and an int64 one if it is a target of whole numbers, as
+    segmentations are, which resampling gives the nearest label. A file of four axes has its last one as channels, be they times,
+    directions or classes; others have one channel. One modality
     by name gives its array, a list of names a dictionary of arrays; "demographics" is the subject's row of the table: a dictionary
     for its transform, and without one the float32 of its `demographics_columns`. Only subjects that have everything that is asked
     for are used. MONAI's and TorchIO's transforms take such arrays as they are.
@@ -35,10 +36,12 @@ class MedicalFolderDataset(Dataset):
         target_modalities: What is to be predicted.
         transform: Applied to the volume of the modality, or by name to each.
         target_transform: The same for the targets.
+        joint_transform: Applied before these to the dictionary of all modalities by name, inputs and targets together, and returns
+            another one: so an image and its segmentation are turned alike. MONAI's dictionary transforms are such ones.
         demographics_columns: Columns of numbers; each subject without a gap in them is used.
         orientation: Where the axes shall lead, such as "RAS"; none leaves them as they are.
         spacing: Millimetres between voxels to resample to, which turns volumes to RAS first; needs scipy.
-        patch: Size of the part of a volume that makes a sample; it then has the shape (patches, 1, *patch). They lie at random
+        patch: Size of the part of a volume that makes a sample; it then has the shape (patches, channels, *patch). They lie at random
             places that depend on the subject alone, the same for all its modalities, and zeros fill what is outside. Patches of
             files that are not packed with gzip are read alone.
         patches: How many of each subject.
@@ -53,6 +56,7 @@ class MedicalFolderDataset(Dataset):
         transform: Transforms = None,
         target_transform: Transforms = None,
         *,
+        joint_transform: Transform | None = None,
         demographics_columns: Sequence[str] = (),
         orientation: str | None = None,
         spacing: tuple[float, float, float] | None = None,
@@ -61,6 +65,7 @@ class MedicalFolderDataset(Dataset):
     ) -> None:
         self._wanted = (_checked(data_modalities), _checked(target_modalities))
         self._transforms = (transform, target_transform)
+        self._joint = joint_transform
         self._columns = list(demographics_columns)
         self._orientation = orientation
         self._spacing = spacing
@@ -112,29 +117,43 @@ class MedicalFolderDataset(Dataset):
         return len(self._files)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        (data, target), (transform, target_transform) = self._wanted, self._transforms
-        return (
-            self._read(index, data, transform, labels=False),
-            self._read(index, target, target_transform, labels=True),
-        )
+        inputs, targets = (self._raw(index, part) for part in (0, 1))
+        if self._joint is not None:
+            both = self._joint({**inputs, **targets})
+            inputs, targets = ({name: both[name] for name in part} for part in (inputs, targets))
+        return self._made(inputs, 0), self._made(targets, 1)
 
     def sample_ids(self) -> NDArray[np.int64]:
         """Return an id for each subject that follows from its name."""
         return self._ids
 
-    def _read(
-        self, index: int, wanted: str | tuple[str, ...], transforms: Transforms, *, labels: bool
-    ) -> Any:
-        made = {}
-        for name in _listed(wanted):
-            by_name = transforms.get(name) if isinstance(transforms, Mapping) else transforms
-            if name == DEMOGRAPHICS:
-                row = self._rows[index]
-                raw: Any = row if by_name else np.array([row[column] for column in self._columns], np.float32)
+    def subjects(self) -> NDArray[np.int64]:
+        """Return the same: a sample is a subject."""
+        return self._ids
+
+    def _raw(self, index: int, part: int) -> dict[str, Any]:
+        """Return the inputs (0) or the targets (1) of a subject by name, as they are before any transform."""
+        found: dict[str, Any] = {}
+        for name in _listed(self._wanted[part]):
+            row = self._rows[index]
+            if name != DEMOGRAPHICS:
+                found[name] = self._volume(index, name, labels=part == 1)
+            elif self._transform(part, name):
+                found[name] = row
             else:
-                raw = self._volume(index, name, labels=labels)
-            made[name] = by_name(raw) if by_name else raw
+                found[name] = np.array([row[column] for column in self._columns], np.float32)
+        return found
+
+    def _made(self, found: Mapping[str, Any], part: int) -> Any:
+        """Return inputs (0) or targets (1) as the plan gets them."""
+        transforms = {name: self._transform(part, name) for name in found}
+        made = {name: change(found[name]) if (change := transforms[name]) else found[name] for name in found}
+        wanted = self._wanted[part]
         return made[wanted] if isinstance(wanted, str) else made
+
+    def _transform(self, part: int, name: str) -> Transform | None:
+        transforms = self._transforms[part]
+        return transforms.get(name) if isinstance(transforms, Mapping) else transforms
 
     def _volume(self, index: int, modality: str, *, labels: bool) -> NDArray[Any]:
         image = open_study(self._root, self._files[index][modality])
@@ -145,23 +164,22 @@ class MedicalFolderDataset(Dataset):
         if self._orientation is not None and grid(image).orientation != self._orientation:
             image = oriented(image, self._orientation)
         if self._patch is None:
-            return values(image).astype(dtype, copy=False)[None]
+            return channels_first(values(image)).astype(dtype, copy=False)
         parts = [_cut(image, self._patch, (self._ids[index], number)) for number in range(self._patches)]
-        return np.stack(parts)[:, None].astype(dtype, copy=False)
+        return np.stack(parts).astype(dtype, copy=False)
 
 
 def _cut(image: Any, size: tuple[int, int, int], seed: tuple[np.int64, int]) -> NDArray[Any]:
-    """Return the part of a volume that a seed chooses, with zeros where the volume is too small."""
+    """Return the part of a volume that a seed chooses, channels first, with zeros where the volume is too small."""
     chance = np.random.default_rng((int(seed[0]) & (2**63 - 1), seed[1])).random(len(size))
     starts = [
         int(part * (max(whole - length, 0) + 1))
         for part, whole, length in zip(chance, image.shape, size, strict=False)
     ]
-    found = values(
-        image, tuple(slice(start, start + length) for start, length in zip(starts, size, strict=True))
-    )
-    gaps = [(0, length - there) for there, length in zip(found.shape, size, strict=True)]
-    return np.pad(found, gaps)
+    where = tuple(slice(start, start + length) for start, length in zip(starts, size, strict=True))
+    found = channels_first(values(image, where))
+    gaps = [(0, length - there) for there, length in zip(found.shape[1:], size, strict=True)]
+    return np.pad(found, [(0, 0), *gaps])
 
 
 def _checked(names: str | Sequence[str]) -> str | tuple[str, ...]:

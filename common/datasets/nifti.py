@@ -18,6 +18,8 @@ MOST_VOXELS: Final = 512 * 1024**2
 """Largest volume: a small file can unpack to any size."""
 
 _WHAT: Final = "NIfTI"
+_MOST_PACKED: Final = 1032
+"""Bytes that one byte of a gzip file can become."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,11 @@ class Grid:
 
 
 def open_volume(path: Path) -> Any:
-    """Return an image of nibabel of which only the header was read.
+    """Return an image of nibabel of which only the header was read: three axes of space, and perhaps one of channels or times.
 
     Raises:
-        DataFileError: If there is none, its header is damaged, or it has more than `MOST_VOXELS` voxels.
+        DataFileError: If there is none, its header is damaged, it has more than `MOST_VOXELS` voxels or other axes, its values are
+            no real numbers, or the file is too short for them.
         MissingExtraError: If nibabel is not installed.
     """
     nibabel = library("nibabel")
@@ -54,6 +57,17 @@ def open_volume(path: Path) -> Any:
         image = nibabel.load(path)
         if not 0 < prod(image.shape) <= MOST_VOXELS:
             raise _unreadable(path, f"it has {prod(image.shape)} voxels, and 1 to {MOST_VOXELS} are possible")
+        if len(image.shape) < 3 or sum(size > 1 for size in image.shape[3:]) > 1:
+            axes = "x".join(map(str, image.shape))
+            raise _unreadable(
+                path, f"it has the axes {axes}, and three of space and one of channels are possible"
+            )
+        dtype = image.get_data_dtype()
+        if dtype.kind not in "iuf":
+            raise _unreadable(path, f"its values are {dtype}, which are no real numbers")
+        packed = _MOST_PACKED if path.suffix == ".gz" else 1
+        if prod(image.shape) * dtype.itemsize > path.stat().st_size * packed:
+            raise _unreadable(path, "it is too short for its voxels")  # room for them is never made
         return image
     except FileNotFoundError as error:
         raise _unreadable(path, "there is no such file") from error
@@ -76,6 +90,11 @@ def values(image: Any, where: tuple[slice, ...] = ()) -> NDArray[Any]:
     return found if np.issubdtype(found.dtype, np.integer) else found.astype(np.float32, copy=False)
 
 
+def channels_first(found: NDArray[Any]) -> NDArray[Any]:
+    """Return a volume with its axis of channels or times before those of space; one channel if it has no such axis."""
+    return np.moveaxis(found.reshape(*found.shape[:3], -1), -1, 0)
+
+
 def grid(image: Any) -> Grid:
     """Return how the voxels of an image lie."""
     nibabel = library("nibabel")
@@ -94,10 +113,16 @@ def resampled(image: Any, spacing: tuple[float, float, float], *, labels: bool) 
         DataFileError: If the file ends early or is damaged.
         MissingExtraError: If scipy is not installed.
     """
-    nibabel = library("nibabel")
+    volume = library("nibabel").Nifti1Image
     library("scipy")
-    loaded = nibabel.Nifti1Image(values(image), image.affine, dtype=image.get_data_dtype())
-    return library("nibabel.processing").resample_to_output(loaded, spacing, order=0 if labels else 1)
+    resample = library("nibabel.processing").resample_to_output  # of three axes alone
+    dtype, order = image.get_data_dtype(), 0 if labels else 1
+    parts = [
+        resample(volume(part, image.affine, dtype=dtype), spacing, order=order)
+        for part in channels_first(values(image))
+    ]
+    together = np.stack([np.asanyarray(part.dataobj) for part in parts], axis=-1)
+    return volume(together, parts[0].affine, dtype=dtype)
 
 
 def oriented(image: Any, orientation: str) -> Any:

@@ -4,41 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, JsonValue
+from pydantic import JsonValue
 
 from common.datasets.base import Dataset
-from common.datasets.edf import Signal, opened, signals, values
 from common.datasets.extras import library
 from common.datasets.families.base import parsed
-from common.datasets.formats import EDF
-from common.datasets.listing import Listing, ListingOptions, list_files
+from common.datasets.listing import Listing
+from common.datasets.recordings import Recording, Signal
+from common.datasets.signal_files import SignalOptions, list_recordings, named, open_recording
 from common.datasets.split import stable_ids
 from common.errors import InvalidArgumentsError, UnknownColumnError
 
 NO_CLASS: Final = -100
 """The target of a window without an annotation; torch's losses leave it out."""
 
-
-class SignalOptions(ListingOptions):
-    """How a hospital keeps its recordings."""
-
-    channels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """The names that plans use, and what this hospital's files call each; other channels keep their labels."""
-    identified: Literal["refuse", "allow"] = "refuse"
-    """What to do if files hold what identifies a patient."""
+_VOLTS: Final = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "µV": 1e-6, "nV": 1e-9}
 
 
 class SignalDataset(Dataset):
-    """Recordings in EDF or BDF files, each read when it is needed: some windows of some channels.
+    """Recordings in EDF, BDF or WFDB files, each read when it is needed: some windows of some channels.
 
     A sample is float32 of the shape (windows, channels, samples): windows lie evenly from the beginning of the recording to its
     end, and zeros fill what is too short. Its target is the class of the recording (int64), the number that the registered table
-    holds (float32), or the annotation in the middle of each window (int64, one for each window).
+    holds (float32), or what is annotated in each window (int64, one for each).
 
     Args:
         channels: Their names, in the order that the model takes them.
@@ -48,6 +41,9 @@ class SignalDataset(Dataset):
         classes: All classes of recordings, in the order of their numbers; name them, as for `ImageFolderDataset`.
         annotations: Texts of annotations that are classes of windows, in the order of their numbers. Windows with another one, or
             none, get -100, which torch's losses leave out.
+        noted: The rule for that: "middle" is the last annotation that holds in the middle of the window, as stages and rhythms do;
+            "within" is the class of the highest number of which an annotation begins in the window, as beats do.
+        unit: What values are converted to from other units of voltage; none leaves each channel in the unit of its file.
         transform: Applied to each array.
         target_transform: Applied to each target.
 
@@ -66,6 +62,8 @@ class SignalDataset(Dataset):
         windows: int = 1,
         classes: Sequence[str] | None = None,
         annotations: Sequence[str] | None = None,
+        noted: Literal["middle", "within"] = "middle",
+        unit: Literal["V", "mV", "uV", "nV"] | None = None,
         transform: Callable[[Any], Any] | None = None,
         target_transform: Callable[[Any], Any] | None = None,
     ) -> None:
@@ -79,12 +77,14 @@ class SignalDataset(Dataset):
         self._windows = windows
         self._classes = classes
         self._annotations = annotations
+        self._rule = noted
+        self._unit = unit
         self._transform = transform
         self._target_transform = target_transform
         self._root = Path()
         self._listing = Listing((), (), ())
         self._targets: NDArray[Any] = np.empty(0, np.int64)
-        self._labels: Mapping[str, tuple[str, ...]] = {}
+        self._options = SignalOptions()
 
     def bind(self, path: Path, parameters: Mapping[str, JsonValue]) -> None:
         """List the recordings; none is read yet.
@@ -96,8 +96,8 @@ class SignalDataset(Dataset):
         """
         options = parsed(SignalOptions, parameters)
         self._root = path
-        self._listing = list_files(path, options, EDF).without(options.unused)
-        self._labels = options.channels
+        self._listing = list_recordings(path, options).without(options.unused)
+        self._options = options
         if self._annotations is None:
             self._targets = self._listing.targets(self._classes)
 
@@ -105,15 +105,20 @@ class SignalDataset(Dataset):
         return len(self._listing.names)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        with opened(self._root / self._listing.names[index]) as reader:
-            found = named(signals(reader), self._labels)
+        with open_recording(self._root, self._listing.names[index], self._options) as recording:
+            found = named(recording.signals, self._options.channels)
             if lacking := [name for name in self._channels if name not in found]:
                 raise UnknownColumnError(column=lacking[0], columns=", ".join(found))
-            starts = np.linspace(0, max(reader.getFileDuration() - self._window_s, 0), self._windows)
-            data = np.stack(
-                [[self._window(reader, found[name], start) for name in self._channels] for start in starts]
-            )
-            target = self._targets[index] if self._annotations is None else self._noted(reader, starts)
+            chosen = [found[name] for name in self._channels]
+            scales = [self._scale(signal) for signal in chosen]
+            starts = np.linspace(0, max(recording.duration_s - self._window_s, 0), self._windows)
+            data = np.zeros((len(starts), len(chosen), round(self._window_s * self._rate)), np.float32)
+            for window, start in zip(data, starts, strict=True):
+                parts = recording.values(chosen, start, self._window_s)
+                for row, part, signal, scale in zip(window, parts, chosen, scales, strict=True):
+                    at_rate = self._resampled(part, signal.rate)[: len(row)]
+                    row[: len(at_rate)] = at_rate if scale == 1 else scale * at_rate
+            target = self._targets[index] if self._annotations is None else self._noted(recording, starts)
         return (
             self._transform(data) if self._transform else data,
             self._target_transform(target) if self._target_transform else target,
@@ -123,27 +128,37 @@ class SignalDataset(Dataset):
         """Return an id for each recording that follows from its name."""
         return stable_ids(self._listing.names)
 
-    def _window(self, reader: Any, signal: Signal, start: float) -> NDArray[np.float32]:
-        found = values(reader, signal, round(start * signal.rate), round(self._window_s * signal.rate))
-        if signal.rate != self._rate and len(found):
-            ratio = Fraction(self._rate / signal.rate).limit_denominator(1000)
-            found = library("scipy.signal").resample_poly(found, ratio.numerator, ratio.denominator)
-        window = np.zeros(round(self._window_s * self._rate), np.float32)
-        window[: len(found)] = found[: len(window)]
-        return window
+    def subjects(self) -> NDArray[np.int64]:
+        """Return whose each file is: its name without folder and ending says that."""
+        return stable_ids(PurePosixPath(name).stem for name in self._listing.names)
 
-    def _noted(self, reader: Any, starts: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the class of the last annotation that holds in the middle of each window."""
-        onsets, durations, texts = reader.readAnnotations()
+    def _scale(self, signal: Signal) -> float:
+        """Return what values are multiplied with to have the unit of the plan."""
+        if self._unit is None:
+            return 1.0
+        if signal.unit not in _VOLTS:
+            raise UnknownColumnError(column=f"in {self._unit}", columns=f"one in {signal.unit or 'no unit'}")
+        return _VOLTS[signal.unit] / _VOLTS[self._unit]
+
+    def _resampled(self, part: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
+        if rate == self._rate or not len(part):
+            return part
+        ratio = Fraction(self._rate / rate).limit_denominator(1000)
+        found: NDArray[np.float64] = library("scipy.signal").resample_poly(
+            part, ratio.numerator, ratio.denominator
+        )
+        return found
+
+    def _noted(self, recording: Recording, starts: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the class of each window by the rule of `noted`."""
         numbers = {text: number for number, text in enumerate(self._annotations or ())}
         noted = np.full(len(starts), NO_CLASS, np.int64)
-        for onset, duration, text in zip(onsets, durations, texts, strict=True):
-            middles = starts + self._window_s / 2
-            noted[(middles >= onset) & (middles < onset + duration)] = numbers.get(text, NO_CLASS)
+        for note in recording.notes():
+            number = numbers.get(note.text, NO_CLASS)
+            if self._rule == "middle":
+                middles = starts + self._window_s / 2
+                noted[(middles >= note.onset_s) & (middles < note.onset_s + note.duration_s)] = number
+            else:
+                begun = (starts <= note.onset_s) & (note.onset_s < starts + self._window_s)
+                noted[begun] = np.maximum(noted[begun], number)
         return noted
-
-
-def named(found: Mapping[str, Signal], channels: Mapping[str, tuple[str, ...]]) -> dict[str, Signal]:
-    """Return channels by the names that plans use."""
-    names = {label: name for name, labels in channels.items() for label in labels}
-    return {names.get(label, label): signal for label, signal in found.items()}

@@ -17,7 +17,8 @@ def test_part(sample_ids: NDArray[np.int64], ratio: float, seed: int) -> Rows:
     Samples are ranked by a hash of seed and id (the finaliser of SplitMix64), so the choice is the same on every machine and
     version, in whatever order the samples come, and for other ids it is independent.
     """
-    return np.sort(_ranked(sample_ids, seed)[: round(ratio * len(sample_ids))])
+    count = round(ratio * len(sample_ids))
+    return np.sort(_ranked(sample_ids, seed)[:count]) if count else np.empty(0, np.int64)
 
 
 def fold_part(sample_ids: NDArray[np.int64], fold: tuple[int, int], seed: int) -> Rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,8 @@ from common.datasets.columns import CategoryColumn, Learned, Missing, Moments, N
 from common.datasets.families.base import parsed
 from common.datasets.inspection import PERSON, ROW, TableOptions, column_names, numbered_rows, used_rows
 from common.datasets.split import stable_ids
-from common.errors import DataFileError, MissingValuesError, UnknownColumnError
+from common.errors import DataFileError, MissingValuesError, UnknownColumnError, UnknownMomentsError
+from common.messages import ColumnMoments
 
 Transform = Callable[[NDArray[Any]], Any]
 ColumnKey = str | int
@@ -43,7 +44,9 @@ class TabularDataset(Dataset):
         categories: Columns of categories, and all categories that may occur in each, so that all nodes agree. An input becomes one
             input of 0 and 1 for each category; a target becomes the position of its category.
         standardize: Whether to take the mean of each input column of numbers from it and divide by its standard deviation (ddof 1,
-            plus 1e-9), both of this node's training part; or the columns to be standardised with given (mean, deviation).
+            plus 1e-9), both of this node's training part; or the columns to be standardised with given (mean, deviation), or like
+            the others (True). With the training argument `moments="federation"` these means and deviations, and the means that
+            fill gaps, are those of the training parts of all nodes together; medians stay those of the node.
         split_column: A column of `train` and `test` that says which part each row belongs to; `test_ratio` is then ignored. A
             node that registered the set with such a column decides over the plan.
         id_column: A column that says whose row it is, the patient's number for instance. Rows go to the training or the test part by it:
@@ -64,7 +67,7 @@ class TabularDataset(Dataset):
         *,
         missing: Missing | Mapping[ColumnKey, Missing] = "refuse",
         categories: Mapping[ColumnKey, Sequence[str]] | None = None,
-        standardize: bool | Mapping[ColumnKey, Moments] = False,
+        standardize: bool | Mapping[ColumnKey, bool | Moments] = False,
         split_column: ColumnKey | None = None,
         id_column: ColumnKey | None = None,
         dtype: str = "float32",
@@ -103,7 +106,16 @@ class TabularDataset(Dataset):
             UnknownCategoryError: If a category occurs that the plan does not name.
             MissingValuesError: If values are missing and `missing` does not provide for it.
         """
-        options = parsed(TableOptions, parameters)
+        self.read(path, parsed(TableOptions, parameters))
+
+    def read(self, path: Path, options: TableOptions, people: Collection[str] | None = None) -> None:
+        """Read the columns that are used, of the rows of some people alone if they are given; raises what `bind` raises.
+
+        Args:
+            path: The table.
+            options: How it is to be read; they must name the column of ids if there are people.
+            people: Whose rows are used, as `common.datasets.inspection.numbered_rows` writes ids.
+        """
         known = column_names(path, options)
         inputs = [_resolved(column, known) for column in self._input_columns]
         targets = [_resolved(column, known) for column in self._target_columns]
@@ -116,6 +128,8 @@ class TabularDataset(Dataset):
         self._columns = self._made_columns(inputs, rules, categories, known)
 
         frame = used_rows(numbered_rows(path, [*inputs, *targets, *marks], options, person), options)
+        if people is not None:
+            frame = frame.filter(pl.col(PERSON).is_in(list(people)))
         for column in self._columns:
             column.check(frame[column.name])
         for name in targets:
@@ -150,6 +164,39 @@ class TabularDataset(Dataset):
         self._learned = [column.learn(self._frame[column.name], train) for column in self._columns]
         self._make_inputs()
 
+    def moments(self, train: Rows) -> tuple[ColumnMoments, ...]:
+        """Return the moments of each input that is standardised, or filled with a mean, by its own; missing targets play no part.
+
+        Raises:
+            NonNumericColumnError: If a value is not finite.
+        """
+        return tuple(
+            column.measure(self._frame[column.name], train).model_copy(update={"name": key})
+            for key, column in self._measured().items()
+        )
+
+    def fit_with(self, train: Rows, moments: Mapping[str, ColumnMoments]) -> None:
+        """Make the inputs with means and deviations of the whole federation, and medians of these rows.
+
+        Raises:
+            UnknownMomentsError: If those of a column are not among them.
+            MissingValuesError: If a column has missing values and there is nothing to put in their place.
+        """
+        given = {}
+        for key, column in self._measured().items():
+            if key not in moments:
+                raise UnknownMomentsError(column=key, columns=", ".join(sorted(moments)))
+            given[column.name] = moments[key]
+        self._learned = [
+            column.learn(self._frame[column.name], train, given.get(column.name)) for column in self._columns
+        ]
+        self._make_inputs()
+
+    def _measured(self) -> dict[str, NumberColumn]:
+        """Return the columns that need moments, as the plan names them: names may differ where positions do not."""
+        pairs = zip(map(str, self._input_columns), self._columns, strict=True)
+        return {key: one for key, one in pairs if isinstance(one, NumberColumn) and one.is_measured}
+
     def fit_as(self, other: Dataset) -> None:
         """Make the inputs with what another table of the same plan learned."""
         if isinstance(other, TabularDataset):
@@ -157,7 +204,7 @@ class TabularDataset(Dataset):
             self._make_inputs()
 
     def _make_inputs(self) -> None:
-        inputs = np.empty((len(self._frame), len(self.features)), self._dtype)
+        inputs = np.empty((len(self), len(self.features)), self._dtype)
         start = 0
         for column, learned in zip(self._columns, self._learned, strict=True):
             end = start + len(column.features)

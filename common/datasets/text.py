@@ -16,23 +16,30 @@ from common.datasets.columns import codes
 from common.datasets.families.base import parsed
 from common.datasets.inspection import PERSON, ROW, TableOptions, column_names, numbered_rows, used_rows
 from common.datasets.split import stable_ids
-from common.errors import MissingValuesError, NonNumericColumnError, UnknownColumnError
+from common.errors import InvalidArgumentsError, MissingValuesError, NonNumericColumnError, UnknownColumnError
 
 Tokenizer = Callable[[str], Sequence[int]]
+Vectorizer = Callable[[Sequence[str]], Any]
 
 
 class TextDataset(Dataset):
     """Texts of one column as int64 tokens of one length, and the target of each.
 
-    The text is tokenised when it is needed. A text that is too long loses its end, a shorter one is filled up.
+    The text is tokenised when it is needed. A text that is too long loses its end, a shorter one is filled up. With a vectoriser in place of
+    the tokenizer a text becomes a float32 vector, which plans of scikit-learn take too.
 
     Args:
         text_column: Column of texts; rows without one are left out.
         target_column: Column of numbers, or of the categories given; a missing target is refused.
         tokenizer: Makes whole numbers of a text, the same way at all nodes: the plan brings it along.
         length: Tokens of each sample.
+        vectorizer: Makes a matrix of a list of texts, dense or sparse, a row for each, the same way at all nodes: the `transform` of
+            scikit-learn's `HashingVectorizer`, for instance, which learns nothing.
         padding: The token that fills up.
         categories: All categories that may occur among the targets, in the order of their numbers.
+
+    Raises:
+        InvalidArgumentsError: If neither a tokenizer and a length nor a vectoriser alone is given.
     """
 
     data_types = frozenset({"tabular"})
@@ -41,15 +48,19 @@ class TextDataset(Dataset):
         self,
         text_column: str,
         target_column: str,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None = None,
         *,
-        length: int,
+        length: int | None = None,
+        vectorizer: Vectorizer | None = None,
         padding: int = 0,
         categories: Sequence[str] | None = None,
     ) -> None:
+        if (tokenizer is None) != (length is None) or (tokenizer is None) == (vectorizer is None):
+            raise InvalidArgumentsError(problems="  give a tokenizer and a length, or a vectorizer alone")
         self._names = (text_column, target_column)
         self._tokenizer = tokenizer
-        self._length = length
+        self._length = length or 0
+        self._vectorizer = vectorizer
         self._padding = padding
         self._categories = categories
         self._texts = pl.Series("", [], pl.String)
@@ -94,11 +105,20 @@ class TextDataset(Dataset):
     def __len__(self) -> int:
         return len(self._ids)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.int64], Any]:
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], Any]:
+        return self._input(self._texts[index]), self._targets[index]
+
+    def _input(self, text: str) -> NDArray[Any]:
+        if self._vectorizer is not None:
+            row = self._vectorizer([text])
+            vector: NDArray[Any] = np.asarray(
+                row.toarray() if hasattr(row, "toarray") else row, np.float32
+            ).reshape(-1)
+            return vector
         tokens = np.full(self._length, self._padding, np.int64)
-        found = list(self._tokenizer(self._texts[index]))[: self._length]
+        found = [] if self._tokenizer is None else list(self._tokenizer(text))[: self._length]
         tokens[: len(found)] = found
-        return tokens, self._targets[index]
+        return tokens
 
     @property
     def lasting_ids(self) -> bool:

@@ -149,3 +149,52 @@ class LoadingPlanInUseError(DataError):
     text = "data-loading plan {name!r} made the options of {datasets}"
     cause = "a data set says by the name of its plan how it is read"
     remedy = "remove these data sets first, or update them with another plan"
+
+
+class UnknownVariantError(DataError):
+    """Variants that a plan names are not in the data set."""
+
+    code = "WRN-424"
+    text = "{count} of {wanted} variants are not in the data set: {variants}"
+    cause = "they were not measured here, or the files are of another genome build, strand or way to write insertions and deletions"
+    remedy = "agree on variants that all nodes have, and on one build; compare it with `warren-researcher datasets --tags ...`"
+    public = True
+
+
+class OtherVariantsError(DataError):
+    """The variants of a data set are not those that a plan was written for."""
+
+    code = "WRN-425"
+    text = "the variants of the data set have the digest {found}, and the plan was written for {wanted}"
+    cause = "this node offers other variants, or the same in another order"
+    remedy = "register the data set with the list of variants that all nodes agreed on, or name the variants in the plan"
+    public = True
+
+
+class FetchError(DataError):
+    """A public collection cannot be fetched."""
+
+    code = "WRN-416"
+    text = "{place} cannot be fetched: {reason}"
+    cause = "the network or the server fails, or somebody changed the file"
+    remedy = "try again; without the internet, carry the files to the node and say --from FOLDER"
+
+
+class UnknownMomentsError(DataError):
+    """The moments of a column are not among those of the federation."""
+
+    code = "WRN-417"
+    text = "no moments of column {column!r} were taken; there are {columns}"
+    cause = "the plan takes other columns than it did when the federation was asked for moments"
+    remedy = "begin another experiment, or name the column in all cases"
+    public = True
+
+
+class NotJoinableError(DataError):
+    """Two data sets cannot be joined."""
+
+    code = "WRN-418"
+    text = "the two data sets cannot be joined: {reason}"
+    cause = "a set names no subjects, or they are others"
+    remedy = "register tables with --option id_column=..., and ask for joins of sets of the same subjects"
+    public = True

@@ -16,6 +16,15 @@ class KitError(FederationError):
     remedy = "ask the federation operator for the kit of this party again"
 
 
+class KitVersionError(FederationError):
+    """A kit was made by a newer Warren."""
+
+    code = "WRN-321"
+    text = "the kit is of version {theirs}, this Warren reads up to {ours}"
+    cause = "the federation was upgraded and this side was not"
+    remedy = "upgrade Warren here; the kit was not touched"
+
+
 class CertificateExpiredError(FederationError):
     """A certificate has expired."""
 

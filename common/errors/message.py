@@ -23,7 +23,7 @@ class ProtocolVersionError(MessageError):
     code = "WRN-102"
     text = "{sender} speaks protocol {theirs}, this side speaks {ours}"
     cause = "one side was upgraded and the other was not"
-    remedy = "upgrade the side with the lower number"
+    remedy = "upgrade Warren at {older}"
     public = True
 
 

@@ -14,6 +14,7 @@ from common.messages.discovery import (
     SearchRequest,
 )
 from common.messages.figures import NodeFigures
+from common.messages.moments import ColumnMoments, by_name
 from common.messages.payload import Chunk, ChunkRequest, PayloadManifest, PayloadReceipt
 from common.messages.plan import (
     PlanApprovalReply,
@@ -57,6 +58,7 @@ __all__ = [
     "ChunkRequest",
     "ClassStatistics",
     "Column",
+    "ColumnMoments",
     "ColumnSums",
     "Correction",
     "DatasetDescription",
@@ -97,6 +99,7 @@ __all__ = [
     "TrainRequest",
     "Validation",
     "ValueStatistics",
+    "by_name",
     "decode",
     "encode",
 ]

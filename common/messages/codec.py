@@ -99,11 +99,25 @@ def decode(body: bytes | memoryview, *, sender: str = "an unknown party") -> tup
     except ValidationError as error:
         theirs = _version(header)
         if theirs != PROTOCOL_VERSION:
-            raise ProtocolVersionError(sender=sender, theirs=theirs, ours=PROTOCOL_VERSION) from error
+            raise _other_protocol(sender, theirs) from error
         raise MalformedMessageError(sender=sender, reason=describe(error)) from error
     if message.protocol != PROTOCOL_VERSION:
-        raise ProtocolVersionError(sender=sender, theirs=_version(header), ours=PROTOCOL_VERSION)
+        raise _other_protocol(sender, _version(header))
     return message, view[_PREFIX + length :]
+
+
+def _other_protocol(sender: str, theirs: str) -> ProtocolVersionError:
+    """Return the error that names the side to upgrade."""
+    newer = _number(theirs) > _number(PROTOCOL_VERSION)
+    return ProtocolVersionError(
+        sender=sender, theirs=theirs, ours=PROTOCOL_VERSION, older="this side" if newer else sender
+    )
+
+
+def _number(version: str) -> tuple[int, ...]:
+    """Return a version for comparison; what is none is older than all."""
+    parts = version.split(".")
+    return tuple(map(int, parts)) if all(part.isascii() and part.isdigit() for part in parts) else ()
 
 
 def _version(header: bytes) -> str:

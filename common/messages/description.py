@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from common.ids import DatasetId
 from common.messages.base import Count, Name, Part, Tag, Text, UnixTime
+
+CATEGORIES: Final = 100
+"""Most categories of one column that are told."""
 
 
 class Column(Part):
@@ -19,6 +22,8 @@ class Column(Part):
     """Number of missing values."""
     unit: Annotated[str, Field(max_length=50)] = ""
     """As the people of the node say."""
+    categories: Annotated[tuple[Name, ...], Field(max_length=CATEGORIES)] = ()
+    """What occurs in it, sorted; none unless the people of the node let others know."""
 
 
 class DatasetDescription(Part):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from common.ids import DatasetId, Digest, PartyId, TaskId
 from common.messages.base import Count, Duration, ExperimentMessage, Name, Part, TaskMessage, Text, UnixTime
+from common.messages.moments import Moments
 from common.messages.payload import EncodingText, PayloadManifest
 from common.messages.plan import PlanSource
 from common.messages.statistics import Statistics
@@ -82,6 +83,19 @@ class TrainRequest(ExperimentMessage):
     """How updates are to be encoded."""
     correction: Correction | None = None
     """What the aggregator asks of the nodes beyond plain training."""
+    moments: Moments | None = None
+    """Of the whole federation, if the training arguments want these and they are known."""
+
+    @property
+    def measures(self) -> bool:
+        """Tell whether nodes are asked for the moments of their columns, and for nothing else."""
+        return self.training_args.moments == "federation" and self.moments is None
+
+    @model_validator(mode="after")
+    def _measures_alone(self) -> TrainRequest:
+        if self.measures and self.train:
+            raise ValueError("nobody trains before the moments of the federation are known")
+        return self
 
 
 class LossPoint(Part):
@@ -151,6 +165,8 @@ class TrainReply(TaskMessage):
     device: Literal["cpu", "gpu"] = "cpu"
     """Where it was done."""
     notice: GpuNotice | None = None
+    moments: Moments | None = None
+    """Of the columns of the training part, if these were asked for."""
 
 
 class TaskFailed(TaskMessage):

@@ -99,7 +99,7 @@ class PayloadStore:
 
     def has(self, digest: Digest) -> bool:
         """Tell whether the payload is here and whole."""
-        return (self._folder / digest).exists()
+        return os.path.exists(f"{self._folder}/{digest}")  # noqa: PTH110  for each task: a path takes ten times as long
 
     def path(self, digest: Digest) -> Path:
         """Return the file of a whole payload.
@@ -107,17 +107,17 @@ class PayloadStore:
         Raises:
             PayloadMissingError: If it is not here.
         """
-        path = self._folder / digest
-        if not path.exists():
+        if not self.has(digest):
             raise PayloadMissingError(digest=digest, path=self._folder)
-        return path
+        return self._folder / digest
 
     def remove(self, digest: Digest) -> None:
         """Forget a payload, whole or arriving, and all that belongs to it, if it is here."""
         with self._lock:
             self._close(digest)
             for suffix in ("", PART, MAP, SENT, _DRAFT):
-                (self._folder / f"{digest}{suffix}").unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{self._folder}/{digest}{suffix}")  # noqa: PTH108  as above
 
     def accept(self, chunk: Chunk, data: bytes | memoryview) -> bool:
         """Write one chunk at its place; duplicates and any order are fine.

@@ -68,6 +68,7 @@ class Kit:
         Raises:
             KitError: If a file is missing, damaged or open to other users, or if two files contradict each other.
             InvalidSettingsError: If `connection.toml` is not valid.
+            KitVersionError: If a newer Warren made it.
             CertificateExpiredError: If the certificate of the party or of the authority has expired.
             RosterError: If the authority did not sign the roster, or it is of another federation.
         """
@@ -291,8 +292,8 @@ def _check_membership(
 
 
 def _toml(connection: Connection) -> str:
-    """Return the connection as TOML, without the settings that have their default."""
-    document = connection.model_dump(mode="json", exclude_defaults=True)
+    """Return the connection as TOML: its version first, and without the settings that have their default."""
+    document = {"version": connection.version} | connection.model_dump(mode="json", exclude_defaults=True)
     timeouts = document.pop("timeouts", {})
     lines = [f"{key} = {_toml_value(value)}" for key, value in document.items()]
     if timeouts:

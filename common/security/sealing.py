@@ -185,9 +185,14 @@ class _Peers:
         self._own = identity.sealing
         self._members = {member.party: member for member in roster.active()}
         self._secrets: dict[PartyId, bytes] = {}
+        self._keys: dict[PartyId, Ed25519PublicKey] = {}
 
     def signing_key(self, party: PartyId) -> Ed25519PublicKey:
-        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(self._member(party).signing_key))
+        key = self._keys.get(party)
+        if key is None:  # as below
+            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self._member(party).signing_key))
+            self._keys[party] = key
+        return key
 
     def wrapping_key(
         self, peer: PartyId, salt: bytes, lane: Lane, *, sender: PartyId, recipient: PartyId

@@ -31,6 +31,11 @@ def to_device(value: Any, device: torch.device | str) -> Any:
 @contextmanager
 def on_device(model: nn.Module, device: str) -> Iterator[None]:
     """Keep a model on a device for a while; afterwards it is on the CPU, its parameters the same objects as before."""
+    if device == "cpu" and all(
+        value.device.type == "cpu" for value in (*model.parameters(), *model.buffers())
+    ):
+        yield
+        return
     model.to(device)
     try:
         yield

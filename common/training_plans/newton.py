@@ -44,7 +44,7 @@ class NewtonPlan(SumPlan[A]):
     """A plan whose log-likelihood is a sum over nodes; the aggregator `NewtonStep` takes one Newton step in each round.
 
     The model is `coefficients`, those of the columns and then the intercept, if there is one. Everything is float64: give the data set
-    `dtype="float64"`, too, and no `standardize`, which takes other means at each node.
+    `dtype="float64"`, too, and no `standardize` without `moments="federation"`: it takes other means at each node.
     """
 
     aggregator = "NewtonStep"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,13 +117,19 @@ class TensorPlan(TrainingPlan, Generic[A]):
     def inputs(self, data: Any, features: int) -> Tensor:
         """Return the inputs of a batch as float64 of shape (samples, features).
 
+        Images and the like are laid out as one row for each sample; of inputs in several parts, as a joined set gives them, rows are put side by side.
+
         Raises:
-            PlanContractError: If they have another shape.
+            PlanContractError: If they have another number of values for each sample.
         """
-        if not isinstance(data, Tensor) or data.ndim != 2 or data.shape[1] != features:
-            given = list(data.shape[1:]) if isinstance(data, Tensor) else type(data).__name__
-            self.breaks_contract("training_data", f"gives inputs of {given}, and n_features is {features}")
-        return data.to(torch.float64)
+        parts = data if isinstance(data, list | tuple) else [data]
+        given = [list(one.shape[1:]) if isinstance(one, Tensor) else type(one).__name__ for one in parts]
+        if not all(isinstance(one, Tensor) and one.ndim > 1 for one in parts) or features != sum(
+            math.prod(one.shape[1:]) for one in parts
+        ):
+            shown = given[0] if len(given) == 1 else given
+            self.breaks_contract("training_data", f"gives inputs of {shown}, and n_features is {features}")
+        return torch.cat([one.flatten(1).to(torch.float64) for one in parts], dim=1)
 
     def targets(self, target: Any) -> Tensor:
         """Return the targets of a batch as float64 of shape (samples,).

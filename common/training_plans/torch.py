@@ -193,7 +193,8 @@ class TorchTrainingPlan(TrainingPlan):
         """
         model = self.model()
         params: dict[str, Tensor] = model.state_dict()
-        parameters = dict(model.named_parameters(remove_duplicate=False))
+        chosen = only_trainable or exclude_buffers
+        parameters = dict(model.named_parameters(remove_duplicate=False)) if chosen else {}
         return {
             name: value
             for name, value in params.items()
@@ -221,6 +222,8 @@ class TorchTrainingPlan(TrainingPlan):
     def kept_params(self) -> dict[str, Tensor]:
         """See `TrainingPlan.kept_params`."""
         buffers = {} if self._training_args.share_persistent_buffers else self._buffers()
+        if not (self._persistent or buffers):
+            return {}
         return {
             name: value
             for name, value in self.all_params().items()
@@ -241,6 +244,8 @@ class TorchTrainingPlan(TrainingPlan):
 
     def set_params(self, params: Mapping[str, Tensor]) -> None:
         """See `TrainingPlan.set_params`."""
+        if not params:
+            return
         every = self.all_params()
         own = {name: value for name, value in every.items() if name in params}
         check_fit(own, kinds(params), where="what the node kept")
@@ -250,7 +255,7 @@ class TorchTrainingPlan(TrainingPlan):
 
     def _buffers(self) -> dict[str, Tensor]:
         """Return the buffers by name; they share the model's memory."""
-        parameters = self.get_model_params(exclude_buffers=True)
+        parameters = {name for name, _ in self.model().named_parameters(remove_duplicate=False)}
         return {name: value for name, value in self.get_model_params().items() if name not in parameters}
 
     def after_training_params(self) -> dict[str, Tensor]:

@@ -12,7 +12,14 @@ import pika
 
 from common.errors import QueueFullError, UnroutableError, WarrenError
 from common.ids import PartyId
-from common.metrics import BLOCKED, MESSAGE_BYTES, MESSAGES, REFUSED_MESSAGES
+from common.metrics import (
+    BLOCKED,
+    MESSAGE_BYTES,
+    MESSAGES,
+    REFUSED_MESSAGES,
+    RESENT_MESSAGES,
+    UNCONFIRMED_MESSAGES,
+)
 from common.transport.amqp_connection import BrokerConnection
 from common.transport.outgoing import Outgoing
 from common.transport.topology import Lane, exchange, routing_key
@@ -20,6 +27,9 @@ from common.transport.topology import Lane, exchange, routing_key
 _LOG: Final = logging.getLogger(__name__)
 
 _SENT: Final = {lane: (MESSAGES.labels(lane, "sent"), MESSAGE_BYTES.labels(lane, "sent")) for lane in Lane}
+_RESENT: Final[dict[Lane, Any]] = {
+    lane: RESENT_MESSAGES.labels(lane) for lane in Lane if lane is not Lane.TELEMETRY
+}
 _TRANSIENT: Final = 1
 _PERSISTENT: Final = 2
 
@@ -45,6 +55,7 @@ class Publisher:
         self._open = False
         self._blocked = False
         self._on_idle: Callable[[], None] | None = None
+        UNCONFIRMED_MESSAGES.set_function(lambda: len(self._waiting) + len(self._sent))
 
     def attach(
         self,
@@ -77,6 +88,8 @@ class Publisher:
         """Take back what the lost connection did not confirm."""
         self._open = self._blocked = False
         BLOCKED.set(0)
+        for item in self._sent.values():
+            _RESENT[item.lane].inc()
         self._waiting.extendleft(reversed(self._sent.values()))
         self._sent.clear()
         self._returned.clear()

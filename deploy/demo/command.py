@@ -24,7 +24,8 @@ _SIGNALLED = 128
 
 def demonstrate(out: Path, *, rounds: int, broker: BrokerKind, quiet: bool, as_json: bool) -> None:
     """Run the demo, show what comes of it, and say when a person stopped it."""
-    logs.configure(logging.ERROR)
+    if not logging.getLogger().isEnabledFor(logging.DEBUG):  # as `warren --verbose` wants it
+        logs.configure(logging.ERROR)
     launched_at = psutil.Process().create_time()
     screen = Screen(launched_at, quiet=quiet or as_json)
     try:

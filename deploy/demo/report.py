@@ -30,7 +30,7 @@ _CSS: Final = """
   :root { --paper: #14181f; --ink: #e8ebf0; --soft: #9aa4b2; --rule: #2b323d; --tint: #1c232d; }
 }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+main { max-width: 76rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .75rem; }
 h2 { font-size: 1.1rem; margin: 2.5rem 0 .75rem; }
 p { max-width: 46rem; margin: .75rem 0; }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,9 @@ Gui = Annotated[bool, typer.Option("--gui", help="Serve the node's web page on t
 GuiPort = Annotated[int, typer.Option("--gui-port", min=0, max=65535, help="Where the web page is served.")]
 Check = Annotated[
     bool, typer.Option("--check", help="Exit with 1 unless the agent runs, is connected and does not pause.")
+]
+Follow = Annotated[
+    bool, typer.Option("--follow", "-f", help="Go on with each line that comes, until Ctrl-C.")
 ]
 Lines = Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines from the end.")]
 
@@ -92,6 +96,7 @@ def start(
             as_json=as_json,
         ),
         page=page,
+        terminal=not as_json,
     )
 
 
@@ -135,11 +140,15 @@ def restart(home: Home, gui: Gui = False, gui_port: GuiPort = PORT, as_json: AsJ
 
 
 @reported
-def logs(home: Home, lines: Lines = 50, as_json: AsJson = False) -> None:
-    """Show the end of the agent's log."""
+def logs(home: Home, lines: Lines = 50, follow: Follow = False, as_json: AsJson = False) -> None:
+    """Show the end of the agent's log, and with `--follow` what comes; each line is a JSON document."""
     from node.text import visible
 
     agent = _agent(home)
+    if follow:
+        for line in _following(agent.home.log_path, lines):
+            typer.echo(line if as_json else visible(line))
+        return
     tail = agent.log_tail(lines)
     if tail is None:
         path = escape(str(agent.home.log_path))
@@ -157,6 +166,22 @@ def _agent(home: Path) -> AgentControl:
     from node.steward.agents import AgentControl
 
     return AgentControl(NodeHome.open(home), person())
+
+
+def _following(path: Path, lines: int) -> Iterator[str]:
+    """Yield the last lines of a file and each that is added, also after the file was rotated or before there is one."""
+    import subprocess
+
+    command = ("tail", f"--lines={lines}", "--follow=name", "--retry", "--", str(path))
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8", errors="replace"
+    ) as tail:
+        try:
+            assert tail.stdout is not None  # noqa: S101  it was asked for above
+            for line in tail.stdout:
+                yield line.rstrip("\n")
+        finally:
+            tail.terminate()
 
 
 def _sentences(found: HomeReport) -> list[str]:

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 PORT: Final = 8484
 HOST: Final = "127.0.0.1"
 
-_LIBRARIES: Final = (
+LIBRARIES: Final = (
     "argon2",
-    "asyncinotify",
     "jinja2",
     "pyotp",
     "python_multipart",
@@ -80,7 +79,7 @@ def page_of(port: int, host: str = HOST, certificate: Path | None = None, key: P
     from common.settings import validate
     from node.gui.listen import Listen
 
-    for library in _LIBRARIES:
+    for library in LIBRARIES:
         if find_spec(library) is None:
             raise MissingExtraError(feature="the web page", package=library, extra="gui")
     document = {"port": port, "host": host, "certificate": certificate, "key": key}

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import Final
 
 from argon2 import PasswordHasher
@@ -70,7 +71,6 @@ class People:
         self._store = store
         self._clock = clock
         self._hasher = hasher or PasswordHasher()
-        self._nobody = self._hasher.hash("nobody has this password")
 
     def add(self, name: str, role: Role, password: str | None = None) -> Person:
         """Make an account; without a password nobody can log in to it yet.
@@ -128,8 +128,9 @@ class People:
         """Return the account with this name and password that is not locked; None takes as long, whatever is wrong."""
         with self._store.read() as db:
             row = db.execute("SELECT * FROM person WHERE name = ?", (name,)).fetchone()
-        known = self._nobody if row is None or row["password"] is None else str(row["password"])
-        if len(password) > _LONGEST or not self._matches(known, password) or known is self._nobody:
+        nobody = self._nobody  # made the first time, whoever that is about
+        known = nobody if row is None or row["password"] is None else str(row["password"])
+        if len(password) > _LONGEST or not self._matches(known, password) or known is nobody:
             return None
         person = _person(row)
         if person.locked:
@@ -187,6 +188,11 @@ class People:
         with self._store.use() as db:
             db.execute("DELETE FROM person WHERE person_id = ?", (person.person_id,))
             self._keep_admin(person)
+
+    @cached_property
+    def _nobody(self) -> str:
+        """Return the hash that takes the place of one that is not there."""
+        return self._hasher.hash("nobody has this password")
 
     def _keep_admin(self, person: Person) -> None:
         if not self.anybody():

@@ -61,7 +61,9 @@ def serve(
             link = None if site.people.anybody() else f"{address}/join/{site.links.make(None)}"
             log.info("page served", extra={"action": "page_served", "address": address})
             ready(address, link)
-            server.run(sockets=[port])
+            # uvicorn ends in order at Ctrl-C, and then raises it once more
+            with contextlib.suppress(KeyboardInterrupt):
+                server.run(sockets=[port])
 
 
 class _Server(uvicorn.Server):

@@ -58,13 +58,18 @@ class AgentControl:
         """
         return report(self.home)
 
-    def run(self, *, ready: Callable[[], None], page: Listen | None = None) -> None:
+    def run(self, *, ready: Callable[[], None], page: Listen | None = None, terminal: bool = True) -> None:
         """Run the agent in this process until it is told to stop, and its page beside it; see `node.process.run_agent`.
+
+        Args:
+            ready: Called once the agent runs.
+            page: Where its web page is served; None for no page.
+            terminal: Whether a person reads what the page prints; see `node.gui.beside`.
 
         Raises:
             WarrenError: As `run_agent` does.
         """
-        with beside(self.home, page, terminal=True):
+        with beside(self.home, page, terminal=terminal):
             run_agent(self.home, ready=ready)
 
     def start(self, *, level: str = "INFO", page: Listen | None = None) -> int:

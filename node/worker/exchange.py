@@ -90,6 +90,9 @@ def save_update(task: RunTask, trained: Mapping[str, Tensor], base: Path, kept: 
         DiskFullError: If there is no space.
     """
     target, encoding = Path(task.update_path), Encoding.parse(task.encoding)
+    if encoding == Encoding():
+        saved = save_tensors(target, trained)
+        return SavedUpdate(saved.sha256, saved.size_bytes, residual=kept.section("residual"))
     plain, encoded = target.with_name("update.plain"), target.with_name("update.encoded")
     saved = save_tensors(plain, trained)
     digest, size, path = saved.sha256, saved.size_bytes, plain

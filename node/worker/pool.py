@@ -329,6 +329,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return {
         "PATH": os.defpath,
         "HOME": str(folder),
+        "LOGNAME": "worker",  # MONAI asks for a name when it is imported, and no list of users can be read
         "TMPDIR": str(folder),
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",

@@ -16,6 +16,7 @@ from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId
 from common.limits import HEADER_BYTES
 from common.messages import Correction, GpuNotice, LossPoint, Validation
 from common.messages.base import Count, Duration, Name, Part, Text
+from common.messages.moments import Moments
 from common.messages.payload import EncodingText, PayloadSize
 from common.settings import describe
 from common.training_args import TrainingArgs
@@ -76,6 +77,8 @@ class RunTask(Part):
     dataset: DatasetSource
     test_dataset: DatasetSource | None = None
     """Another one to validate on; none takes a part of the first."""
+    joined_dataset: DatasetSource | None = None
+    """Another one that is joined to the first."""
     model_path: str
     """The global model, safetensors."""
     model_encoding: EncodingText = "raw"
@@ -86,6 +89,8 @@ class RunTask(Part):
     """Where to write the trained model; its folder exists, and is free for other files."""
     encoding: EncodingText = "raw"
     """How to encode it."""
+    moments: Moments | None = None
+    """Of the columns of the whole federation, if it is known."""
     correction: Correction | None = None
     """What the aggregator asks for beyond plain training."""
     state_of: TaskId | None = None
@@ -94,6 +99,11 @@ class RunTask(Part):
     """What that one has left; none if nothing is here."""
     state_to: str
     """Where to write what this one leaves, if it leaves anything; in the folder of the update."""
+
+    @property
+    def measures(self) -> bool:
+        """Tell whether it is about the moments of columns alone."""
+        return self.training_args.moments == "federation" and self.moments is None
 
 
 class Unprotected(Part):
@@ -144,10 +154,14 @@ class Done(Part):
     """In bytes."""
     update_decoded_bytes: PayloadSize | None = None
     """In bytes, before compression; none if it is not compressed."""
+    moments: Moments | None = None
+    """Of the columns of the training part, if these were asked for."""
     keeps_state: bool = False
     """Whether it left something for the tasks that build on it."""
     device: Literal["cpu", "gpu"] = "cpu"
     """Where it was done."""
+    gpu_bytes: Count | None = None
+    """Most memory that torch had of the GPU at a time; none if it was not done on one."""
     notice: GpuNotice | None = None
     """Why not on a GPU."""
     loaded_s: Duration

@@ -6,13 +6,14 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from common.data import DataManager, Parts
-from common.messages import LossPoint, Validation
+from common.messages import LossPoint, Validation, by_name
+from common.messages.moments import MOMENTS
 from common.training_plans.base import Effort, TrainingPlan
 from common.training_plans.guard import PlanCode
 from common.training_plans.seeding import derived_seed, seed_everything
@@ -66,8 +67,13 @@ class Session:
         watch = _Stopwatch()
         args = task.training_args
         choice = _choice(task)
+        if choice.device != "cpu":
+            torch.cuda.reset_peak_memory_stats()
         plan = self._ready_plan(task, choice)
-        parts = self._ready_parts(plan, task)
+        data, test_set = self._ready_data(plan, task)
+        if task.measures:
+            return _measured(plan, data, task, watch, choice)
+        parts = self._ready_parts(plan, task, data, test_set)
         came = received(task)
         kept = Kept(Path(task.state_path) if task.state_path else None)
         keeps: dict[Section, Mapping[str, Tensor]] = {}
@@ -129,7 +135,7 @@ class Session:
 
     def _ready_plan(self, task: RunTask, choice: Choice) -> TrainingPlan:
         args = task.training_args
-        key = (task.plan_hash, task.plan_name, repr(task.model_args), repr(args))
+        key = (task.plan_hash, task.plan_name, repr(task.model_args), args.model_dump_json())
         if self._plan is None or self._plan[0] != key:
             kind = load_plan(Path(task.plan_path), task.plan_name, task.plan_hash)
             with PlanCode(kind, "__init__"):
@@ -147,33 +153,78 @@ class Session:
         )
         return plan
 
-    def _ready_parts(self, plan: TrainingPlan, task: RunTask) -> Parts:
-        args, source, apart = task.training_args, task.dataset, task.test_dataset
-        # the split is the same in all rounds, and in another experiment with the same seed
-        campaign = _campaign(task)
-        seed = derived_seed("split", task.seed if args.shuffle_testing_dataset else campaign, task.node_id)
-        key = repr((source, apart, args))  # the plan sees all of them when it chooses its data
+    def _ready_data(self, plan: TrainingPlan, task: RunTask) -> tuple[DataManager, DataManager | None]:
+        """Return the data set of a task, and the one to validate on, if it names one."""
+        args, source, apart, joined = (
+            *(task.training_args, task.dataset),
+            *(task.test_dataset, task.joined_dataset),
+        )
+        seen = (source, apart, joined, args)  # by the plan, when it chooses its data
+        key = tuple(one and one.model_dump_json() for one in seen)
         if self._data is None or self._data[0] != key:
-            seed_everything(derived_seed("data", campaign, task.node_id))
-            test_set = None if apart is None else _bound(plan, task, apart)
-            self._data, self._parts = (key, _bound(plan, task, source), test_set), None
-        split = (seed, args.test_ratio, args.fold, args.test_batch_size)
+            seed_everything(derived_seed("data", _campaign(task), task.node_id))
+            test_set = None if apart is None else _bound(plan, task, apart, None)
+            self._data, self._parts = (key, _bound(plan, task, source, joined), test_set), None
+        return self._data[1:]
+
+    def _ready_parts(
+        self, plan: TrainingPlan, task: RunTask, data: DataManager, test_set: DataManager | None
+    ) -> Parts:
+        args, seed = task.training_args, _split_seed(task)
+        split = (seed, args.test_ratio, args.fold, args.test_batch_size, task.moments)
         if self._parts is None or self._parts[0] != split:
             with PlanCode(type(plan)):
-                parts = self._data[1].split(
+                parts = data.split(
                     test_ratio=args.test_ratio,
                     seed=seed,
                     fold=args.fold,
                     loader_args=args.loader_args,
                     test_batch_size=args.test_batch_size,
-                    test_set=self._data[2],
+                    test_set=test_set,
+                    moments=by_name(task.moments),
                 )
             self._parts = (split, parts)
         return self._parts[1]
 
 
-def _bound(plan: TrainingPlan, task: RunTask, source: DatasetSource) -> DataManager:
-    """Return the plan's data, read from this data set."""
+def _split_seed(task: RunTask) -> int:
+    """Return what decides the split: the same in all rounds, and in another experiment with the same seed."""
+    shuffled = task.training_args.shuffle_testing_dataset
+    return derived_seed("split", task.seed if shuffled else _campaign(task), task.node_id)
+
+
+def _measured(
+    plan: TrainingPlan, data: DataManager, task: RunTask, watch: _Stopwatch, choice: Choice
+) -> Done:
+    """Return the moments of the columns that the plan standardises or fills, from the training part."""
+    args = task.training_args
+    with PlanCode(type(plan)):
+        moments, train, test = data.measure(
+            test_ratio=args.test_ratio, seed=_split_seed(task), fold=args.fold
+        )
+    if not 0 < len(moments) <= MOMENTS:
+        plan.breaks_contract(
+            "training_data",
+            f"has {len(moments)} columns with moments of the federation, and 1 to {MOMENTS} can be",
+        )
+    watch.lap("loaded")
+    return Done(
+        **_facts(task, watch, choice),
+        samples_seen=0,
+        samples_train=train,
+        samples_test=test,
+        losses=(),
+        validations=(),
+        update_sha256=None,
+        update_size=None,
+        moments=moments,
+    )
+
+
+def _bound(
+    plan: TrainingPlan, task: RunTask, source: DatasetSource, joined: DatasetSource | None
+) -> DataManager:
+    """Return the plan's data, read from this data set and the one that is joined to it."""
     plan.enter(
         node_id=task.node_id,
         round_=task.round,
@@ -183,8 +234,14 @@ def _bound(plan: TrainingPlan, task: RunTask, source: DatasetSource) -> DataMana
     manager = plan.call(plan.training_data, **plan.loader_args())
     if not isinstance(manager, DataManager):
         plan.breaks_contract("training_data", f"returned {type(manager).__name__}, not a DataManager")
+    if manager.joins != (joined is not None):
+        named = "names a second data set by join_tags" if joined else "names no second data set by join_tags"
+        joins = "joins two data sets" if manager.joins else "joins nothing"
+        plan.breaks_contract("training_data", f"{joins}, and the experiment {named}")
     with PlanCode(type(plan)):
         manager.bind(Path(source.path), source.parameters, data_type=source.data_type)
+        if joined is not None:
+            manager.join(Path(joined.path), joined.parameters, data_type=joined.data_type)
     return manager
 
 
@@ -288,7 +345,7 @@ def _done(
     saved: SavedUpdate | None,
 ) -> Done:
     return Done(
-        task_id=task.task_id,
+        **_facts(task, watch, choice),
         samples_seen=seen,
         samples_train=parts.train.samples,
         samples_test=parts.test.samples,
@@ -297,10 +354,15 @@ def _done(
         update_sha256=saved.sha256 if saved else None,
         update_size=saved.size_bytes if saved else None,
         update_decoded_bytes=saved.decoded_bytes if saved else None,
-        device="cpu" if choice.device == "cpu" else "gpu",
-        notice=choice.notice,
-        loaded_s=watch.seconds["loaded"],
-        trained_s=watch.seconds["trained"],
-        validated_s=watch.seconds["validated"],
-        saved_s=watch.seconds["saved"],
+        gpu_bytes=None if choice.device == "cpu" else torch.cuda.max_memory_reserved(),
     )
+
+
+def _facts(task: RunTask, watch: _Stopwatch, choice: Choice) -> dict[str, Any]:
+    """Return what every result tells: whose it is, where it was made, and the seconds of each step."""
+    return {
+        "task_id": task.task_id,
+        "device": "cpu" if choice.device == "cpu" else "gpu",
+        "notice": choice.notice,
+        **{f"{step}_s": seconds for step, seconds in watch.seconds.items()},
+    }

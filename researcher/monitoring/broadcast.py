@@ -67,7 +67,6 @@ class Broadcast:
 
     def on_event(self, event: Event) -> None:
         """Tell an event to all who look on."""
-        line = line_of(event)
         with self._lock:
             match event:
                 case RunStarted():
@@ -84,8 +83,10 @@ class Broadcast:
                     self._nodes[record.node] = event
                 case _:
                     pass
-            for reader in list(self._readers):
-                self._tell(reader, line)
+            if self._readers:
+                line = line_of(event)
+                for reader in list(self._readers):
+                    self._tell(reader, line)
 
     def _accept(self) -> None:
         while True:

@@ -94,6 +94,12 @@ FAMILIES: Final = (
         (*_BOTH, "retried"),
     ),
     Family(
+        _COUNTER,
+        "warren_node_training_seconds",
+        "How long accepted tasks trained at a node, on its processors (cpu) or on a GPU (gpu)",
+        (*_NODE, "device"),
+    ),
+    Family(
         _SUMMARY,
         "warren_node_task_step_duration_seconds",
         "How long the steps of accepted tasks took at a node: waited, loaded, trained, validated, saved",

@@ -7,7 +7,7 @@ experiment shows so many; and by words from fixed lists.
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
@@ -89,6 +89,7 @@ class ExperimentFigures(Collector):
         self._lock = threading.Lock()
         self._pictures: dict[ExperimentId, _Picture] = {}
         self._node_steps: dict[tuple[PartyId, str], _Sum] = {}
+        self._training_s: defaultdict[tuple[PartyId, str], float] = defaultdict(float)
 
     def note(self, experiment: ExperimentId, event: Event) -> None:
         """Take note of an event in an experiment."""
@@ -133,6 +134,7 @@ class ExperimentFigures(Collector):
                 if name in picture.metric_names and value is not None:
                     picture.metrics[node, one.on, name] = value
         if record.timings is not None:
+            self._training_s[node, record.device] += record.timings.trained_s
             for step, seconds in record.timings:
                 if step.endswith("_s"):
                     self._node_steps[node, step.removesuffix("_s")].add(seconds)
@@ -150,7 +152,8 @@ class ExperimentFigures(Collector):
         found: dict[str, list[tuple[tuple[str, ...], Value]]] = {
             "warren_node_task_step_duration_seconds": [
                 (key, one.value) for key, one in self._node_steps.items()
-            ]
+            ],
+            "warren_node_training_seconds": list(self._training_s.items()),
         }
         for experiment, picture in self._pictures.items():
             for name, labels, value in _series_of(picture):

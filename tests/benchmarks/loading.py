@@ -12,16 +12,20 @@ from typing import Any, Final
 import nibabel
 import numpy as np
 import polars as pl
+import pyedflib
 import torch
 from PIL import Image
 from rich.table import Table
 
 from common.data import DataManager
-from common.datasets import ImageFolderDataset, MedicalFolderDataset, TabularDataset
+from common.datasets import ImageFolderDataset, MedicalFolderDataset, SignalDataset, TabularDataset
 from common.datasets.base import Dataset
+from tests.support.recordings import wfdb, write_record, write_recording
 
 BATCH: Final = 32
 PATCH: Final = (32, 32, 32)
+RATE: Final = 256
+WINDOW_S: Final = 10
 LEAST: Final = 0.8
 """The share that every loader must reach."""
 
@@ -29,7 +33,7 @@ Pass = Callable[[], Iterable[Any]]
 
 
 def run(*, quick: bool) -> tuple[dict[str, Any], Table]:
-    """Measure passes over a table, images and patches of volumes, ours and the plain loop in turn."""
+    """Measure passes over a table, images, patches of volumes and windows of recordings, ours and the plain loop in turn."""
     size = 1 if quick else 4
     with tempfile.TemporaryDirectory(prefix="warren-bench-") as folder:
         root = Path(folder)
@@ -38,6 +42,8 @@ def run(*, quick: bool) -> tuple[dict[str, Any], Table]:
             "table": _measured(*_table(root / "table.csv", 50_000 * size, anew=False)),
             "images": _measured(*_images(root / "images", 500 * size)),
             "patches": _measured(*_patches(root / "study", 50 * size)),
+            "windows of EDF": _measured(*_windows(root / "edf", ".edf", 50 * size)),
+            "windows of WFDB": _measured(*_windows(root / "wfdb", ".hea", 50 * size)),
         }
     table = Table(
         "data", "samples", "ours/s", "plain/s", "share", title=f"Samples per second, batches of {BATCH}"
@@ -142,3 +148,33 @@ def _patches(root: Path, count: int) -> tuple[int, Pass, Pass]:
             yield torch.stack(some), torch.stack([read(file) for file in files[start : start + BATCH]])
 
     return count, _ours(MedicalFolderDataset("T1", "T1", patch=PATCH), root), plain
+
+
+def _windows(root: Path, suffix: str, count: int) -> tuple[int, Pass, Pass]:
+    """Return passes over recordings of two minutes: three windows of two channels."""
+    rng = np.random.default_rng(0)
+    channels = {name: (RATE, rng.normal(size=120 * RATE)) for name in ("Fpz", "Cz")}
+    write = write_recording if suffix == ".edf" else write_record
+    files = [root / "all" / f"{number:04}{suffix}" for number in range(count)]
+    for file in files:
+        write(file, channels)
+    starts = [round(start * RATE) for start in np.linspace(0, 120 - WINDOW_S, 3)]
+    length = WINDOW_S * RATE
+
+    def windows(file: Path) -> list[Any]:
+        if suffix == ".hea":
+            name = str(file.with_suffix(""))
+            return [wfdb.rdrecord(name, sampfrom=start, sampto=start + length).p_signal.T for start in starts]
+        reader = pyedflib.EdfReader(str(file))
+        try:
+            return [[reader.readSignal(index, start, length) for index in (0, 1)] for start in starts]
+        finally:
+            reader.close()
+
+    def plain() -> Iterable[Any]:
+        for start in range(0, count, BATCH):
+            some = [np.array(windows(file), np.float32) for file in files[start : start + BATCH]]
+            yield torch.from_numpy(np.stack(some)), torch.zeros(len(some), dtype=torch.int64)
+
+    dataset = SignalDataset(["Fpz", "Cz"], rate=RATE, window_s=WINDOW_S, windows=3)
+    return count, _ours(dataset, root), plain

@@ -108,6 +108,7 @@ REFUSED = {
     "warren broker start": ("{folder}/federation", "WRN-312"),
     "warren-node start": ("{folder}/nothing", "WRN-311"),
     "warren-node gui": ("{folder}/nothing", "WRN-311"),
+    "warren-node dataset fetch": ("imagenet {folder}/new", "WRN-416"),
     "warren-node plan show": ("{folder}/north ffff", "WRN-505"),
     "warren-node plan reject": ("{folder}/north ffff", "WRN-505"),
     "warren-node task cancel": ("{folder}/north ffff", "WRN-612"),

@@ -159,6 +159,18 @@ def test_a_table_is_narrowed_while_somebody_types(opened, session):
     expect(page.get_by_role("rowheader", name="carol")).to_be_visible()
 
 
+def test_a_policy_is_checked_in_the_editor(opened, session):
+    page = opened("/settings/policy", session=session)
+    page.get_by_label("Text of the policy").fill("max_workers = 3\n")
+    page.get_by_role("button", name="Check").click()
+    expect(page.get_by_role("row", name="max_workers")).to_contain_text("3")
+
+    page.get_by_label("Text of the policy").fill("max_worker = 3\n")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("max_worker")
+    assert "max_worker = 3" in page.get_by_label("Text of the policy").input_value()
+
+
 def test_an_open_page_follows_what_happens(opened, served, session):
     page = opened("/", session=session)
     with page.expect_response("**/live"):

@@ -45,11 +45,15 @@ from tests.support.trial import LAB, NORTH, Trial
 torch = pytest.importorskip("torch")
 HANG = ADD_ONE.replace("return -sum", "import threading; threading.Event().wait()\n        return -sum")
 BROKEN = ADD_ONE.replace("return -sum", "raise ValueError('patient 4711')\n        return -sum")
+TELLTALE = f"""{ADD_ONE}
+    def testing_step(self, data, target):
+        return {{"".join(("patient ", "4711")): 0.5}}
+"""
 
 
 @pytest.fixture
 def trial(tmp_path):
-    one = Trial(tmp_path, plans=(ADD_ONE, HANG, BROKEN))
+    one = Trial(tmp_path, plans=(ADD_ONE, HANG, BROKEN, TELLTALE))
     yield one
     one.close()
 
@@ -188,6 +192,17 @@ def test_an_error_of_the_plan_comes_back_with_its_line_and_without_its_text(tria
     line = 1 + BROKEN.splitlines().index("        raise ValueError('patient 4711')")
     assert ("WRN-504", line) == (failed.code, failed.plan_line)
     assert "4711" not in failed.model_dump_json()
+
+
+def test_a_metric_whose_name_the_plan_does_not_spell_out_stays_with_its_update_at_the_node(trial):
+    arguments = TrainingArgs(num_updates=1, test_ratio=0.5, test_on_global_updates=True)
+    trial.send(trial.request(source=TELLTALE, training_args=arguments))
+
+    failed = trial.answer(TaskFailed).message
+    assert "WRN-610" == failed.code
+    assert "4711" not in failed.model_dump_json()
+    trial.node.stop()
+    assert Action.UPDATE_RELEASED not in {one.action for one in read_records(trial.home.audit_path)}
 
 
 def test_a_data_set_that_is_gone_is_named_without_its_path(trial):

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from common.security.kit import Kit
 from node.cli import app
 from node.home import NodeHome
+from tests.support.cohorts import write_people, write_vcf
 from tests.support.nodes import make_kits
 
 
@@ -237,3 +238,21 @@ def test_plans_that_cannot_be_saved_or_found_have_their_codes(home, scans):
     assert "WRN-407" == loading("save", home.path, "other", "--of", "nothing", code=1)["error"]["code"]
     assert "WRN-422" == loading("show", home.path, "nothing", code=1)["error"]["code"]
     assert "WRN-422" == asked_add_error(home, scans, "--loading", "nothing")["code"]
+
+
+def test_genotypes_are_registered_looked_at_checked_and_updated_as_other_sets_are(home, tmp_path):
+    root = tmp_path / "cohort"
+    root.mkdir()
+    write_people(root / "people.tsv", {"ann": [1], "bob": [0]}, ["ill"])
+    write_vcf(root / "all.vcf.gz", {"1:5:A:C": ["0/1", "1/1"]}, ["ann", "bob"])
+
+    made = add(home, root, "--option", "phenotypes=people.tsv", "--option", "build=GRCh38")
+    write_vcf(root / "all.vcf.gz", {"1:5:A:C": ["0/1", "0/1"]}, ["ann", "bob"])
+    gone = asked("check", home.path, code=1)["datasets"][0]["error"]
+    new = asked("update", home.path, "scans")
+
+    assert ("genomics", [2, 1]) == (made["data_type"], made["shape"])
+    assert "WRN-402" == gone["code"]
+    assert made["dataset_id"] != new["dataset_id"]
+    assert {"sample": "bob", "ill": 0, "1:5:A:C": 1.0} == asked("preview", home.path, "scans")["samples"][1]
+    assert [None] == [one["error"] for one in asked("check", home.path)["datasets"]]

@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.exporter import ExporterSettings
-from deploy.broker import PrivateBroker
+from deploy.broker import PrivateBroker, find_server
 from deploy.definitions import with_operator
 from deploy.federation import Federation
 from deploy.handover import HOME, MANAGEMENT_PORT, PROMETHEUS_PORT
@@ -219,7 +219,7 @@ def test_every_variable_is_one_that_the_container_reads(trial):
         for variable in service.environment:
             known = (
                 re.search(rf"\$\{{?{variable}\b", scripts)
-                or variable.startswith("GF_")
+                or variable.startswith(("GF_", "RABBITMQ_", "ERL_"))
                 or variable.removeprefix("WARREN_METRICS_").lower() in ExporterSettings.model_fields
             )
             assert known, f"{name}: {variable}"
@@ -275,6 +275,17 @@ def test_the_broker_finds_its_files_where_they_are_mounted(trial):
     assert mounts(trial.services["rabbitmq"])[str(HOME)] == mounts(trial.services["provision"])["/broker"]
 
 
+def test_the_broker_opens_nothing_but_its_port_to_parties_and_finds_its_data_again_in_a_new_container(trial):
+    rabbitmq = trial.services["rabbitmq"]
+    private = PrivateBroker.__new__(PrivateBroker)
+    private.folder = Path("/")
+    ours = private._environment(1, 2)
+
+    for name in ("RABBITMQ_NODENAME", "ERL_EPMD_ADDRESS", "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"):
+        assert ours[name].startswith(rabbitmq.environment[name])
+    assert {"/tmp", "/var/log/rabbitmq"} == {one.split(":")[0] for one in rabbitmq.tmpfs}  # noqa: S108 - in a container
+
+
 # The same, run without containers
 
 
@@ -282,6 +293,11 @@ class ComposeBroker(PrivateBroker):
     """A private broker with the very files that provisioning made for the container, save for places."""
 
     files: Path
+    environment: dict[str, str]
+
+    def _environment(self, *ports):
+        self.used = super()._environment(*ports) | self.environment
+        return self.used
 
     def _write_files(self, places):
         super()._write_files(places)
@@ -365,6 +381,14 @@ def healthy(home, service):
     return subprocess.run([program, *command[1:]], capture_output=True, timeout=DEADLINE_S).returncode
 
 
+def broker_healthy(broker, service):
+    """Return the exit code of the health check of the broker."""
+    _, program, *words = service.healthcheck.test
+    command = [Path(find_server()).with_name(program), *words[:-1], str(broker.endpoint.port)]
+    assert "5671" == words[-1]
+    return subprocess.run(command, env=broker.used, capture_output=True, timeout=DEADLINE_S).returncode
+
+
 def await_connection(home):
     """Wait until an agent says that it is connected."""
     pause, end = threading.Event(), time.monotonic() + DEADLINE_S
@@ -379,6 +403,7 @@ def move_broker(path, port):
 
 
 @pytest.mark.broker
+@pytest.mark.timeout(400)  # several programs start one after the other, each with a deadline of its own
 def test_what_the_containers_run_makes_a_federation_whose_demo_ends_with_0(containers, trial):
     folder, start = containers.folder, containers.start
     status, said = ended(start("provision"))
@@ -399,9 +424,10 @@ def test_what_the_containers_run_makes_a_federation_whose_demo_ends_with_0(conta
         move_broker(kit / "connection.toml", port)
     with contextlib.ExitStack() as stack:
         broker = ComposeBroker(Federation.load(folder / "federation"), disposable=True)
-        broker.files = folder / "broker"
+        broker.files, broker.environment = folder / "broker", trial.services["rabbitmq"].environment
         stack.callback(broker.stop)
         broker.start()
+        assert 0 == broker_healthy(broker, trial.services["rabbitmq"])
         for node in nodes:
             home = NodeHome.create(folder / node, folder / "kits" / node)
             home.settings_path.write_text("worker_threads = 1\ncompulsory_protections = []\n")

@@ -1,14 +1,19 @@
 """`warren-node doctor` says what a node lacks and what to do about it."""
 
 import contextlib
+import ctypes
 import json
 import socket
 import ssl
 import threading
+from importlib.metadata import version
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
+from common.doctor import clock, memory
 from common.security.kit import CONNECTION, _toml
 from common.settings import Connection, load_toml
 from deploy.cli import app as warren_app
@@ -166,6 +171,13 @@ FAULTS = {
     "a part of the kit is missing": Fault(
         "kit", "kit", lambda home, _: (home.kit_path / "cert.pem").unlink()
     ),
+    "the kit is of a newer Warren": Fault(
+        "kit",
+        "upgrade Warren here",
+        lambda home, _: (home.kit_path / CONNECTION).write_text(
+            (home.kit_path / CONNECTION).read_text().replace("version = 1", "version = 2")
+        ),
+    ),
     "a setting is misspelt": Fault("settings", "correct", write("max_wrokers = 2\n")),
     "the data are gone": Fault(
         "data set heart", "dataset", lambda home, _: add_table(home, home.path.parent / "heart.csv").unlink()
@@ -220,9 +232,39 @@ def test_a_researcher_and_an_operator_have_doctors_too(tmp_path, broker):
 
 @pytest.mark.parametrize(("ahead_s", "health"), [(0.0, "ok"), (-60.0, "wrong"), (60.0, "wrong")])
 def test_a_node_whose_clock_is_wrong_is_told_of(ahead_s, health):
-    status = NodeStatus("north", online=True, info=INFO, ahead_s=ahead_s)
+    info = INFO.model_copy(update={"version": version("warren-fl")})
+    status = NodeStatus("north", online=True, info=info, ahead_s=ahead_s)
 
     assert health == _node(status, status).health
+
+
+def test_a_node_of_another_version_is_noted():
+    status = NodeStatus("north", online=True, info=INFO.model_copy(update={"version": "0.0.9"}), ahead_s=0.0)
+
+    found = _node(status, status)
+    assert "note" == found.health
+    assert "0.0.9" in found.text
+    assert "upgrade the older side" in found.advice
+
+
+def test_too_little_memory_is_noted(monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**30))
+    short = memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**33))
+
+    assert ("note", "1.0 GiB free") == (short.health, short.text)
+    assert "2 GiB for each worker" in short.advice
+    assert "ok" == memory().health
+
+
+@pytest.mark.parametrize(("state", "health"), [(0, "ok"), (5, "note")])
+def test_a_clock_that_nothing_keeps_right_is_noted(monkeypatch, state, health):
+    kernel = SimpleNamespace(adjtimex=lambda _: state)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: kernel)
+
+    found = clock()
+    assert health == found.health
+    assert ("chrony" in found.advice) == (health == "note")
 
 
 def test_a_kit_that_expires_soon_and_a_node_without_data_are_noted(tmp_path, authority):

@@ -168,9 +168,7 @@ def test_the_page_ends_with_the_agent_however_that_ends(home):
 
 def test_a_page_that_cannot_start_leaves_the_agent_alone(home):
     with socket.create_server(("127.0.0.1", 0)) as taken, beside(home, Listen(port=taken.getsockname()[1])):
-        pass
-
-    assert "WRN-318" in (home.log / "gui.out").read_text()
+        assert written(home.log / "gui.out", "WRN-318")
 
 
 def test_without_a_terminal_the_link_goes_into_a_private_file(home):
@@ -276,6 +274,15 @@ def test_a_policy_is_saved_as_it_was_typed_unless_somebody_else_was_faster(page)
     answer = edited(page, text="max_workers = 4\n", do="save", seen="0" * 64)
     assert 422 == answer.status_code
     assert 3 == page.home.policy().max_workers
+
+
+def test_a_wrong_policy_is_shown_with_its_mistakes(page):
+    admin = page.browser(Role.ADMIN)
+    page.home.settings_path.write_text("max_worker = 3\n")
+
+    assert "max_worker" in admin.get("/settings").text
+    assert 200 == admin.get("/settings/policy").status_code
+    assert (422, True) == ((answer := admin.get("/")).status_code, "WRN-901" in answer.text)
 
 
 def test_the_log_is_shown_from_its_end_and_can_be_narrowed(page):

@@ -1,9 +1,11 @@
 import json
 import os
 import pty
+import queue
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -303,6 +305,23 @@ def test_the_end_of_the_log_can_be_read(home):
     home.log_path.write_text('{"message": "one"}\n{"message": "two"}\n')
     assert [{"message": "two"}] == answered("logs", home.path, "--lines", "1")
     assert '{"message": "one"}\n{"message": "two"}\n' == warren_node("logs", home.path).stdout
+
+
+def test_the_log_can_be_followed_from_before_it_begins_and_across_its_rotation(home):
+    command = (WARREN_NODE, "logs", home.path, "--follow", "--json")
+    lines = queue.Queue()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
+        reader = threading.Thread(target=lambda: [lines.put(line) for line in following.stdout])
+        reader.start()
+        home.log_path.write_text('{"message": "one"}\n')
+        assert '{"message": "one"}\n' == lines.get(timeout=DEADLINE_S)
+        home.log_path.rename(home.log_path.with_suffix(".1"))
+        home.log_path.write_text('{"message": "two"}\n')
+        assert '{"message": "two"}\n' == lines.get(timeout=DEADLINE_S)
+        following.send_signal(signal.SIGINT)
+        assert 130 == following.wait(DEADLINE_S)
+        reader.join(DEADLINE_S)
+    assert not reader.is_alive()  # nor is the program that read for it
 
 
 def test_help_needs_none_of_the_slow_parts():

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("common", "node", "researcher", "deploy")
 DEADLINE_S = 110
-AROUND = {"docker", "grafana", "prometheus", "rabbitmq", "systemd"}
+AROUND = {"docker", "grafana", "host", "prometheus", "rabbitmq", "systemd"}
 """Folders of `deploy` for those who have the source."""
 
 

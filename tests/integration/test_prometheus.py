@@ -5,42 +5,18 @@ import math
 import re
 import subprocess
 import urllib.error
-from types import SimpleNamespace
 
 import pytest
 from prometheus_client import Counter
 
-from common.exporter import ExporterSettings
 from common.metrics import REGISTRY
-from common.training_plans.source import plan_source
-from deploy.broker import PrivateBroker
-from deploy.demo.hospitals import hospitals, write_csv
-from deploy.demo.plan import HeartPlan
 from deploy.metrics_page import groups
-from deploy.ports import free_port
-from researcher import Experiment
-from tests.support.prometheus import DEADLINE_S, DEPLOYED, ROOT, Prometheus, program, read
-from tests.support.world import TAG, World
+from tests.support.prometheus import DEADLINE_S, DEPLOYED, ROOT, program, read
+from tests.support.watched import LOGIN, NAMES
+from tests.support.watched import watched as an_experiment_watched
 
-LOGIN = "prometheus:a password of the test"
-NAMES = ("cleveland", "hungary")
 ROUNDS = 3
-ARGS = {
-    "num_updates": 5,
-    "optimizer_args": {"lr": 0.5},
-    "test_on_global_updates": True,
-    "test_on_local_updates": True,
-    "random_seed": 1988,
-}
 DASHBOARDS = {path.stem: path for path in (ROOT / "deploy" / "grafana" / "dashboards").glob("*.json")}
-
-
-def table_of(folder):
-    def table(node):
-        write_csv(hospitals()[node], folder / "table.csv")
-        return (folder / "table.csv").read_text()
-
-    return table
 
 
 def forget_other_tests():
@@ -52,46 +28,10 @@ def forget_other_tests():
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory):
-    """Hospitals that ran an experiment over a private RabbitMQ, and the Prometheus that read all exporters meanwhile."""
     program("prometheus")
     forget_other_tests()
-    folder = tmp_path_factory.mktemp("watched")
-    plan = plan_source(HeartPlan)
-    login = folder / "login"
-    login.write_text(LOGIN)
-    with World(folder, list(NAMES), table=table_of(folder), plan=plan, plan_name="HeartPlan") as world:
-        world.broker = PrivateBroker(world.federation, disposable=True)
-        ports = {node: free_port() for node in NAMES}
-        for node, port in ports.items():
-            with world.homes[node].settings_path.open("a") as policy:
-                policy.write(f"metrics_port = {port}\n")
-        place = world.start().enter()
-        port = place.export_metrics(ExporterSettings(port=0, login=login))
-        targets = {
-            "warren-researcher": [f"127.0.0.1:{port}"],
-            "warren-node": [f"127.0.0.1:{port}" for port in ports.values()],
-            "rabbitmq": [f"127.0.0.1:{world.broker.endpoint.prometheus_port}"],
-        }
-        prometheus = Prometheus(folder, targets, LOGIN)
-        try:
-            prometheus.until(lambda server: len(server.query("up == 1")) == len(NAMES) + 2)
-            with Experiment(
-                tags=[TAG],
-                training_plan_class=HeartPlan,
-                training_args=ARGS,
-                round_limit=ROUNDS,
-                federation=place,
-                observers=(),
-            ) as experiment:
-                experiment.run()
-                done = f"sum(warren_rounds_total) == {ROUNDS + 1} and sum(warren_node_tasks_total) >= {(ROUNDS + 1) * len(NAMES)}"
-                prometheus.until(lambda server: server.query(done))
-                prometheus.until(lambda server: server.query("sum(rate(warren_node_cpu_seconds_total[1m]))"))
-                yield SimpleNamespace(
-                    prometheus=prometheus, history=experiment.history(), ports=ports, port=port, login=login
-                )
-        finally:
-            prometheus.stop()
+    with an_experiment_watched(tmp_path_factory.mktemp("watched"), rounds=ROUNDS) as found:
+        yield found
 
 
 def test_prometheus_and_the_ledger_agree_on_rounds_losses_and_bytes(watched):

@@ -278,6 +278,13 @@ def test_a_locked_or_removed_account_is_out_at_once(page):
     assert 401 == viewer.log_in("viewer").status_code
 
 
+def test_a_locked_account_is_out_even_if_its_session_was_left(page):
+    viewer = page.browser(Role.VIEWER)
+    page.site.people.lock(page.people[Role.VIEWER], locked=True)
+
+    assert 303 == viewer.get("/me").status_code
+
+
 def test_a_role_that_is_taken_away_counts_at_once(page):
     second = page.site.people.add("second", Role.ADMIN, PASSWORD)
     browser = page.browser()

@@ -18,6 +18,7 @@ from common.messages import (
     Assignment,
     Chunk,
     ChunkRequest,
+    ColumnMoments,
     DatasetDescription,
     ListReply,
     ListRequest,
@@ -85,6 +86,8 @@ class Update:
     metrics: Mapping[str, float | None] = field(default_factory=lambda: {"ACCURACY": 0.75})
     """Of the global model, on 5 samples."""
     statistics: Statistics | None = None
+    moments: tuple[ColumnMoments, ...] | None = None
+    """Told if they are asked for, and then nothing else."""
 
 
 @dataclass(frozen=True)
@@ -349,7 +352,8 @@ class FakeNode:
             if answer.damaged:
                 self._store.path(digest).write_bytes(data[::-1])
             self._manifests[digest] = (manifest, request.sender)
-        tests = request.training_args.test_on_global_updates or not request.train
+        asked = request.training_args.test_on_global_updates or not request.train
+        tests = asked and not request.measures
         reply = TrainReply(
             **common,
             dataset_id=self._share(request).dataset_id,
@@ -369,6 +373,7 @@ class FakeNode:
             )
             if tests
             else (),
+            moments=answer.moments if request.measures else None,
             timings=TaskTimings(
                 received_at=1_700_000_000.0, waited_s=0, loaded_s=0, trained_s=0.1, validated_s=0, saved_s=0
             ),

@@ -47,7 +47,7 @@ class Prometheus:
         self.port = free_port()
         configuration = yaml.safe_load((DEPLOYED / "prometheus.yml").read_text())
         configuration["global"] = {"scrape_interval": "500ms", "evaluation_interval": "1s"}
-        configuration["rule_files"] = [str(DEPLOYED / "alerts.yml")]
+        shutil.copy(DEPLOYED / "alerts.yml", folder)
         password = folder / "password"
         password.write_text(login.partition(":")[2])
         jobs = {job["job_name"]: job for job in configuration["scrape_configs"]}
@@ -57,17 +57,17 @@ class Prometheus:
             if "basic_auth" in job:
                 job["basic_auth"]["password_file"] = str(password)
         configuration["scrape_configs"] = list(jobs.values())
-        path = folder / "prometheus.yml"
-        path.write_text(yaml.safe_dump(configuration))
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
         with (folder / "prometheus.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [
                     program("prometheus"),
-                    f"--config.file={path}",
-                    f"--storage.tsdb.path={folder / 'data'}",
+                    "--config.file=prometheus.yml",
+                    "--storage.tsdb.path=data",
                     f"--web.listen-address=127.0.0.1:{self.port}",
                     "--log.level=warn",
                 ],
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

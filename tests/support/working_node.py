@@ -54,6 +54,7 @@ def start_working(
             plan_hash=request.plan_hash,
             model_args=request.model_args,
             training_args=request.training_args,
+            moments=request.moments,
             dataset=DatasetSource(
                 dataset_id=DatasetId(derived_uuid("dataset", node, "heart")),
                 data_type=data_type,
@@ -72,6 +73,7 @@ def start_working(
             samples_seen=done.samples_seen,
             samples_train=done.samples_train,
             loss=done.losses[-1].loss if done.losses else None,
+            moments=done.moments,
         )
 
     if description is None:

@@ -28,6 +28,7 @@ from common.errors import (
     WarrenError,
 )
 from common.ids import PartyId
+from common.metrics import RESENT_MESSAGES, UNCONFIRMED_MESSAGES, values
 from common.settings import Connection, Timeouts
 from common.transport.amqp import AmqpTransport, Backoff
 from common.transport.amqp_connection import diagnose
@@ -256,13 +257,17 @@ def test_what_was_not_confirmed_is_sent_again_first_and_in_order(publisher: Publ
     line = attach(publisher)
     items = [add(publisher, str(index).encode()) for index in range(5)]
     line.ack(2)
+    before = values(RESENT_MESSAGES, "lane").get("control", 0)
+    assert 4 == values(UNCONFIRMED_MESSAGES)[""]
     publisher.detach()
+    assert 4 == values(RESENT_MESSAGES, "lane")["control"] - before
     items.append(add(publisher, b"later"))
     second = attach(publisher)
     assert [b"0", b"2", b"3", b"4", b"later"] == second.bodies()
     line.ack(1)  # stale: of the connection that is gone
     second.ack(5, multiple=True)
     settled(*[item.future for item in items])
+    assert 0 == values(UNCONFIRMED_MESSAGES)[""]
 
 
 def test_a_broker_that_blocks_gets_nothing_until_it_unblocks(publisher: Publisher, told: list[str]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from common.audit.anchor import Anchor, anchor_path, read_anchor
 from common.audit.log import AuditLog
-from common.audit.record import FIRST, Action, Entry, chained, line_of, read_chain
+from common.audit.record import FIRST, Action, Entry, chained, read_chain
 from common.audit.syslog import Forwarder
 from common.audit.verify import export, read_records, verify
 from common.clock import ManualClock
@@ -93,16 +93,9 @@ def test_a_line_is_canonical_json_that_other_programs_can_check(log, folder):
 
 CHAIN = []
 for number in range(6):
-    CHAIN.append(
-        chained(
-            entry(number),
-            number=number,
-            at=1.5,
-            party=NORTH,
-            previous=CHAIN[-1].sha256 if CHAIN else FIRST,
-        )[0]
-    )
-LINES = [line_of(record) for record in CHAIN]
+    previous = CHAIN[-1][0] if CHAIN else FIRST
+    CHAIN.append(chained(entry(number), number=number, at=1.5, party=NORTH, previous=previous))
+LINES = [line for _, line in CHAIN]
 
 
 def intact(lines):
@@ -137,7 +130,7 @@ def test_a_record_that_is_missing_anywhere_but_at_the_end_is_noticed(missing):
 
 
 def test_a_record_that_was_inserted_or_doubled_is_noticed():
-    _, line = chained(entry(99), number=3, at=1.5, party=NORTH, previous=CHAIN[2].sha256)
+    _, line = chained(entry(99), number=3, at=1.5, party=NORTH, previous=CHAIN[2][0])
 
     assert intact([*LINES[:3], line, *LINES[3:]]) is None
     assert intact([*LINES[:3], line, *LINES[4:]]) is None

@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry
 from common import metrics
 from common.ids import PartyId, derived_uuid
 from common.messages import LossPoint, NodePresence, TaskTimings, Validation
-from node.figures import TRAINING_LOSS, Figures, note_losses
+from node.figures import GPU_MEMORY, TRAINING_LOSS, TRAINING_SECONDS, Figures, note_device, note_losses
+from node.worker.protocol import Done
 from researcher.directory import NodeStatus
 from researcher.history import NodeRecord
 from researcher.monitoring import RunStarted, UpdateArrived
@@ -19,6 +20,20 @@ from tests.support.fake_node import INFO
 from tests.support.trial import Trial
 
 NODES = tuple(PartyId(f"node-{number}") for number in range(5))
+DONE = Done(
+    task_id=derived_uuid("task"),
+    samples_seen=1,
+    samples_train=1,
+    samples_test=0,
+    losses=(),
+    validations=(),
+    update_sha256=None,
+    update_size=None,
+    loaded_s=0,
+    trained_s=1,
+    validated_s=0,
+    saved_s=0,
+)
 TIMINGS = TaskTimings(received_at=0, waited_s=1, loaded_s=1, trained_s=1, validated_s=1, saved_s=1)
 
 
@@ -76,6 +91,29 @@ def test_a_node_shows_the_losses_of_its_newest_experiments_only():
     shown = [one.labels["experiment"] for family in TRAINING_LOSS.collect() for one in family.samples]
 
     assert [derived_uuid("experiment", str(number)) for number in range(34, 50)] == shown
+
+
+def test_a_gpu_is_shown_where_tasks_had_one_and_nowhere_else():
+    spent = metrics.values(TRAINING_SECONDS, "device")
+    plain, fast = derived_uuid("experiment", "on the cpu"), derived_uuid("experiment", "on a gpu")
+    note_device(plain, DONE)
+    note_device(fast, DONE.model_copy(update={"device": "gpu", "gpu_bytes": 4096, "trained_s": 2.5}))
+    more = metrics.values(TRAINING_SECONDS, "device")
+    shown = metrics.values(GPU_MEMORY, "experiment")
+
+    assert {"cpu": 1.0, "gpu": 2.5} == {device: more[device] - spent.get(device, 0.0) for device in more}
+    assert (None, 4096) == (shown.get(plain), shown[fast])
+
+
+def test_a_researcher_shows_how_long_nodes_trained_by_device():
+    figures, (north, *_), experiment = ExperimentFigures(), NODES, derived_uuid("experiment")
+    figures.note(experiment, RunStarted(experiment, "heart", derived_uuid("run"), NODES, 1, 9))
+    for device in ("cpu", "gpu", "gpu"):
+        record = NodeRecord(north, "accepted", 1, timings=TIMINGS, device=device)
+        figures.note(experiment, UpdateArrived(1, record))
+
+    told = {tuple(one.labels.values()): one.value for one in series(figures, "warren_node_training_seconds")}
+    assert {(north, "cpu"): 1.0, (north, "gpu"): 2.0} == told
 
 
 def test_every_family_is_exported_once():

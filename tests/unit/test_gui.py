@@ -5,19 +5,24 @@ import re
 import tomllib
 from collections import Counter
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.clock import ManualClock
+from common.errors import MissingExtraError
+from node.cli.gui import LIBRARIES, page_of
 from node.gui.border import _host
 from node.gui.pages import AREAS
 from node.gui.paging import slice_of
+from node.gui.people import Role
 from node.gui.texts import known
 from node.gui.throttle import FIRST_WAIT_S, FREE, FREE_OF_ADDRESS, LONGEST_WAIT_S, Throttle
 from node.gui.view import environment, static_files
 from node.gui.visit import within
+from node.sandbox import ProtectionName
 
 PACKAGE = files("node.gui")
 SOURCES = {
@@ -57,6 +62,11 @@ def test_every_area_has_its_name_and_icon():
         if area.icon:
             assert f"nav.{area.name}" in known()
             assert "<path" in icons.icon(area.icon)
+
+
+def test_every_protection_and_role_has_a_name_for_people():
+    assert {f"overview.wall_{name}" for name in ProtectionName} <= known().keys()
+    assert {f"nav.role_{role.name}" for role in Role if role is not Role.ANYONE} <= known().keys()
 
 
 @pytest.mark.parametrize(
@@ -166,3 +176,20 @@ def test_what_hides_is_shown():
     shown = environment().from_string("{{ a }}|{{ b|lines }}").render(a="x\u202ey\n", b="one\n\u202etwo<")
 
     assert "x\\u{202e}y\\u{a}|one\n\\u{202e}two&lt;" == shown
+
+
+def test_the_extra_brings_what_the_page_needs_and_nothing_else():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    packages = {re.split(r"[<>=]", one)[0] for one in project["optional-dependencies"]["gui"]}
+    modules = {"argon2-cffi": "argon2", "python-multipart": "python_multipart"}
+
+    assert {modules.get(name, name) for name in packages} == set(LIBRARIES)
+    assert 8484 == page_of(8484).port
+
+
+def test_without_a_library_somebody_is_told_which_extra_to_install(monkeypatch):
+    monkeypatch.setattr("node.cli.gui.LIBRARIES", ("starlette", "no_such_library"))
+    with pytest.raises(MissingExtraError) as refused:
+        page_of(8484)
+
+    assert {"package": "no_such_library", "extra": "gui"}.items() <= refused.value.facts.items()

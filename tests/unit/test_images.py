@@ -211,11 +211,39 @@ def png(width, height):
     )
 
 
-@pytest.mark.parametrize("side", [8200, 10_000, 100_000])
-def test_a_small_file_that_unpacks_to_a_huge_image_is_refused_before_it_does(scans, side):
-    (scans / "ill" / "a.png").write_bytes(png(side, side))
+def tiff(width, height):
+    """A TIFF of any size in few bytes: one packed strip of zeros."""
+    strip = zlib.compress(b"")
+    entries = [
+        (256, width),
+        (257, height),
+        (258, 8),
+        (259, 8),
+        (262, 1),
+        (273, 110),
+        (277, 1),
+        (278, height),
+        (279, len(strip)),
+    ]
+    fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    folder = struct.pack("<H", len(entries)) + fields + bytes(4)
+    return (struct.pack("<2sHI", b"II", 42, 8) + folder).ljust(110, b"\0") + strip
 
-    with pytest.raises(DataFileError, match=r"ill/a\.png: it has .* pixels"):
+
+def test_the_tiff_of_the_next_test_is_one(tmp_path):
+    (tmp_path / "a.tiff").write_bytes(tiff(8, 4))
+
+    with Image.open(tmp_path / "a.tiff") as image:
+        assert (8, 4) == image.size
+
+
+@pytest.mark.parametrize("make", [png, tiff])
+@pytest.mark.parametrize("side", [8200, 10_000, 100_000])
+def test_a_small_file_that_unpacks_to_a_huge_image_is_refused_before_it_does(scans, make, side):
+    name = {png: "a.png", tiff: "b.tiff"}[make]
+    (scans / "ill" / name).write_bytes(make(side, side))
+
+    with pytest.raises(DataFileError, match=rf"ill/{name}: it has .* pixels"):
         inspected(scans)
 
 

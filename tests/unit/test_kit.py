@@ -14,6 +14,7 @@ from common.errors import (
     CertificateExpiredError,
     InvalidSettingsError,
     KitError,
+    KitVersionError,
     RosterError,
 )
 from common.ids import PartyId
@@ -30,7 +31,7 @@ from common.security.kit import (
     write_roster,
 )
 from common.security.roster import SignedRoster, sign_roster
-from common.settings import Connection, Timeouts
+from common.settings import KIT_VERSION, Connection, Timeouts
 from tests.support.certificates import make_authority
 from tests.support.parties import make_identities, make_kit, make_roster
 
@@ -94,6 +95,32 @@ def test_a_wrong_connection_file_is_refused_with_every_mistake(folder):
     with pytest.raises(InvalidSettingsError) as caught:
         Kit.load(folder, now=NOW)
     assert {"party", "colour", "host"} <= set(caught.value.facts["problems"].replace(":", "").split())
+
+
+def test_a_newer_kit_is_refused_with_both_versions_whatever_else_it_says(folder):
+    path = folder / CONNECTION
+    assert path.read_text().startswith(f"version = {KIT_VERSION}\n")
+    path.write_text(path.read_text().replace("version = 1", "version = 2") + 'a_new_word = "new"\n')
+
+    with pytest.raises(KitVersionError, match="version 2, this Warren reads up to 1") as caught:
+        Kit.load(folder, now=NOW)
+    assert "upgrade Warren here" in caught.value.advice
+
+
+def test_a_kit_from_before_versions_were_written_is_of_the_first_one(folder):
+    path = folder / CONNECTION
+    path.write_text(path.read_text().replace("version = 1\n", ""))
+
+    assert 1 == Kit.load(folder, now=NOW).connection.version
+
+
+@pytest.mark.parametrize("version", ["0", "true", '"2"'])
+def test_a_version_that_is_none_is_a_mistake_in_the_file(folder, version):
+    path = folder / CONNECTION
+    path.write_text(path.read_text().replace("version = 1", f"version = {version}"))
+
+    with pytest.raises(InvalidSettingsError, match="version"):
+        Kit.load(folder, now=NOW)
 
 
 @pytest.mark.parametrize("content", [b"a = " + b"[" * 10_000, b"port = " + b"9" * 10_000, b"\xff"])

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from common.ids import DatasetId, Digest, TaskId, derived_uuid
-from common.messages import ClassStatistics, Column, LossPoint, Validation
+from common.messages import ClassStatistics, Column, ColumnMoments, LossPoint, Validation
+from common.training_args import TrainingArgs
+from node.audit import update_entry
 from node.leaving import LossPace, refusal, screened, told
 from node.policy import Policy
 from node.registry import Dataset, Fingerprint
+from node.replies import task_timings, trained
 from node.worker.protocol import Done, Failed
 from tests.unit.test_policy import request as train_request
 
@@ -187,3 +190,59 @@ def test_an_error_names_the_column_that_it_is_about_and_no_other_word_of_the_wor
     text = "column 'gaps' or 'age', of patient '4711', has 4 missing values of 16"
 
     assert "A column has missing values: 'gaps', 'age'" == failure(text, code="WRN-405", line=None).text
+
+
+# Moments of columns
+
+
+def measured(*moments, **settings):
+    asked = request().model_copy(
+        update={"train": False, "training_args": TrainingArgs(epochs=1, moments="federation")}
+    )
+    told = done(moments=moments or None, validations=(), samples_seen=0)
+    error = refusal(told, asked, Policy(**settings), replace(DATASET, joined=replace(DATASET, columns=AGES)))
+    return None if error is None else f"{error.code} {error}"
+
+
+AGES = (Column(name="age", dtype="float"),)
+
+
+@pytest.mark.parametrize("name", ["gaps", "age", "0", "2"])
+def test_moments_of_a_column_that_there_is_leave(name):
+    assert None is measured(ColumnMoments(name=name, count=70, mean=1.0, spread=2.0), minimum_samples=70)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "reason"),
+    [
+        ("patient 4711", 80, "a column that there is not"),
+        ("3", 80, "a column that there is not"),
+        ("gaps", 81, "more values than the training part has"),
+        ("gaps", 69, "69 samples are fewer than the 70"),
+    ],
+)
+def test_moments_that_could_carry_data_or_are_of_few_values_do_not_leave(name, count, reason):
+    problem = measured(ColumnMoments(name=name, count=count, mean=1.0, spread=2.0), minimum_samples=70)
+
+    assert reason in problem
+    assert "4711" not in problem
+
+
+def test_the_audit_log_lists_the_columns_and_both_sets():
+    asked = request()
+    joined = replace(DATASET, dataset_id=DatasetId("j"), columns=AGES)
+    told = tuple(ColumnMoments(name=name, count=80, mean=1.0, spread=2.0) for name in ("gaps", "age"))
+    timings = task_timings(done(), 0.0, 0.0, 0.0)
+    (recipient,) = asked.recipients
+    reply = trained(recipient, asked, done(moments=told, validations=()), None, timings)
+
+    entry = update_entry(asked, reply, replace(DATASET, joined=joined))
+
+    assert (2, "joined with data set j; moments of columns gaps, age") == (entry.count, entry.note)
+
+
+def test_moments_leave_only_where_they_were_asked_for():
+    told = (ColumnMoments(name="gaps", count=80, mean=1.0, spread=2.0),)
+
+    assert "only if they are asked for" in why(done(moments=told))
+    assert "only if they are asked for" in measured()

@@ -54,6 +54,39 @@ def test_a_traceback_is_kept_on_the_same_json_line():
     assert "ValueError: invalid literal" in json.loads(line)["traceback"]
 
 
+def test_what_is_shown_goes_where_standard_error_is_at_that_moment(monkeypatch):
+    logs.configure()
+    replaced = io.StringIO()
+    monkeypatch.setattr("sys.stderr", replaced)
+    logging.getLogger("x").warning("queue full")
+
+    assert "queue full" in replaced.getvalue()
+
+
+def test_a_file_keeps_more_than_is_shown_as_long_as_it_is_asked_to(tmp_path):
+    stream, file = io.StringIO(), tmp_path / "researcher.jsonl"
+    logs.configure(logging.WARNING, stream=stream)
+    with logs.kept(file):
+        logging.getLogger("x").info("round ended", extra={"round": 1})
+    logging.getLogger("x").info("afterwards")
+
+    assert "" == stream.getvalue()
+    assert [("round ended", 1)] == [
+        (one["message"], one["round"]) for one in map(json.loads, file.read_text().splitlines())
+    ]
+
+
+def test_a_file_is_rotated_and_old_ones_are_dropped(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "_FILE_BYTES", 200)
+    logs.configure(file=tmp_path / "agent.jsonl", stream=None)
+    for number in range(50):
+        logging.getLogger("x").info("one line", extra={"number": number})
+
+    names = {"agent.jsonl", *(f"agent.jsonl.{number}" for number in range(1, 6))}
+    assert names == {path.name for path in tmp_path.iterdir()}
+    assert 49 == json.loads((tmp_path / "agent.jsonl").read_text().splitlines()[-1])["number"]
+
+
 def test_a_file_gets_json_also_beside_a_terminal(tmp_path):
     logs.configure(stream=Terminal(), file=tmp_path / "agent.jsonl")
     logging.getLogger("x").info("hello", extra={"size_bytes": 3})

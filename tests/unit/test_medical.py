@@ -1,6 +1,7 @@
 """Volumes of subjects are read one by one, on the grid that is asked for, and an unreadable study ends nothing."""
 
 import gzip
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -203,6 +204,135 @@ def test_without_nibabel_the_error_says_how_to_install_it(study, monkeypatch):
         inspected(study)
 
     assert 'install it: pip install "warren-fl[medical]"' == caught.value.advice
+
+
+# Axes and values
+
+
+def test_a_fourth_axis_becomes_channels(tmp_path):
+    still, moving = (
+        np.arange(24, dtype=np.float32).reshape(2, 3, 4),
+        np.arange(48, dtype=np.int16).reshape(2, 3, 4, 2),
+    )
+    write_volume(tmp_path / "a" / "t1" / "x.nii.gz", still[..., None])
+    write_volume(tmp_path / "a" / "bold" / "x.nii.gz", moving)
+    write_volume(tmp_path / "a" / "flow" / "x.nii.gz", moving[:, :, :, None, :])
+
+    data, target = bound(tmp_path, ["t1", "bold", "flow"], "bold")[0]
+
+    np.testing.assert_array_equal(still[None], data["t1"])
+    np.testing.assert_array_equal(np.moveaxis(moving, -1, 0), data["bold"])
+    np.testing.assert_array_equal(data["bold"], data["flow"])
+    assert (np.float32, np.int64) == (data["bold"].dtype, target.dtype)
+    assert "int16 2x3x4x2 RAS 1x1x1 mm" == inspected(tmp_path).columns[0].dtype
+
+
+def test_channels_are_turned_resampled_and_cut_alike(tmp_path):
+    ramp = np.stack([np.arange(8).reshape(2, 2, 2), 10 * np.arange(8).reshape(2, 2, 2)], -1).astype(
+        np.float32
+    )
+    write_volume(tmp_path / "a" / "bold" / "x.nii", ramp, flip=True)
+
+    turned, _ = bound(tmp_path, "bold", "bold", orientation="RAS")[0]
+    finer, _ = bound(tmp_path, "bold", "bold", spacing=(0.5, 1, 1))[0]
+    patches, _ = bound(tmp_path, "bold", "bold", patch=(2, 1, 3), patches=4)[0]
+
+    np.testing.assert_array_equal(np.moveaxis(ramp[::-1], -1, 0), turned)
+    assert (2, 3, 2, 2) == finer.shape
+    np.testing.assert_allclose(10 * finer[0], finer[1])
+    np.testing.assert_allclose([4, 2, 0], finer[0, :, 0, 0])
+    assert (4, 2, 2, 1, 3) == patches.shape
+    np.testing.assert_array_equal(10 * patches[:, 0], patches[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.zeros((2, 2, 2, 3, 3), np.float32), "it has the axes 2x2x2x3x3, and three of space"),
+        (np.zeros((2, 2), np.float32), "it has the axes 2x2, and three of space"),
+        (np.zeros((2, 2, 2), np.complex64), "its values are complex64, which are no real numbers"),
+        (np.zeros((2, 2, 2), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "which are no real numbers"),
+    ],
+    ids=["5D", "2D", "complex", "colours"],
+)
+def test_other_axes_and_values_are_refused(tmp_path, values, reason):
+    write_volume(tmp_path / "a" / "ct" / "x.nii.gz", values)
+
+    with pytest.raises(DataFileError, match=reason):
+        inspected(tmp_path)
+
+
+def test_room_is_made_for_no_more_than_a_packed_file_can_hold(tmp_path):
+    path = write_volume(tmp_path / "a" / "ct" / "x.nii.gz", np.zeros((2, 2, 2), np.float64))
+    content = gzip.decompress(path.read_bytes())
+    sizes = np.array([3, 512, 512, 512], "<i2").tobytes()  # 1 GB, and few enough voxels
+    path.write_bytes(gzip.compress(content[:40] + sizes + content[48:]))
+
+    tracemalloc.start()
+    with pytest.raises(DataFileError, match="it is too short for its voxels"):
+        inspected(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 10 * 1024**2
+
+
+@pytest.mark.parametrize("name", ["t1.nii.gz", "0001.dcm"])
+def test_a_link_out_of_the_folder_is_refused(study, tmp_path, name):
+    (tmp_path / "elsewhere").write_bytes(b"secret")
+    (study / "sub-1" / "CT").mkdir()
+    (study / "sub-1" / "CT" / name).symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(DataFileError, match="is a link to outside the folder"):
+        inspected(study)
+    with pytest.raises(DataFileError, match="is a link to outside the folder"):
+        bound(study, "T1", "label")
+
+
+# Transforms
+
+
+class Turn:
+    """What MONAI's and TorchIO's transforms are to us: a callable, of a dictionary or of an array with channels first."""
+
+    def __init__(self, keys=None):
+        self.keys = keys
+
+    def __call__(self, data):
+        if self.keys is None:
+            assert 4 == data.ndim
+            return torch.as_tensor(data[:, ::-1].copy())
+        return dict(data) | {key: torch.as_tensor(data[key][:, ::-1].copy()) for key in self.keys}
+
+
+def test_a_transform_of_one_array_may_give_a_tensor(study):
+    manager = DataManager(MedicalFolderDataset("T1", "label", Turn(), Turn()), batch_size=4)
+    manager.bind(study, {}, data_type="medical-folder")
+
+    ((data, target),) = list(manager.split(test_ratio=0, seed=1).train)
+
+    assert ((4, 1, 4, 4, 4), torch.float32, torch.int64) == (tuple(data.shape), data.dtype, target.dtype)
+
+
+def test_a_joint_transform_changes_inputs_and_targets_alike(study):
+    plain = bound(study, ["T1"], "label")[1]
+    data, target = bound(study, ["T1"], "label", joint_transform=Turn(["T1", "label"]))[1]
+
+    np.testing.assert_array_equal(plain[0]["T1"][:, ::-1], data["T1"])
+    np.testing.assert_array_equal(plain[1][:, ::-1], target)
+    assert torch.int64 == target.dtype
+
+
+def test_a_joint_transform_comes_before_the_others(study):
+    data, target = bound(
+        study,
+        "T1",
+        "label",
+        lambda volume: volume + 1,
+        joint_transform=lambda both: {**both, "T1": both["label"] * 3.0},
+    )[1]
+
+    np.testing.assert_array_equal(target * 3.0 + 1, data)
 
 
 # Grids

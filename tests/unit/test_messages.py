@@ -67,12 +67,18 @@ def test_unknown_kinds_are_refused():
         decode(body_of(PING.model_dump(mode="json") | {"kind": "no_such_thing"}))
 
 
-@pytest.mark.parametrize("version", ["1.1", "2.0", "0.9"])
-def test_another_version_is_refused_and_named(version):
-    document = PING.model_dump(mode="json") | {"protocol": version, "new_field": 1}
+@pytest.mark.parametrize(
+    ("version", "older"),
+    [("1.1", "this side"), ("2.0", "this side"), ("1.10", "this side"), ("0.9", "north"), ("soon", "north")],
+)
+@pytest.mark.parametrize("more", [{}, {"new_field": 1}])
+def test_another_version_is_refused_and_says_which_side_to_upgrade(version, older, more):
+    document = PING.model_dump(mode="json") | {"protocol": version} | more
 
-    with pytest.raises(ProtocolVersionError, match=f"speaks protocol {version}"):
+    with pytest.raises(ProtocolVersionError, match=f"speaks protocol {version}") as caught:
         decode(body_of(document), sender="north")
+
+    assert f"upgrade Warren at {older}" == caught.value.advice
 
 
 def test_a_refused_message_does_not_show_its_values():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.feature_extraction.text import HashingVectorizer
 
 from common.data import DataManager
 from common.datasets import CustomDataset, SurvivalDataset, TextDataset
@@ -104,6 +105,24 @@ def test_targets_of_texts_are_numbers_or_categories(tmp_path):
     ):
         with pytest.raises(error):
             bound(path, "note", column, length=2, **options)
+
+
+def test_a_vectoriser_makes_rows_for_plans_of_scikit_learn(tmp_path):
+    words = HashingVectorizer(n_features=8, alternate_sign=False, norm=None)
+    dataset = TextDataset("note", "y", vectorizer=words.transform)
+    dataset.bind(written(tmp_path, "note,y\nab ab cd,1\nef,0\n"), {})
+
+    assert [3.0, 1.0] == [float(dataset[row][0].sum()) for row in (0, 1)]
+    assert ((8,), np.float32) == (dataset[0][0].shape, dataset[0][0].dtype)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"tokenizer": letters}, {"length": 2}, {"tokenizer": letters, "length": 2, "vectorizer": letters}],
+)
+def test_a_text_needs_one_way_to_become_numbers(options):
+    with pytest.raises(InvalidArgumentsError, match="give a tokenizer and a length, or a vectorizer alone"):
+        TextDataset("note", "y", **options)
 
 
 # Custom

@@ -30,6 +30,12 @@ def request(*, sender="lab", **model):
     )
 
 
+def measuring(**args):
+    """A request for the moments of columns."""
+    wanted = TrainingArgs(epochs=1, moments="federation", **args)
+    return request().model_copy(update={"train": False, "training_args": wanted})
+
+
 def refusal(policy, asked=None, *, samples=100, plan=PlanState.APPROVED):
     return policy.refusal(asked or request(), node=NODE, samples=samples, plan=plan)
 
@@ -108,8 +114,16 @@ def test_only_the_allowed_kinds_of_requests_are_served():
 
     assert "WRN-606" == refusal(policy).code
     assert refusal(policy, request().model_copy(update={"train": False})) is None
+    assert "WRN-606" == refusal(policy, measuring()).code
     assert policy.serves(PartyId("lab"), "list")
     assert not policy.serves(PartyId("lab"), "search")
+
+
+def test_moments_are_of_a_training_part_that_is_large_enough():
+    policy = Policy(minimum_samples=20)
+
+    assert refusal(policy, measuring(test_ratio=0.8)) is None
+    assert "WRN-408" == refusal(policy, measuring(test_ratio=0.81)).code
 
 
 @pytest.mark.parametrize(("ratio", "runs"), [(0.0, True), (0.2, True), (0.1, False), (0.9, False)])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import logging
 import subprocess
 import sys
 
@@ -11,8 +14,10 @@ from typer.testing import CliRunner
 
 from common.errors import HomeError, HomeInUseError, InvalidSettingsError, PlanSourceError
 from common.payload.tensors import load_tensors
+from deploy.reference import command_lines
 from researcher.cli import app
 from researcher.experiment_file import import_plan, load_experiment
+from researcher.federation import Federation
 from researcher.home import Home, HomeLock, default_home
 from researcher.strategies import MinimumStrategy
 from tests.support.certificates import make_authority
@@ -231,3 +236,41 @@ def test_the_history_becomes_a_table_when_pandas_is_there(place, file, monkeypat
 
     monkeypatch.setitem(sys.modules, "pandas", Pandas)
     assert experiment.history().rows() == experiment.history().to_dataframe()
+
+
+@pytest.fixture
+def _logging_restored():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    logging.captureWarnings(capture=False)
+
+
+@pytest.mark.usefixtures("_logging_restored")
+def test_a_command_keeps_one_line_for_each_round_in_the_home_and_shows_warnings_only(
+    place, file, monkeypatch
+):
+    monkeypatch.setattr(Federation, "open", classmethod(lambda cls, home: contextlib.nullcontext(place)))
+    shown = io.StringIO()
+    monkeypatch.setattr("sys.stderr", shown)
+
+    assert 0 == called("run", file, "--home", place.home.path).exit_code
+    logging.getLogger("researcher").info("afterwards")
+
+    lines = [json.loads(line) for line in place.home.log.read_text().splitlines()]
+    rounds = [line for line in lines if line["message"] == "round ended"]
+    assert [1, 2] == [line["round"] for line in rounds]
+    assert 1 == len({line["experiment"] for line in rounds})
+    assert not [line for line in lines if line["message"] == "afterwards"]
+    assert "round ended" not in shown.getvalue()
+
+
+@pytest.mark.parametrize(("options", "level"), [((), logging.WARNING), (("--verbose",), logging.DEBUG)])
+@pytest.mark.parametrize("program", ["warren", "warren-researcher"])
+@pytest.mark.usefixtures("_logging_restored")
+def test_programs_log_warnings_and_everything_when_they_are_asked_to(program, options, level, tmp_path):
+    words = {"warren": ["errors"], "warren-researcher": ["experiments", "--home", str(tmp_path)]}[program]
+    assert 0 == CliRunner().invoke(command_lines()[program], [*options, *words]).exit_code
+
+    assert level == logging.getLogger().level

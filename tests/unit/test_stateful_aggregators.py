@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import torch
 
 from common.errors import RoundNotKeptError
 from common.messages import FedDynCorrection, ScaffoldCorrection, TrainRequest
+from common.payload.tensors import save_tensors
 from researcher import FedAverage, FedDyn, FedNova, Scaffold
+from researcher.aggregators import Contribution, Recall
 from tests.support.experiments import make
 from tests.support.fake_node import Trial, Update, always
 
@@ -20,6 +23,10 @@ def trial(tmp_path):
         trial.start(node)
     yield trial
     trial.close()
+
+
+class OtherDyn(FedDyn):
+    """Another aggregator that remembers the same kind of thing."""
 
 
 def remembered(experiment):
@@ -88,3 +95,21 @@ def test_another_aggregator_begins_without_a_memory(federation, trial):
     assert ["round-000001.safetensors", "round-000002.safetensors", "round-000004.safetensors"] == remembered(
         experiment
     )
+
+
+def test_what_another_aggregator_remembered_is_no_memory_and_does_not_show(tmp_path):
+    save_tensors(tmp_path / "base", {"w": torch.tensor([1.0, 2.0])})
+    save_tensors(tmp_path / "north", {"w": torch.tensor([2.0, 5.0])})
+    parts = [Contribution("north", tmp_path / "north", samples_seen=1, samples_train=1)]
+
+    def made(aggregator, before):
+        folder = tmp_path / "memory"
+        recall = Recall(2, before, folder / f"{type(aggregator).__name__}-{before is None}")
+        aggregator.aggregate(tmp_path / "base", parts, tmp_path / "new", recall)
+        return recall.after, (tmp_path / "new").read_bytes(), recall.after.read_bytes()
+
+    own, *afresh = made(FedDyn(alpha=0.5), None)
+    other, *_ = made(OtherDyn(alpha=0.25), None)
+
+    assert afresh == [*made(FedDyn(alpha=0.5), other)[1:]]
+    assert afresh != [*made(FedDyn(alpha=0.5), own)[1:]]

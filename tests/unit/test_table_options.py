@@ -5,11 +5,13 @@ import zipfile
 
 import numpy as np
 import openpyxl
+import polars as pl
 import pytest
 
 from common.datasets import TabularDataset
 from common.datasets.families.base import parsed
 from common.datasets.families.tabular import FAMILY
+from common.datasets.inspection import read_columns
 from common.errors import (
     DataFileError,
     InvalidDatasetError,
@@ -76,6 +78,64 @@ def test_a_file_without_a_header_is_read_by_position(tmp_path):
 
     assert ["column_0", "column_1"] == [column.name for column in found.columns]
     assert [2, 4] == bound(path, 0, 1, parameters={"header": False}).arrays()[1].tolist()
+
+
+def test_numbers_may_have_a_decimal_comma_where_cells_are_separated_otherwise(tmp_path, patients):
+    path = tmp_path / "comma.csv"
+    path.write_text("x;y\n1,5;0\n-2,25;1\n")
+
+    dataset = bound(path, "x", "y", parameters={"decimal_comma": True})
+
+    assert [[1.5], [-2.25]] == dataset.arrays()[0].tolist()
+    with pytest.raises(NonNumericColumnError):
+        bound(path, "x", "y")
+    with pytest.raises(DataFileError, match="a comma cannot stand between cells and in numbers"):
+        inspected(patients, decimal_comma=True)
+
+
+def test_a_first_line_of_numbers_is_no_header_unless_somebody_says_so(tmp_path):
+    path = tmp_path / "numbers.csv"
+    path.write_text("2020,2021\n3,4\n5,6\n")
+
+    assert [(3, ["column_0", "column_1"])] * 2 == [
+        (found.samples, [column.name for column in found.columns])
+        for found in (inspected(path), inspected(path, header=False))
+    ]
+    with pytest.raises(DataFileError, match="its first line holds numbers"):
+        inspected(path, header=True)
+
+
+def test_categories_are_told_only_of_columns_that_people_name(patients):
+    found = {
+        column.name: column.categories for column in inspected(patients, tell_categories=["sex"]).columns
+    }
+
+    assert {"id": (), "age": (), "sex": ("F", "M"), "chol": (), "y": ()} == found
+
+
+def test_a_column_of_too_many_values_is_none_of_categories(tmp_path):
+    path = tmp_path / "many.csv"
+    path.write_text("\n".join(["zip,y", *(f"z{row},1" for row in range(101))]) + "\n")
+
+    with pytest.raises(DataFileError, match="column 'zip' holds 101 different values, and at most 100"):
+        inspected(path, tell_categories=["zip"])
+    with pytest.raises(UnknownColumnError, match="no column 'sex'"):
+        inspected(path, tell_categories=["sex"])
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "NaN", "?", ""])
+@pytest.mark.parametrize("row", [1, 1500])
+@pytest.mark.parametrize(("ending", "kind"), [("", pl.Int64), (".5", pl.Float64)])
+def test_words_for_missing_values_mean_the_same_wherever_they_stand(tmp_path, word, row, ending, kind):
+    values = [f"{number}{ending}" for number in range(2000)]
+    values[row] = word
+    path = tmp_path / "gaps.csv"
+    path.write_text("\n".join(["x,y", *(f"{value},1" for value in values)]) + "\n")
+
+    found = read_columns(path, ["x", "y"])
+
+    assert [kind, pl.Int64] == found.dtypes
+    assert [row] == found["x"].is_null().arg_true().to_list()
 
 
 def test_an_unknown_or_wrong_option_is_named(patients):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
@@ -57,6 +58,19 @@ def test_a_terminal_shows_a_table_of_the_nodes():
     assert "round 1 of 2" in text
     assert "north" in text
     assert "\x1b" in text
+
+
+def test_the_bar_counts_what_was_done_before_somebody_looked_on():
+    out = io.StringIO()
+    view = TerminalView(Console(file=io.StringIO(), width=80))
+    view.on_event(dataclasses.replace(EVENTS[0], first=11, last=34))
+    view.on_event(RoundOpened(23, "train", NODES, 1.0, resumed=False))
+    Console(file=out, width=80, color_system=None).print(view._render())
+
+    head, *rows = out.getvalue().splitlines()
+    assert head.startswith("heart [1] · round 23 of 34 · 0 of 2 nodes ━━━")
+    assert 8 == head.count("━")
+    assert 3 == len(rows)
 
 
 def test_a_failed_round_is_told_with_its_reason():

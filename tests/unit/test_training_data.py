@@ -1,5 +1,8 @@
 """What differs between the data of several nodes is told before anything is trained."""
 
+import pytest
+
+from common.errors import InvalidSettingsError
 from common.ids import DatasetId, PartyId, new_uuid
 from common.messages import Column, DatasetDescription
 from researcher.training_data import TrainingData
@@ -14,7 +17,10 @@ def described(*columns, data_type="tabular", shape=(10, 2), classes=(), left_out
         description="small",
         samples=shape[0],
         shape=shape,
-        columns=tuple(Column(name=name, dtype=dtype, unit=unit) for name, dtype, unit in columns),
+        columns=tuple(
+            Column(name=name, dtype=dtype, unit=unit, categories=tuple(told))
+            for name, dtype, unit, *told in columns
+        ),
         classes=classes,
         left_out=left_out,
     )
@@ -67,3 +73,19 @@ def test_people_read_one_line_for_each_node_and_difference():
         "the same everywhere: no column\n"
         "differs: column age: Int64 years at north; Int64 months at south"
     ) == str(found)
+
+
+def test_the_vocabulary_of_a_column_is_what_all_nodes_tell_together():
+    found = data(
+        north=described(("sex", "String", "", "F", "M")), south=described(("sex", "String", "", "M", "X"))
+    )
+
+    assert ("F", "M", "X") == found.categories("sex")
+    assert ["categories of sex: F, M at north; M, X at south"] == [str(one) for one in found.differences]
+
+
+def test_a_node_that_does_not_tell_its_categories_is_named_with_what_helps():
+    found = data(north=described(("sex", "String", "", "F")), south=described(("sex", "String", "")))
+
+    with pytest.raises(InvalidSettingsError, match=r"south: does not tell them.*tell_categories"):
+        found.categories("sex")

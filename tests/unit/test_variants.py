@@ -117,6 +117,7 @@ def test_a_grid_is_written_on_the_command_line():
         "test_metric": ["ACCURACY", "ROC_AUC"],
         "dry_run": [True],
     } == parsed_grid(texts)
+    assert {"optimizer_args.lr": [0.1, "cosine", True]} == parsed_grid(["optimizer_args.lr=0.1,cosine,true"])
     with pytest.raises(InvalidSettingsError, match="NAME=VALUE"):
         parsed_grid(["lr"])
 
@@ -138,6 +139,20 @@ def test_the_commands_sweep_and_cross_validate(trial, federation, tmp_path, monk
     code, crossed = called("cross-validate", tmp_path / "heart.toml", "--folds", 3)
     assert (0, [0, 1, 2]) == (code, [row["test_fold"] for row in crossed["trials"]])
     assert {3} == {row["variants"] for row in crossed["summary"]}
+
+
+def test_a_sweep_of_which_a_part_failed_says_so_by_its_exit_code(trial, federation, tmp_path, monkeypatch):
+    trial.start(
+        "north", lambda request, one: Failure() if request.training_args.num_updates == 7 else Update()
+    )
+    federation.settle()
+    monkeypatch.setattr("researcher.cli._federation", lambda home: contextlib.nullcontext(federation))
+    (tmp_path / "plan.py").write_text(PLAN)
+    (tmp_path / "heart.toml").write_text(FILE)
+
+    code, swept = called("sweep", tmp_path / "heart.toml", "--vary", "num_updates=1,7")
+
+    assert (1, [False, True]) == (code, [bool(row["error"]) for row in swept["trials"]])
 
 
 def test_a_cross_validation_holds_back_each_part_once_with_one_seed(trial, federation):

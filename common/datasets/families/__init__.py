@@ -14,6 +14,7 @@ _HOMES: Final = {
     "mednist": "common.datasets.families.mednist",
     "medical-folder": "common.datasets.families.medical",
     "signals": "common.datasets.families.signals",
+    "genomics": "common.datasets.families.genomics",
     "custom": "common.datasets.families.custom",
 }
 """By name, so that nothing is imported before a set of that family is registered."""

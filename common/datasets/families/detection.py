@@ -5,7 +5,20 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from common.datasets.files import data_files
-from common.datasets.formats import CSV, DICOM, EDF, EXCEL, IMAGES, MEDNIST, MNIST_IMAGES, NIFTI, PARQUET
+from common.datasets.formats import (
+    BED,
+    CSV,
+    DICOM,
+    EDF,
+    EXCEL,
+    IMAGES,
+    MEDNIST,
+    MNIST_IMAGES,
+    NIFTI,
+    PARQUET,
+    VCF,
+    WFDB,
+)
 from common.errors import DataFileError
 
 
@@ -23,8 +36,10 @@ def detected(path: Path) -> str:
         found = "mnist"
     elif any(name.name.endswith((*NIFTI, *DICOM)) for name in names):
         found = "medical-folder"
-    elif suffixes & EDF:
+    elif suffixes & (EDF | WFDB):
         found = "signals"
+    elif any(name.name.endswith((*VCF, BED)) for name in names):
+        found = "genomics"
     elif suffixes & IMAGES:
         classes = {name.parts[0] for name in names if name.suffix.lower() in IMAGES}
         found = "mednist" if classes <= set(MEDNIST) else "images"

@@ -39,7 +39,13 @@ class TabularFamily:
         if not path.is_file():
             raise DataFileError(path=path, data_type="a table", reason="it is no file")
         known = column_names(path, options)
-        for column in (options.split_column, options.id_column, *options.dtypes, *options.units):
+        for column in (
+            options.split_column,
+            options.id_column,
+            *options.dtypes,
+            *options.units,
+            *options.tell_categories,
+        ):
             if column is not None and column not in known:
                 raise UnknownColumnError(column=column, columns=", ".join(known))
         uneven = dict(uneven_rows(path, options))

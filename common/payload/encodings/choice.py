@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Literal, NoReturn, Self, cast, get_args
 
 from common.errors import InvalidSettingsError
@@ -42,6 +43,7 @@ class Encoding:
             _refuse(f"the fraction {self.fraction} is not between 0 and 1 with at most six decimals")
 
     @classmethod
+    @lru_cache(maxsize=64)  # a handful of texts, several times in each message
     def parse(cls, text: str) -> Self:
         """Read `raw`, `fp16`, `bf16`, `int8` or `topk:0.01`, each with or without `+zstd`.
 

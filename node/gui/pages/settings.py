@@ -20,6 +20,7 @@ from node.gui.people import Role
 from node.gui.texts import t
 from node.gui.visit import Visit
 from node.policy import Policy
+from node.status import read_status
 from node.steward.agents import AgentControl
 from node.steward.policies import PolicyFile
 
@@ -51,12 +52,14 @@ class LogLine:
 
 
 def settings(visit: Visit) -> Response:
-    """Show the agent, the certificate and what the policy says."""
+    """Show the agent, the certificate and what the policy says, right or wrong."""
     kit, problem = _kit(visit)
+    pid = visit.home.holder()
     found = PolicyFile(visit.home, visit.by).read()
     return visit.show(
         "settings.html",
-        found=AgentControl(visit.home, visit.by).report(),
+        pid=pid,
+        agent=None if pid is None else read_status(visit.home.status_path),
         connection=visit.home.connection(),
         kit=kit,
         fingerprint=fingerprint(kit.certificate) if kit else "",
@@ -135,7 +138,7 @@ def log(visit: Visit) -> Response:
     filters = {"level": level, "search": search}
     rows = slice_of(lines, visit.number("page"), path="/settings/log", filters=filters, size=100)
     facts = {"rows": rows, "levels": LEVELS, "path": visit.home.log_path, "ran": tail is not None}
-    return visit.show("log.html", level=level, search=search, **facts)
+    return visit.show("log.html", status=200, level=level, search=search, **facts)
 
 
 def _editor(

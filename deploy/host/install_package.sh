@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install a server program from the system's packages when it is absent: system_package.sh NAME PACKAGE PROGRAM VERSION, where PROGRAM
+# Install a server program from the system's packages when it is absent: install_package.sh NAME PACKAGE PROGRAM VERSION, where PROGRAM
 # is a command or a path that shows that it is there. The package would also start a system-wide server: that is prevented, because
 # Warren starts private ones only. Exits 0 in any case: who needs the program says so clearly.
 set -u
