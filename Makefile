@@ -31,7 +31,7 @@ docs: $(VENV)/.demo  ## write the pages of docs/reference that follow from the c
 
 screenshots: $(VENV)/.test rabbitmq prometheus chromium  ## take the pictures of docs/images from real runs and pages
 	@$(BIN)/python -m tests.support.screenshots docs/images
-	@WARREN_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/e2e/test_gui.py -k pictures
+	@WARREN_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/e2e/test_gui_story.py
 
 bench: $(VENV)/.test rabbitmq  ## measure speed, CPU and memory; ARGS="--json FILE"
 	@$(BIN)/python -m tests.benchmarks $(ARGS)

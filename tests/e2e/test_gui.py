@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import http.client
-import os
-import shutil
-from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from node.gui.app import routes
 from node.gui.csrf import form_token
@@ -20,13 +16,9 @@ from node.gui.site import Site
 from node.process import stop
 from node.registry import Registry
 from node.steward.agents import AgentControl
+from tests.support.browser import DEADLINE_MS, launched, looked_at
 from tests.support.page import CHEAP, DEADLINE_S, PASSWORD, Served, logged_in, make_page_home, written
 
-ARGUMENTS = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync"
-PICTURES = os.environ.get("WARREN_SCREENSHOTS")
-PICTURE_BYTES = 150_000
-DEADLINE_MS = 20_000
-LOOKS = {"wide": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 800}}
 PAGES = sorted(
     {route.path for route in routes() if route.method == "GET" and "{" not in route.path}
     - {"/live", "/login", "/login/code"}
@@ -36,13 +28,8 @@ PAGES = sorted(
 
 @pytest.fixture(scope="module")
 def chromium():
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.fail("Chromium is missing; `make chromium` installs it", pytrace=False)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS.split())
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +76,6 @@ def opened(chromium, served, complaints):
     for context in contexts:
         context.close()
     assert [] == [text for text in complaints if "Failed to load resource" not in text]
-
-
-def pictured(page, name):
-    """Keep a picture for the documentation, if somebody asked for pictures."""
-    if PICTURES:
-        path = Path(PICTURES) / f"gui-{name}.png"
-        path.parent.mkdir(exist_ok=True)
-        page.screenshot(path=path)
-        assert path.stat().st_size < PICTURE_BYTES
 
 
 def test_an_admin_sets_the_page_up_by_keyboard_and_comes_back(chromium, opened, tmp_path):
@@ -204,41 +182,6 @@ def test_pages_are_clear_to_everybody(opened, session):
         found[path] = looked_at(page)
 
     assert {} == {path: problems for path, problems in found.items() if problems}
-
-
-def looked_at(page):
-    """Return what is wrong with a page as it is shown."""
-    page.set_viewport_size(LOOKS["wide"])
-    page.emulate_media(color_scheme="light")
-    problems = axe(page)
-    page.emulate_media(color_scheme="dark")
-    problems += axe(page, runOnly=["color-contrast"])
-    page.set_viewport_size(LOOKS["phone"])
-    beyond = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    return problems + ([f"{beyond} pixels wider than a phone"] if beyond > 0 else [])
-
-
-def axe(page, **options):
-    """Return what axe-core objects to, each with the first part of the page that it is about."""
-    broken = Axe().run(page, options={"resultTypes": ["violations"], **options}).response["violations"]
-    return [
-        f"{one['id']}: {one['nodes'][0]['html'][:160]} {one['nodes'][0]['failureSummary'][:200]}"
-        for one in broken
-    ]
-
-
-@pytest.mark.skipif(
-    not PICTURES, reason="pictures are taken on demand, for a test changes no file of the repository"
-)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pictures_of_pages(scheme, opened, session):
-    page = opened("/login", color_scheme=scheme, viewport=LOOKS["wide"])
-    pictured(page, f"login-{scheme}")
-    page = opened("/", session=session, color_scheme=scheme, viewport=LOOKS["wide"])
-    for path in PAGES:
-        page.goto(path)
-        expect(page.get_by_text("Loading")).to_have_count(0)
-        pictured(page, f"{path.strip('/').replace('/', '-') or 'overview'}-{scheme}")
 
 
 def test_a_page_beside_the_agent_restarts_it_and_comes_back(tmp_path):
