@@ -32,7 +32,7 @@ def environment() -> Environment:
     )
     addresses = {name: f"/static/{digest(data)}/{name}" for name, data in static_files().items()}
     made.globals.update(t=t, Role=Role, static=addresses)
-    made.filters.update(lines=_lines, size=_size, moment=_moment, number=_number)
+    made.filters.update(lines=_lines, coded=_coded, size=_size, moment=_moment, number=_number)
     return made
 
 
@@ -57,6 +57,14 @@ def _seen(value: Any) -> Any:
 def _lines(text: str) -> Markup:
     """Return text of many lines, in which nothing hides but their ends."""
     return escape("\n".join(visible(line) for line in text.split("\n")))
+
+
+def _coded(text: str) -> Markup:
+    """Return a sentence of our documentation, in which backticks enclose code."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in enumerate(parts)
+    )
 
 
 def _size(count: float) -> str:

@@ -76,11 +76,11 @@ SETS = {
 
 
 @pytest.fixture
-def home(make_federation, tmp_path):
+def home(make_federation, tmp_path, tmp_path_factory):
     """A node whose agent runs, with its page beside it."""
     federation = make_federation(researchers=("alice",), nodes=("lyon",))
     home = NodeHome.create(tmp_path / "lyon", federation.kit_path("lyon"))
-    data = write_ward(tmp_path / "data")
+    data = write_ward(tmp_path_factory.mktemp("hospital") / "data")
     home.settings_path.write_text(
         f'worker_threads = 1\ncompulsory_protections = []\ndata_folders = ["{data}"]\n'
     )

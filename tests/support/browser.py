@@ -21,6 +21,7 @@ PICTURES = os.environ.get("WARREN_SCREENSHOTS")
 """The folder for pictures of the documentation, if somebody asked for them."""
 _PICTURE_BYTES = 150_000
 _COLOURS = 64
+_TALLEST = 1400
 
 
 @contextmanager
@@ -60,14 +61,17 @@ def axe(page: Page, **options: object) -> list[str]:
 
 
 def pictured(page: Page, name: str, *, look: str = "wide", scheme: str = "light", whole: bool = True) -> None:
-    """Keep a picture for the documentation, if somebody asked for pictures; of a page up to its end, or of what a window shows."""
+    """Keep a picture for the documentation, if somebody asked for pictures; of a page down to its end if it is not very long, or of what a window shows."""
     if not PICTURES:
         return
     path = Path(PICTURES) / f"gui-{name}.png"
-    page.set_viewport_size(LOOKS[look])
     page.emulate_media(color_scheme=scheme)
-    page.evaluate("document.activeElement.blur()")
-    page.screenshot(path=path, full_page=whole, animations="disabled")
+    page.set_viewport_size(LOOKS[look])
+    if whole:
+        height = page.evaluate("document.documentElement.scrollHeight")
+        page.set_viewport_size(LOOKS[look] | {"height": min(height, _TALLEST)})
+    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+    page.screenshot(path=path, animations="disabled")
     with Image.open(path) as picture:
         picture.convert("RGB").quantize(_COLOURS).save(path, optimize=True)
     assert path.stat().st_size < _PICTURE_BYTES

@@ -178,6 +178,12 @@ def test_what_hides_is_shown():
     assert "x\\u{202e}y\\u{a}|one\n\\u{202e}two&lt;" == shown
 
 
+def test_code_in_our_sentences_is_marked_and_nothing_else_becomes_markup():
+    shown = environment().from_string("{{ a|coded }}").render(a="such as `a/*<b>` & <i>")
+
+    assert "such as <code>a/*&lt;b&gt;</code> &amp; &lt;i&gt;" == shown
+
+
 def test_the_extra_brings_what_the_page_needs_and_nothing_else():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     packages = {re.split(r"[<>=]", one)[0] for one in project["optional-dependencies"]["gui"]}
