@@ -22,6 +22,7 @@ HOST: Final = "127.0.0.1"
 LIBRARIES: Final = (
     "argon2",
     "jinja2",
+    "pygments",
     "pyotp",
     "python_multipart",
     "segno",
