@@ -23,6 +23,7 @@ LIBRARIES: Final = (
     "PIL",
     "argon2",
     "jinja2",
+    "pygments",
     "pyotp",
     "python_multipart",
     "segno",

@@ -1,5 +1,6 @@
 """Workers do without torch's compiler until a plan asks for it."""
 
+import json
 import subprocess
 import sys
 
@@ -19,34 +20,50 @@ loaded = "torch._dynamo.eval_frame" in sys.modules
 """
 
 
-def run(script: str) -> str:
-    done = subprocess.run([sys.executable, "-c", TRAIN + script], capture_output=True, text=True, timeout=100)
-    assert 0 == done.returncode, done.stderr
-    return done.stdout.strip()
+LOOK = "import inspect; inspect.getmodule(object(), 'nowhere.py')"
+
+SCRIPTS = {
+    "train": "print(loaded)",
+    "look": f"{LOOK}; print('torch._dynamo.eval_frame' in sys.modules)",
+    "import": "import torch._dynamo.config; print(torch._dynamo.config.__name__)",
+    "attribute": "print(torch._dynamo.eval_frame.__name__.replace('eval_frame', 'config'))",
+    "compile": "print(torch.compile(lambda x: x + 1, backend='eager')(torch.ones(2)).tolist())",
+}
+
+FORK = """
+import json, os
+for name, script in json.loads(sys.argv[1]).items():
+    if (child := os.fork()) == 0:
+        print(name, end=": ", flush=True)
+        exec(script)
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, name
+"""
 
 
-def test_training_loads_no_compiler():
-    assert "False" == run("print(loaded)")
-
-
-def test_looking_up_the_source_of_something_loads_no_compiler():
-    look = "import inspect; inspect.getmodule(object(), 'nowhere.py')"
-
-    assert "False" == run(f"{look}; print('torch._dynamo.eval_frame' in sys.modules)")
-
-
-@pytest.mark.parametrize(
-    "use",
-    [
-        "import torch._dynamo.config; print(torch._dynamo.config.__name__)",
-        "print(torch._dynamo.eval_frame.__name__.replace('eval_frame', 'config'))",
-    ],
-)
-def test_a_plan_that_asks_for_the_compiler_gets_the_real_one(use):
-    assert "torch._dynamo.config" == run(use)
-
-
-def test_a_plan_can_compile():
-    assert "[2.0, 2.0]" == run(
-        "print(torch.compile(lambda x: x + 1, backend='eager')(torch.ones(2)).tolist())"
+@pytest.fixture(scope="module")
+def printed() -> dict[str, str]:
+    """Return what each script prints: one process imports torch and trains, and each script goes on in a copy of it."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN + FORK, json.dumps(SCRIPTS)], capture_output=True, text=True, timeout=100
     )
+    assert 0 == done.returncode, done.stderr
+    return dict(line.split(": ", 1) for line in done.stdout.splitlines())
+
+
+def test_training_loads_no_compiler(printed):
+    assert "False" == printed["train"]
+
+
+def test_looking_up_the_source_of_something_loads_no_compiler(printed):
+    assert "False" == printed["look"]
+
+
+@pytest.mark.parametrize("use", ["import", "attribute"])
+def test_a_plan_that_asks_for_the_compiler_gets_the_real_one(printed, use):
+    assert "torch._dynamo.config" == printed[use]
+
+
+def test_a_plan_can_compile(printed):
+    assert "[2.0, 2.0]" == printed["compile"]

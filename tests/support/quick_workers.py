@@ -33,8 +33,8 @@ class _TakesTurns(session.Session):
 
 
 def _spawn(theirs: socket.socket, *_: object) -> subprocess.Popen[bytes]:
-    """Start the thread, and a process that does nothing for the agent to kill; the worker hears no more when that is gone."""
-    process = subprocess.Popen(["/bin/sleep", "infinity"], start_new_session=True)
+    """Start the thread, and a process for the agent to kill, which ends with this one; the worker hears no more when it is gone."""
+    process = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, start_new_session=True)
     connection = theirs.dup()
 
     def work() -> None:
@@ -47,6 +47,7 @@ def _spawn(theirs: socket.socket, *_: object) -> subprocess.Popen[bytes]:
 
     def end() -> None:
         process.wait()
+        process.stdin.close()
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
 
