@@ -264,6 +264,7 @@ def watches(reader, experiment):
     page = reader.page
     reader.goes_to("Activity")
     expect(page.get_by_text("Nothing to do")).to_be_visible()
+    expect(page.get_by_text("No task has ended yet")).to_be_visible()
     page.evaluate("window.neverLoadedAgain = true")
     seen = threading.Event()
 

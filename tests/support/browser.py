@@ -20,8 +20,8 @@ LOOKS = {"wide": {"width": 1280, "height": 800}, "phone": {"width": 390, "height
 PICTURES = os.environ.get("WARREN_SCREENSHOTS")
 """The folder for pictures of the documentation, if somebody asked for them."""
 _PICTURE_BYTES = 150_000
-_COLOURS = 64
-_TALLEST = 1400
+_COLOURS = 256
+_TALLEST = 1800
 
 
 @contextmanager
