@@ -32,6 +32,7 @@ def newcomer(tmp_path):
     return Newcomer(tmp_path)
 
 
+@pytest.mark.long
 def test_a_hospital_enrols_works_changes_its_keys_and_is_taken_out(newcomer):
     make, broker, ask, sign, go_on, start, renew, revoke = blocks(HOW_TO / "enroll-a-hospital.md", "sh")
     newcomer.exports.append(f'export PATH="{newcomer.folder}/.venv/bin:$PATH"')

@@ -108,6 +108,7 @@ def approve_readme(newcomer: Newcomer) -> None:
 
 
 @pytest.mark.broker
+@pytest.mark.long
 def test_the_pages_can_be_followed_word_for_word(tmp_path):
     newcomer = Newcomer(tmp_path)
     path, make, broker, data, first, second, look, ask, decide, decide_too, train, end = blocks(

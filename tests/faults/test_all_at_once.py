@@ -4,7 +4,7 @@ import pytest
 
 from tests.faults.storms import weather
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.broker, pytest.mark.long, pytest.mark.timeout(300)]
 
 
 def test_everything_may_die_at_once_and_the_model_comes_out_the_same(tmp_path):

@@ -77,6 +77,7 @@ class BadBroker:
         aftermath.wait_until(told, f"north tells {detail}")
 
 
+@pytest.mark.long
 def test_whatever_the_broker_does_is_told_and_costs_time_and_nothing_else(tmp_path):
     """Short of memory, a full queue, a restart, and a user that is deleted and made again."""
     with hospitals(tmp_path, timeouts=SOON, limits=LIMITS) as world:

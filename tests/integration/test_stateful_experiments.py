@@ -17,7 +17,6 @@ from researcher.federation import Federation
 from researcher.monitoring import UpdateArrived
 from tests.support.experiments import Death, dying
 from tests.support.nodes import DEADLINE_S, RunningNode, make_home, make_kits
-from tests.support.quick_workers import quick_workers  # noqa: F401 - a fixture
 from tests.support.study import LeastSquares, Study, hospitals
 
 TABLES = hospitals((1.0, -2.0, 0.5), (3.0, 0.0, -1.0))
@@ -144,7 +143,6 @@ def test_an_experiment_is_the_algorithm_byte_for_byte_whatever_dies(hospitals_, 
     experiment.close()
 
 
-@pytest.mark.usefixtures("quick_workers")
 def test_a_branch_starts_with_fresh_nodes_and_a_fresh_memory(hospitals_, tmp_path):
     experiment = hospitals_.experiment(Scaffold())
     experiment.run(2)
@@ -163,7 +161,6 @@ def test_a_branch_starts_with_fresh_nodes_and_a_fresh_memory(hospitals_, tmp_pat
     experiment.close()
 
 
-@pytest.mark.usefixtures("quick_workers")
 def test_a_personal_head_never_reaches_the_researcher(hospitals_, tmp_path):
     study = Study(tmp_path, TABLES, FedAverage("dataset_size"), plan=Headed)
     study.run(2)

@@ -1,6 +1,7 @@
 """Let real agents use workers that are threads of this process: the same code and socket, without walls and without importing torch again.
 
-For tests whose promise is about the agent. They must not use plans that never end: a thread cannot be killed.
+For tests whose promise is about the agent. They must not use plans that never end, for a thread cannot be killed, and must not compare
+models with what this process trains itself: random generators are global, and a thread may still be at the task of the test before.
 """
 
 from __future__ import annotations
