@@ -20,6 +20,8 @@ from watchdog.observers import Observer
 from node.gui.visit import Visit
 from node.home import NodeHome
 
+TOPICS: Final = frozenset({"agent", "tasks", "registry", "audit", "policy"})
+"""What can change."""
 BURST_S: Final = 0.4
 """Writes within this time are told together."""
 BREATH_S: Final = 15.0
@@ -36,7 +38,7 @@ _listeners: Final[set[asyncio.Queue[str]]] = set()
 
 
 def live(visit: Visit) -> Response:
-    """Return a stream of `agent`, `tasks`, `registry`, `audit` and `policy`, each when that has changed, and `ended` with the session."""
+    """Return a stream of topics: all at first, then each when it has changed; and `ended` with the session."""
     return StreamingResponse(_events(visit), media_type="text/event-stream")
 
 
@@ -98,9 +100,11 @@ class _Ears(FileSystemEventHandler):
 async def _events(visit: Visit) -> AsyncIterator[str]:
     if len(_listeners) >= MOST:
         return
+    told = TOPICS  # at first all of them: something may have changed since the page was made, or since the stream broke off
     async with contextlib.aclosing(changes(visit.home)) as changing:
         async for topics in changing:
             if await run_in_threadpool(visit.site.sessions.find, visit.cookie, present=False) is None:
                 yield "event: ended\ndata:\n\n"
                 return
-            yield "".join(f"event: {topic}\ndata:\n\n" for topic in sorted(topics)) or ":\n\n"
+            yield "".join(f"event: {topic}\ndata:\n\n" for topic in sorted(told | topics)) or ":\n\n"
+            told = frozenset()

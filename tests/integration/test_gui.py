@@ -61,7 +61,8 @@ def stream(served, cookie):
             assert line, "the stream ended"
         return line.decode().removeprefix("event:").strip()
 
-    assert answer.readline().startswith(b":")  # from here on nothing is missed
+    # from here on nothing is missed, and nothing was before
+    assert sorted(live.TOPICS) == [following() for _ in live.TOPICS]
     try:
         yield following
     finally:

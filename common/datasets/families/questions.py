@@ -103,7 +103,12 @@ class Question:
 
     def _value(self, text: str) -> JsonValue:
         if not text:
-            return [] if self.form == "list" else {} if self.form == "table" else None
+            empty: dict[Form, JsonValue] = {
+                "list": [],
+                "table": {},
+                "text": "" if self.default == "" else None,
+            }
+            return empty.get(self.form)
         if self.form == "yes or no" and text.lower() in _BOOLEANS:
             return _BOOLEANS[text.lower()]
         if self.form == "list" and not text.startswith("["):
