@@ -42,7 +42,7 @@ def write_status(path: Path, status: AgentStatus) -> None:
     """
     content = status.model_dump_json(indent=2).encode()
     try:
-        write_atomic(path, content)
+        write_atomic(path, content, alone=True)
     except DiskFullError:
         if not path.exists():
             raise

@@ -347,7 +347,7 @@ class Hub:
         self._switchboard.tell_all(change)
 
     def _write_snapshot(self) -> None:
-        write_atomic(self._home.directory, snapshot(self.statuses()))
+        write_atomic(self._home.directory, snapshot(self.statuses()), alone=True)
 
     def _answered(self, reply: Reply) -> None:
         with self._changed:

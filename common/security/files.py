@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import secrets
 import stat
@@ -17,11 +18,17 @@ PART_BYTES: Final = 64 * 1024
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, alone: bool = False) -> None:
     """Write a file so that readers and crashes see the old content or the new, never a part.
 
     The file has `mode` from the moment it exists. File and folder are synced before this returns. After a failure
-    the old content or the new is there, and no temporary file.
+    the old content or the new is there, and no temporary file; a process that is killed may leave one.
+
+    Args:
+        path: The file.
+        data: All of its new content.
+        mode: Its permissions.
+        alone: Whether nobody else writes this file, so that what killed processes left of it can be removed.
 
     Raises:
         DiskFullError: If the disk is full or a quota was reached.
@@ -29,6 +36,9 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
+        if alone:
+            for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+                left.unlink(missing_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             with os.fdopen(descriptor, "wb") as file:

@@ -25,6 +25,7 @@ from deploy.broker import SERVER_VARIABLE, PrivateBroker
 from deploy.endpoint import running_endpoint
 from deploy.federation import Federation
 from deploy.ports import Reservation
+from tests.faults.aftermath import wait_until
 from tests.support.broker import RunningFederation, populate
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
@@ -84,7 +85,8 @@ def test_what_was_confirmed_survives_a_kill_and_who_was_revoked_meanwhile_stays_
         running = RunningFederation(federation, again.endpoint)
         assert 1 == running.depth("inbox.alice.north.control")
         running.connect("south").close()
-    assert [] == processes_of(federation)
+    # helpers of the server end by themselves, right after it
+    wait_until(lambda: not processes_of(federation), "no process of the broker is left")
 
     federation.revoke("north")
     again = PrivateBroker(federation, disposable=True)

@@ -169,3 +169,13 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
             files.write_atomic(path, b"new")
     assert b"old" == path.read_bytes()
     assert [path] == list(tmp_path.iterdir())
+
+
+def test_what_killed_writers_left_goes_with_the_next_write_of_the_only_writer(tmp_path):
+    left, other = tmp_path / ".status.json.0123456789abcdef", tmp_path / ".policy.toml.0123456789abcdef"
+    left.write_bytes(b"half")
+    other.write_bytes(b"being written")
+
+    files.write_atomic(tmp_path / "status.json", b"whole", alone=True)
+
+    assert {tmp_path / "status.json", other} == set(tmp_path.iterdir())
