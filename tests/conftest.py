@@ -17,6 +17,8 @@ from deploy.federation import Federation, QueueLimits
 from node.worker.lean_torch import spare_compiler
 from tests.support.broker import AmqpWorld, RunningFederation, populate
 
+pytest.register_assert_rewrite("tests.faults.aftermath")  # what failed there shows its values, too
+
 hypothesis.settings.register_profile("warren", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("warren")
 
