@@ -4,7 +4,6 @@ import ast
 import contextlib
 import errno
 import functools
-import itertools
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from node.sandbox import ProtectionName, Protections
-from tests.support.kernel import offers
+from tests.support.kernel import offers, with_python_for_all
 
 HERE = Path(__file__).parent
 CHILD = HERE / "confined.py"
@@ -62,26 +61,6 @@ STOPPED_BY = {
 
 LIMITS = {"memory_bytes": 2**28, "file_bytes": 2**20, "threads": 16, "open_files": 64, "cpu_s": 60}
 CLEAN = {"PATH": os.defpath, "LANG": "C.UTF-8"}
-
-OPEN_THE_WAY = """
-set -e
-mount --bind "$2" /mnt
-mount -t tmpfs -o mode=755 none "$1"
-mkdir -p "$2"
-mount --bind /mnt "$2"
-shift 2
-exec "$@"
-"""
-"""Let others into the one folder below a closed one, in a view of the file system of its own."""
-
-
-def with_python_for_all(command):
-    """Return a command that finds the Python installation readable by every user, even if it lies in the home of root."""
-    way = [*reversed(Path(sys.base_prefix).parents), Path(sys.base_prefix)]
-    for closed, below in itertools.pairwise(way):
-        if not closed.stat().st_mode & 0o001:
-            return ["unshare", "--mount", "sh", "-c", OPEN_THE_WAY, "sh", str(closed), str(below), *command]
-    return command
 
 
 class Hospital:
@@ -480,6 +459,7 @@ def attack_train(facts):
     assert "(['bias', 'weight'], True)" == lines["attack_train"]["gained"]
 
 
+# A plain user has no other user to give to workers; CI runs this as root.
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may switch users")
 def test_root_can_give_workers_a_user_of_their_own(hospitals):
     source = """
