@@ -32,6 +32,7 @@ class Database(sqlite3.Connection):
     """A connection that remembers whether its commits are synchronised, for asking costs more than knowing."""
 
     durable = True
+    path: Path
 
 
 def open_database(path: Path, *, kind: str, application_id: int, migrations: Sequence[str]) -> Database:
@@ -62,6 +63,7 @@ def open_database(path: Path, *, kind: str, application_id: int, migrations: Seq
             path, timeout=_LOCK_S, isolation_level=None, check_same_thread=False, factory=Database
         )
         try:
+            connection.path = path
             connection.row_factory = sqlite3.Row
             version = _checked_version(connection, path, kind, application_id, len(migrations))
             _configure(connection)
@@ -82,7 +84,7 @@ def transaction(connection: Database, *, durable: bool = True) -> Iterator[None]
     Args:
         connection: Where.
         durable: Whether the block must be on disk when it ends. If not, it survives the death of the process all the same, and
-            a power cut may undo it, never in part; the next durable block brings it to disk too.
+            a power cut may undo it, never in part; the next durable block, or `sync`, brings it to disk too.
 
     Raises:
         DiskFullError: If there is no space.
@@ -101,8 +103,23 @@ def transaction(connection: Database, *, durable: bool = True) -> Iterator[None]
                 connection.execute("ROLLBACK")
             raise
     except (sqlite3.DatabaseError, OSError) as error:
-        with storage_errors(_path_of(connection)):  # looked up only now: this is the path of every round
+        with storage_errors(connection.path):
             raise error from None
+
+
+def sync(connection: Database) -> None:
+    """Bring to disk what was committed with `durable=False`.
+
+    Raises:
+        DiskFullError: If there is no space.
+    """
+    wal = f"{connection.path}-wal"
+    with storage_errors(connection.path):
+        descriptor = os.open(wal, os.O_RDONLY | os.O_CLOEXEC)  # closing it ends no lock: SQLite has none on this file
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -190,7 +207,3 @@ def _statements(script: str) -> Iterator[str]:
     if statement.strip():
         yield statement
 
-
-def _path_of(connection: sqlite3.Connection) -> Path:
-    """Return the file of a connection."""
-    return Path(str(connection.execute("PRAGMA database_list").fetchone()[2]))

@@ -75,13 +75,15 @@ class Admission:
         except NoSuchDatasetError as error:
             raise DatasetNotOnNodeError(node=self._node, dataset=dataset_id) from error
         self._check(dataset)
-        state = self._approvals.state(request.plan_hash)
+        state, limits = self._approvals.standing(request.plan_hash)
         refusal = self._policy.refusal(request, node=self._node, samples=dataset.samples, plan=state)
         if refusal is not None:
             raise refusal
         if state is PlanState.APPROVED:
-            check_limits(self._approvals.get(request.plan_hash).limits, request, node=self._node)
+            check_limits(limits, request, node=self._node)
         args = request.training_args
+        if not args.test_tags and not args.join_tags:
+            return dataset
         return replace(
             dataset,
             test=self._other(args.test_tags, dataset, "validate on"),

@@ -1,15 +1,17 @@
 """Run a node: one loop that takes events, journals what follows from them, and only then acts.
 
 Everything that happens (mail, workers, publishes, time) reaches one thread through one queue. It handles what has piled up in a
-single transaction of the journal, and after that is on disk it acks, publishes and starts workers. So after `kill -9` at any
-moment the next agent goes on from the journal, and the broker still holds whatever was not acked. On a full disk the agent does
-the same without ending: it waits until there is space, and goes on from the journal and with what it could not handle.
+step, a single transaction of the journal, and then gives work to workers; after the step is on disk it acks and publishes. So after
+`kill -9`, or a power cut, at any moment the next agent goes on from the journal, and the broker still holds whatever was not acked.
+A step after which nothing leaves may wait a moment for the disk, mostly until the answer of the task takes it along. On a full disk
+the agent does the same without ending: it waits until there is space, and goes on from the journal and with what it could not handle.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import platform
 import shutil
@@ -30,11 +32,12 @@ from common.transport.amqp import AmqpTransport
 from common.transport.base import Transport
 from node.approval import Approvals
 from node.audit import LEAVES, started
+from node.consequences import Deed
 from node.desk import Question
 from node.exporter import node_exporter
 from node.figures import PAUSED
 from node.home import NodeHome
-from node.inbox import ConnectionChanged, EndAsked, Happening, Inbox, RosterChanged, can_wait
+from node.inbox import ConnectionChanged, EndAsked, Happening, Inbox, RosterChanged
 from node.journal import Journal
 from node.outbox import ReplyPublished
 from node.parts import put_together
@@ -51,6 +54,8 @@ log = logging.getLogger(__name__)
 VERSION: Final = version("warren-fl")
 _FORGET_AFTER_S: Final = 30 * 86400.0
 """How long the journal remembers that a task existed, and what the last update of a run left out."""
+_SYNC_S: Final = 0.1
+"""How long steps after which nothing leaves may wait for the disk, and what came with them for its acks."""
 _ROOM_BYTES: Final = 16 * 1024 * 1024
 """Space on the disk with which an agent that found it full goes on."""
 _OTHER_KEYS: Final = "other keys took the place of those in use, or this node was revoked: install the reply and start the agent again"
@@ -99,6 +104,9 @@ class Agent:
         self._inbox = Inbox(self._clock)
         self._audit = home.audit()
         self._entries: list[Entry] = []  # what the step in work does, for the audit log
+        self._told: list[Entry] = []  # what earlier steps did that wait for the disk, and what is done then
+        self._settling: list[Deed] = []
+        self._sync_at = math.inf
         self._journal = Journal(home.journal_path)
         self._registry = Registry(home.registry_path)
         self._approvals = Approvals(home.registry_path)
@@ -154,8 +162,9 @@ class Agent:
         """
         try:
             self._run(on_started)
-            with self._step():
+            with self._step(last=True):
                 self._journal.excuse()
+            self._act()
             self._presence.say(self._work, self._pool, leaving=True)
             self._audit.append(Entry(action=Action.AGENT_STOPPED, actor=self._mailbox.party))
         finally:
@@ -209,10 +218,13 @@ class Agent:
 
     def _serve(self) -> bool:
         """Handle what has happened, or what is due, and tell whether to go on."""
-        moments = (self._presence.due, self._work.due(), self._arrivals.due(), self._outbox.due())
+        moments = (
+            *(self._presence.due, self._sync_at),
+            *(self._work.due(), self._arrivals.due(), self._outbox.due()),
+        )
         events = self._inbox.batch(min(moment for moment in moments if moment is not None))
         going_on = True
-        with self._step(durable=not all(can_wait(event) for event in events)):
+        with self._step():
             for event in events:
                 if isinstance(event, EndAsked):
                     going_on = False
@@ -260,30 +272,46 @@ class Agent:
         self._resumed_at = self._clock.monotonic()
 
     @contextlib.contextmanager
-    def _step(self, *, durable: bool = True) -> Iterator[None]:
-        """Record everything of the block, then journal it at once; `_act` performs what had to wait for that.
+    def _step(self, *, last: bool = False) -> Iterator[None]:
+        """Journal everything of the block at once, and bring it to disk if something must not wait for that; `_act` does the rest.
 
-        What a crash keeps from being journalled is recorded again when it is done again: the audit log may say something twice, and
-        never too little.
+        What leaves, or is acked, stands in the audit log before. What a crash keeps from being journalled is recorded again when it is
+        done again: the audit log may say something twice, and never too little.
         """
-        with self._journal.transaction(durable=durable):
+        after = self._work.consequences
+        with self._journal.transaction():
             yield
             entries, self._entries[:] = tuple(self._entries), ()
-            self._audit.append(*entries, durable=any(entry.action in LEAVES for entry in entries))
+            leaves = any(entry.action in LEAVES for entry in entries)
+            sync = last or leaves or bool(after.synced) or self._clock.monotonic() >= self._sync_at
+            if sync:
+                self._audit.append(*self._told, *entries, durable=leaves)
+        if sync:
+            self._journal.sync()
+            after.synced[:0] = (*self._settling, *after.settled)
+            self._told, self._settling, self._sync_at = [], [], math.inf
+        else:
+            self._told += entries
+            self._settling += after.settled
+            if self._told or self._settling:
+                self._sync_at = min(self._sync_at, self._clock.monotonic() + _SYNC_S)
+        after.settled.clear()
 
     def _act(self) -> None:
-        """Perform what had to wait for the journal; all of it, also when one thing finds the disk full.
+        """Perform what follows from the last step; all of it, also when one thing finds the disk full.
 
         Raises:
             DiskFullError: If one did.
         """
         full: DiskFullError | None = None
-        while self._work.after_commit:
-            try:
-                with storage_errors(self._home.path):
-                    self._work.after_commit.pop(0)()
-            except DiskFullError as error:
-                full = error
+        after = self._work.consequences
+        for deeds in (after.journalled, after.synced):
+            while deeds:
+                try:
+                    with storage_errors(self._home.path):
+                        deeds.pop(0)()
+                except DiskFullError as error:
+                    full = error
         if full is not None:
             raise full
 
@@ -302,7 +330,7 @@ class Agent:
                         },
                     )
                     metrics.REFUSED_MESSAGES.labels(reason=error.code).inc()
-                    self._work.after_commit.append(event.reject)
+                    self._work.consequences.synced.append(event.reject)
             case WorkerSaid() | WorkerEnded():
                 self._work.worker_event(event)
             case ReplyPublished():
@@ -312,7 +340,7 @@ class Agent:
                     self._work.data_changed(changed)
             case StopAsked(task_id):
                 self._work.stop(task_id)
-                self._work.after_commit.append(lambda: self._stops.fulfil(task_id))
+                self._work.consequences.settled.append(lambda: self._stops.fulfil(task_id))
             case RosterChanged():
                 self._write_status(notice=None if self._mailbox.listed else _OTHER_KEYS)
             case ConnectionChanged(connected=connected, detail=detail):
@@ -324,8 +352,8 @@ class Agent:
         if isinstance(message, Question):
             if message.deadline is None or message.deadline >= self._clock.now():
                 answer = self._desk.answer(message)
-                self._work.after_commit.append(lambda: self._mailbox.send(answer))
-            self._work.after_commit.append(mail.ack)
+                self._work.consequences.synced.append(lambda: self._mailbox.send(answer))
+            self._work.consequences.settled.append(mail.ack)
         elif not self._work.take(mail):
             log.warning(
                 "message of no use to a node", extra={"action": "message_ignored", "kind": message.kind}

@@ -66,7 +66,7 @@ class Answers:
         timings = task_timings(done, task.received_at, waited_s, taken_s)
         reply = trained(self._node, request, screened(done, self._policy), manifest, timings)
         self._record(update_entry(request, reply, running.dataset))
-        self._journal.answer(reply, manifest.sha256 if manifest else None, self._clock.now())
+        self._journal.answer(reply, manifest.sha256 if manifest else None)
         self._outbox.add(reply)
         count_task("trained")
         observe_steps(timings)
@@ -90,7 +90,7 @@ class Answers:
         """Answer that a task is not done, and why."""
         reply = failed(self._node, request, task_id, reason)
         self._record(task_entry(request, task_id, Action.TASK_FAILED, by=self._node, failure=reason))
-        self._journal.answer(reply, None, self._clock.now())
+        self._journal.answer(reply, None)
         self._outbox.add(reply)
         count_task("failed", code=reason.code)
         log.info(

@@ -172,8 +172,12 @@ class Approvals:
 
     def state(self, known: str) -> PlanState:
         """Return what was decided about a plan, `UNKNOWN` if nobody asked."""
-        row = self._db.execute("SELECT state FROM plan WHERE plan_hash = ?", (known,)).fetchone()
-        return PlanState.UNKNOWN if row is None else PlanState(row["state"])
+        return self.standing(known)[0]
+
+    def standing(self, known: str) -> tuple[PlanState, tuple[Limit, ...]]:
+        """Return what was decided about a plan, `UNKNOWN` if nobody asked, and the limits on its arguments."""
+        row = self._db.execute("SELECT state, limits FROM plan WHERE plan_hash = ?", (known,)).fetchone()
+        return (PlanState.UNKNOWN, ()) if row is None else (PlanState(row["state"]), _limits(row["limits"]))
 
     def get(self, known: str) -> Plan:
         """Return the plan with this hash.
@@ -296,9 +300,9 @@ def _plan(row: sqlite3.Row) -> Plan:
         decided_by=row["decided_by"],
         decision_note=row["decision_note"],
         decided_at=row["decided_at"],
-        limits=_limits(row),
+        limits=_limits(row["limits"]),
     )
 
 
-def _limits(row: sqlite3.Row) -> tuple[Limit, ...]:
-    return tuple(Limit.parse(text) for text in json.loads(row["limits"]))
+def _limits(texts: str) -> tuple[Limit, ...]:
+    return tuple(Limit.parse(text) for text in json.loads(texts))

@@ -68,7 +68,7 @@ class Crew:
             answers: Takes what workers made.
             pool: The workers.
             policy: How much is done at a time, and when.
-            later: Takes what must wait until the transaction is on disk.
+            later: Takes what must wait until the journal has the transaction.
             clock: Tells the time.
             timeouts: When a worker counts as hung.
         """
@@ -84,7 +84,7 @@ class Crew:
 
     def begin(self, task: Task, request: TrainRequest, dataset: Dataset) -> Failure | None:
         """Give a task to a worker, or return why it is given up: it was begun too often."""
-        begun = self._journal.begin(task.task_id, self._clock.now())
+        begun = self._journal.begin(task.task_id)
         TASK_RETRIES.inc(begun > 1)
         if begun > ATTEMPTS:
             return Failure.of(WorkerDiedError(status=f"the agent, {ATTEMPTS} times", step="this task"))
@@ -159,7 +159,7 @@ class Crew:
     def _give(self, running: Running) -> None:
         task, request = running.task, running.request
         if self._shift.get(task.task_id) is not running:
-            return  # its run ended before it was on disk that it had begun
+            return  # its run ended in the same step
         folder = self._pool.folder(task.run_id, *running.dataset.paths)
         spec = order(
             *(task, request, running.dataset),

@@ -155,13 +155,8 @@ def dataset_columns(dataset: Dataset) -> dict[str, object]:
 
 
 @lru_cache(maxsize=64)
-def _columns(text: str) -> tuple[Column, ...]:
-    """Return columns from their JSON; kept, because every task looks its data set up."""
-    return _COLUMNS.validate_json(text)
-
-
 def dataset_of(row: Row) -> Dataset:
-    """Return the data set of a row of the registry."""
+    """Return the data set of a row of the registry; rows are kept, because every task looks its data set up."""
     return Dataset(
         dataset_id=DatasetId(row["dataset_id"]),
         name=row["name"],
@@ -172,7 +167,7 @@ def dataset_of(row: Row) -> Dataset:
         parameters=json.loads(row["parameters"]),
         samples=row["samples"],
         shape=tuple(json.loads(row["shape"])),
-        columns=_columns(row["columns"]),
+        columns=_COLUMNS.validate_json(row["columns"]),
         fingerprint=Fingerprint(row["size_bytes"], row["stamp"], Digest(row["sha256"])),
         added_at=row["added_at"],
         classes=tuple(json.loads(row["classes"])),

@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId
 from common.messages import LossPoint, TaskFailed, TrainReply, TrainRequest
-from common.sqlite import open_database, transaction
+from common.sqlite import open_database, sync, transaction
 from node.curve import thinned
 from node.task_events import (
     Phase,
@@ -25,25 +25,31 @@ _APPLICATION_ID: Final = 0x57524E4A  # "WRNJ"
 
 _MIGRATIONS: Final = (
     """
-    CREATE TABLE task (
-        task_id       TEXT PRIMARY KEY,
+    CREATE TABLE task (                -- what is not forgotten: a few rows, so that nothing needs an index
+        id            INTEGER PRIMARY KEY,
+        task_id       TEXT NOT NULL UNIQUE,
         researcher    TEXT NOT NULL,
         experiment_id TEXT NOT NULL,
         run_id        TEXT NOT NULL,
         round         INTEGER NOT NULL,
         deadline      REAL,
         received_at   REAL NOT NULL,
-        changed_at    REAL NOT NULL,
         phase         TEXT NOT NULL,
         attempts      INTEGER NOT NULL DEFAULT 0,
         model         TEXT NOT NULL,   -- digest of the global model
-        request       TEXT NOT NULL,   -- TrainRequest as JSON; empty once forgotten
         reply         TEXT,            -- TrainReply or TaskFailed as JSON
-        update_digest TEXT             -- digest of the update, if there is one
+        update_digest TEXT,            -- digest of the update, if there is one
+        losses        TEXT NOT NULL DEFAULT '[]'  -- some of its losses as JSON
     ) STRICT;
-    CREATE INDEX task_by_phase ON task (phase);
-    CREATE INDEX task_by_update ON task (update_digest);
-    CREATE INDEX task_by_model ON task (model);
+    CREATE TABLE request (             -- large and never changed, so apart from what is
+        task INTEGER PRIMARY KEY REFERENCES task (id) ON DELETE CASCADE,
+        body TEXT NOT NULL             -- TrainRequest as JSON
+    ) STRICT;
+    CREATE TABLE past (                -- tasks that are forgotten but for this
+        task_id      TEXT PRIMARY KEY,
+        forgotten_at REAL NOT NULL,
+        losses       TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
     CREATE TABLE payload (             -- models, updates and states small enough to ride inline; larger ones are files
         digest TEXT PRIMARY KEY,
         data   BLOB NOT NULL
@@ -64,9 +70,6 @@ _MIGRATIONS: Final = (
         ended         INTEGER NOT NULL,
         PRIMARY KEY (researcher, experiment_id)
     ) STRICT;
-    """,
-    """
-    ALTER TABLE task ADD COLUMN losses TEXT NOT NULL DEFAULT '[]';  -- some of its losses as JSON; kept when it is forgotten
     """,
 )
 
@@ -89,7 +92,8 @@ class Record:
 class Journal:
     """The tasks of one node on disk.
 
-    Writes happen inside `transaction()` and are on disk when the block ends. One thread at a time may use it.
+    Writes happen inside `transaction()` and survive the death of the process when the block ends; they are on disk, safe from a power
+    cut, after `sync()`. One thread at a time may use it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -101,9 +105,13 @@ class Journal:
         """
         self._db = open_database(path, kind="journal", application_id=_APPLICATION_ID, migrations=_MIGRATIONS)
 
-    def transaction(self, *, durable: bool = True) -> AbstractContextManager[None]:
-        """Group writes; all are on disk when the block ends, or none if it raises; see `common.sqlite.transaction`."""
-        return transaction(self._db, durable=durable)
+    def transaction(self) -> AbstractContextManager[None]:
+        """Group writes; all are kept when the block ends, or none if it raises; see `common.sqlite.transaction`."""
+        return transaction(self._db, durable=False)
+
+    def sync(self) -> None:
+        """Bring to disk what the transactions until now have written; see `common.sqlite.sync`."""
+        sync(self._db)
 
     def keep(self, digest: Digest, data: bytes | memoryview) -> None:
         """Record a small payload, whose SHA-256 the digest must be."""
@@ -114,11 +122,11 @@ class Journal:
         row = self._db.execute("SELECT data FROM payload WHERE digest = ?", (digest,)).fetchone()
         return None if row is None else bytes(row["data"])
 
-    def receive(self, task: Task, request: TrainRequest) -> bool:
-        """Record a new task and tell whether it is new; one that is known stays as it is."""
+    def receive(self, task: Task, request: TrainRequest) -> None:
+        """Record a new task; one that is known stays as it is. None that is forgotten may come here."""
         added = self._db.execute(
-            "INSERT OR IGNORE INTO task (task_id, researcher, experiment_id, run_id, round, deadline, received_at,"
-            " changed_at, phase, model, request) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO task (task_id, researcher, experiment_id, run_id, round, deadline, received_at, phase, model)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 task.task_id,
                 task.researcher,
@@ -127,19 +135,19 @@ class Journal:
                 task.round,
                 task.deadline,
                 task.received_at,
-                task.received_at,
                 Phase.RECEIVED,
                 task.model,
-                request.model_dump_json(),
             ),
         )
-        return added.rowcount == 1
+        if added.rowcount == 1:
+            body = request.model_dump_json()
+            self._db.execute("INSERT INTO request VALUES (?, ?)", (added.lastrowid, body))
 
-    def begin(self, task_id: TaskId, now: float) -> int:
+    def begin(self, task_id: TaskId) -> int:
         """Record that a worker has the task, and return how often it was begun by now."""
         row = self._db.execute(
-            "UPDATE task SET phase = ?, attempts = attempts + 1, changed_at = ? WHERE task_id = ? RETURNING attempts",
-            (Phase.RUNNING, now, task_id),
+            "UPDATE task SET phase = ?, attempts = attempts + 1 WHERE task_id = ? RETURNING attempts",
+            (Phase.RUNNING, task_id),
         ).fetchone()
         return int(row["attempts"])
 
@@ -147,14 +155,13 @@ class Journal:
         """Do not count the attempts in work: they end because the agent was told to stop."""
         self._db.execute("UPDATE task SET attempts = attempts - 1 WHERE phase = ?", (Phase.RUNNING,))
 
-    def answer(self, reply: TrainReply | TaskFailed, update: Digest | None, now: float) -> None:
+    def answer(self, reply: TrainReply | TaskFailed, update: Digest | None) -> None:
         """Record the answer to a task; it must be published until the broker has it."""
+        losses = _LOSSES.dump_json(thinned(reply.losses)).decode() if isinstance(reply, TrainReply) else None
         self._db.execute(
-            "UPDATE task SET phase = ?, reply = ?, update_digest = ?, changed_at = ? WHERE task_id = ?",
-            (Phase.ANSWERED, reply.model_dump_json(), update, now, reply.task_id),
+            "UPDATE task SET phase = ?, reply = ?, update_digest = ?, losses = coalesce(?, losses) WHERE task_id = ?",
+            (Phase.ANSWERED, reply.model_dump_json(), update, losses, reply.task_id),
         )
-        if isinstance(reply, TrainReply):
-            self.note_losses(reply.task_id, thinned(reply.losses))
 
     def note_losses(self, task_id: TaskId, losses: tuple[LossPoint, ...]) -> None:
         """Record losses of a task in the place of those that were recorded before."""
@@ -163,34 +170,36 @@ class Journal:
 
     def losses(self, task_id: TaskId) -> tuple[LossPoint, ...]:
         """Return what is recorded of the losses of a task; nothing of one that is not known."""
-        row = self._db.execute("SELECT losses FROM task WHERE task_id = ?", (task_id,)).fetchone()
+        query = (
+            "SELECT losses FROM task WHERE task_id = ?1 UNION ALL SELECT losses FROM past WHERE task_id = ?1"
+        )
+        row = self._db.execute(query, (task_id,)).fetchone()
         return () if row is None else _LOSSES.validate_json(row["losses"])
 
-    def report(self, task_id: TaskId, now: float) -> None:
+    def report(self, task_id: TaskId) -> None:
         """Record that the broker has the answer."""
         self._db.execute(
-            "UPDATE task SET phase = ?, changed_at = ? WHERE task_id = ? AND phase = ?",
-            (Phase.REPORTED, now, task_id, Phase.ANSWERED),
+            "UPDATE task SET phase = ? WHERE task_id = ? AND phase = ?",
+            (Phase.REPORTED, task_id, Phase.ANSWERED),
         )
 
     def forget(self, task_id: TaskId, now: float) -> list[Digest]:
-        """Keep of a task only that it existed, and return the payloads that no task needs any more."""
+        """Keep of a task only that it existed, and return the files that nothing needs any more."""
         row = self._db.execute(
-            "SELECT model, update_digest FROM task WHERE task_id = ?", (task_id,)
+            "DELETE FROM task WHERE task_id = ? RETURNING model, update_digest, losses", (task_id,)
         ).fetchone()
-        self._db.execute(
-            "UPDATE task SET phase = ?, request = '', reply = NULL, update_digest = NULL, changed_at = ? WHERE task_id = ?",
-            (Phase.FORGOTTEN, now, task_id),
-        )
-        return self._free(digest for digest in row or () if digest is not None)
+        if row is None:
+            return []
+        self._db.execute("INSERT OR IGNORE INTO past VALUES (?, ?, ?)", (task_id, now, row["losses"]))
+        return self._free(dict.fromkeys(digest for digest in row[:2] if digest is not None))
 
     def prune(self, before: float) -> list[Digest]:
-        """Remove tasks that were forgotten before this Unix time, and states that are as old.
+        """Remove for good what was forgotten before this Unix time, and states that are as old.
 
         Returns:
-            The payloads that nothing needs any more.
+            The files that nothing needs any more.
         """
-        self._db.execute("DELETE FROM task WHERE phase = ? AND changed_at < ?", (Phase.FORGOTTEN, before))
+        self._db.execute("DELETE FROM past WHERE forgotten_at < ?", (before,))
         return self._drop("DELETE FROM state WHERE changed_at < ? RETURNING digest", before)
 
     def state(self, task: Task, base: TaskId) -> Digest | None:
@@ -210,7 +219,7 @@ class Journal:
         """Forget what was kept of the tasks of an experiment, but for the one that a new task builds on.
 
         Returns:
-            The payloads that nothing needs any more.
+            The files that nothing needs any more.
         """
         return self._drop(
             "DELETE FROM state WHERE researcher = ? AND experiment_id = ? AND task_id IS NOT ? RETURNING digest",
@@ -237,8 +246,8 @@ class Journal:
 
     def open_tasks(self) -> Iterator[Record]:
         """Yield every task that is not forgotten, oldest first."""
-        query = "SELECT * FROM task WHERE phase != ? ORDER BY received_at, rowid"
-        for row in self._db.execute(query, (Phase.FORGOTTEN,)).fetchall():
+        query = "SELECT * FROM task JOIN request ON request.task = task.id ORDER BY received_at, id"
+        for row in self._db.execute(query).fetchall():
             yield _record(row)
 
     def reply(self, task_id: TaskId) -> TrainReply | TaskFailed | None:
@@ -248,8 +257,8 @@ class Journal:
 
     def is_forgotten(self, task_id: TaskId) -> bool:
         """Tell whether a task was done with long ago."""
-        query = "SELECT 1 FROM task WHERE task_id = ? AND phase = ?"
-        return self._db.execute(query, (task_id, Phase.FORGOTTEN)).fetchone() is not None
+        query = "SELECT 1 FROM past WHERE task_id = ?"
+        return self._db.execute(query, (task_id,)).fetchone() is not None
 
     def owners(self, update: Digest) -> dict[TaskId, PartyId]:
         """Return the tasks that have this update as their answer, each with the researcher it is meant for."""
@@ -264,17 +273,19 @@ class Journal:
         return self._free(row["digest"] for row in self._db.execute(deletion, values).fetchall())
 
     def _free(self, digests: Iterable[str]) -> list[Digest]:
-        """Remove those small payloads that nothing needs any more; return all that nothing needs."""
-        free = [Digest(digest) for digest in digests if not self._needs(digest)]
-        self._db.executemany("DELETE FROM payload WHERE digest = ?", [(digest,) for digest in free])
-        return free
+        """Remove those small payloads that nothing needs any more; return those that are files and nothing needs."""
+        return [Digest(one) for one in digests if not self._needs(one) and not self._remove(one)]
 
     def _needs(self, digest: str) -> bool:
         query = (
-            "SELECT 1 FROM task WHERE (model = ?1 OR update_digest = ?1) AND phase != ?2"
+            "SELECT 1 FROM task WHERE model = ?1 OR update_digest = ?1"
             " UNION ALL SELECT 1 FROM state WHERE digest = ?1"
         )
-        return self._db.execute(query, (digest, Phase.FORGOTTEN)).fetchone() is not None
+        return self._db.execute(query, (digest,)).fetchone() is not None
+
+    def _remove(self, digest: str) -> bool:
+        """Remove a small payload, and tell whether it was one."""
+        return self._db.execute("DELETE FROM payload WHERE digest = ?", (digest,)).rowcount == 1
 
 
 def _record(row: sqlite3.Row) -> Record:
@@ -290,5 +301,5 @@ def _record(row: sqlite3.Row) -> Record:
             received_at=row["received_at"],
         ),
         phase=Phase(row["phase"]),
-        request=TrainRequest.model_validate_json(row["request"]),
+        request=TrainRequest.model_validate_json(row["body"]),
     )

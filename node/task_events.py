@@ -43,7 +43,6 @@ class Phase(StrEnum):
     ANSWERED = "answered"
     """Its reply is on disk and not yet with the broker."""
     REPORTED = "reported"
-    FORGOTTEN = "forgotten"
 
 
 @dataclass(frozen=True, slots=True)

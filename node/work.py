@@ -1,7 +1,7 @@
 """Do the work that researchers ask for: journal it, run it, report it, whatever dies on the way.
 
 What the machine in `node.tasks` decides is performed here. Every method runs inside one transaction of the journal; what must
-wait until that is on disk (acks, publishes, workers) is put into `after_commit`.
+wait for that (acks, publishes, workers) is put into `consequences`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from node.admission import STALE_AFTER_S, Admission
 from node.answers import Answers
 from node.arrivals import Arrivals
 from node.audit import run_entry, task_entry
+from node.consequences import Consequences
 from node.crew import Crew
 from node.dataset import Dataset
 from node.figures import count_task
@@ -118,14 +119,14 @@ class Work:
         self._mailbox = mailbox
         self._journal = journal
         self._payloads = payloads
-        self.after_commit: list[Callable[[], object]] = []
+        self.consequences = Consequences()
         self._stock = Stock(journal, payloads)
         self._answers = Answers(
             mailbox.party, journal, self._stock, outbox, policy, record=record, clock=clock
         )
         self._crew = Crew(
             *(mailbox, journal, self._stock, self._answers, pool, policy),
-            later=self.after_commit.append,
+            later=self.consequences.journalled.append,
             clock=clock,
             timeouts=timeouts,
         )
@@ -198,7 +199,7 @@ class Work:
                 self._handle(RunEnded(Run(sender, experiment, run, ended=True)))
             case _:
                 return False
-        self.after_commit.append(mail.ack)
+        self.consequences.settled.append(mail.ack)
         return True
 
     def _train(self, mail: Mail, request: TrainRequest) -> None:
@@ -206,7 +207,7 @@ class Work:
         assignment = share(request, self._mailbox.party)
         if request.model.inline and (digest := sha256(mail.payload).hexdigest()) != request.model.sha256:
             raise DigestMismatchError(expected=request.model.sha256, actual=digest)
-        self.after_commit.append(mail.ack)
+        self.consequences.settled.append(mail.ack)
         here = request.model.inline or self._payloads.has(request.model.sha256)
         task = Task(
             task_id=assignment.task_id,
@@ -218,14 +219,15 @@ class Work:
             deadline=min(request.deadline or math.inf, request.created_at + STALE_AFTER_S),
             received_at=self._clock.now(),
         )
-        if not self._journal.receive(task, request) and self._journal.is_forgotten(task.task_id):
+        if task.task_id not in self._tasks and self._journal.is_forgotten(task.task_id):
             # Only a researcher that went back to an older copy of its experiment asks for it; a new attempt may run.
             superseded = TaskSupersededError(task=task.task_id, run=task.run_id)
             answer = failed(
                 self._mailbox.party, request, task.task_id, replace(Failure.of(superseded), final=False)
             )
-            self.after_commit.append(lambda: self._mailbox.send(answer))
+            self.consequences.synced.append(lambda: self._mailbox.send(answer))
             return
+        self._journal.receive(task, request)
         if task.task_id not in self._tasks:
             self._remove(self._stock.drop_states(task, assignment.state_of))
         self._tasks[task.task_id] = (task, request)
@@ -242,7 +244,7 @@ class Work:
 
     def _chunk(self, mail: Mail, chunk: Chunk) -> None:
         """Take in a piece of a global model."""
-        self.after_commit.append(mail.ack)
+        self.consequences.synced.append(mail.ack)  # the next ones come only then
         sha256 = chunk.manifest.sha256
         try:
             if self._arrivals.accept(chunk, mail.payload):
@@ -258,7 +260,7 @@ class Work:
     def reply_published(self, event: ReplyPublished) -> None:
         """Take note that the broker has a reply, or did not take it."""
         if self._outbox.settle(event):
-            self._journal.report(event.task_id, self._clock.now())
+            self._journal.report(event.task_id)
             self._handle(ReplyConfirmed(event.task_id))
 
     def stop(self, task_id: TaskId) -> None:
@@ -309,7 +311,7 @@ class Work:
                 self._crew.end(task_id)
                 self._answers.failed(self._tasks[task_id][1], task_id, reason)
             case Report(task_id):
-                self.after_commit.append(lambda: self._outbox.publish(task_id))
+                self.consequences.synced.append(lambda: self._outbox.publish(task_id))
             case Forget(task_id):
                 self._forget(task_id)
 
@@ -333,4 +335,4 @@ class Work:
         """Remove what nothing needs any more, once that is on disk."""
         for digest in payloads:
             self._arrivals.forget(digest)
-            self.after_commit.append(partial(self._payloads.remove, digest))
+            self.consequences.settled.append(partial(self._payloads.remove, digest))

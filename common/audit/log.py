@@ -122,10 +122,9 @@ class AuditLog:
 
     def _end(self) -> _End:
         """Return where the log ends, looking only at what another process has changed."""
-        known, names = self._known, os.listdir(self._folder)  # noqa: PTH208  for each task: a glob takes ten times as long
-        newest = max((name for name in names if name.endswith(_SUFFIX)), default=None)
-        if known.path is not None and newest == known.path.name and known.path.stat().st_size == known.size:
-            return known
+        known = self._known
+        if known.path is not None and known.size < self._file_bytes and _size(known.path) == known.size:
+            return known  # whoever had appended would have changed this file, or begun another after it was full
         end = _look(self._folder)
         anchor = read_anchor(self._folder)
         if anchor is None and end.last is not None and end.last.number > 0:
@@ -199,7 +198,8 @@ def _write(path: Path, data: bytes, size: int, *, durable: bool) -> None:
     new = size == 0 and not path.exists()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.ftruncate(descriptor, size)
+        if os.fstat(descriptor).st_size != size:
+            os.ftruncate(descriptor, size)
         try:
             written = 0
             while written < len(data):
@@ -213,6 +213,13 @@ def _write(path: Path, data: bytes, size: int, *, durable: bool) -> None:
         os.close(descriptor)
     if new:
         sync_folder(path.parent)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def _sync(path: Path) -> None:

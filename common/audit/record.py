@@ -22,6 +22,8 @@ from common.messages.base import Count, Name, Part, Text, UnixTime
 FIRST: Final = Digest("0" * 64)
 """What the first record names as the one before it."""
 
+_NO_HASH: Final = b',"sha256":""'
+
 LINE_BYTES: Final = 64 * 1024
 """Longest line of a log; a record is far shorter."""
 
@@ -119,9 +121,10 @@ def chained(
         party: Who keeps the log.
         previous: The `sha256` of the record before it; `FIRST` for the first.
     """
-    facts = dict(entry) | {"number": number, "at": at, "party": party, "previous": previous}
-    digest = Digest(hashlib.sha256(_canonical(facts)).hexdigest())
-    return digest, _canonical(facts | {"sha256": digest}) + b"\n"
+    place = {"number": number, "at": at, "party": party, "previous": previous, "sha256": ""}
+    before, _, behind = _canonical(dict(entry) | place).partition(_NO_HASH)  # in no text: there a quote has a backslash
+    digest = Digest(hashlib.sha256(before + behind).hexdigest())
+    return digest, b'%b,"sha256":"%b"%b\n' % (before, digest.encode(), behind)
 
 
 def line_of(record: Record) -> bytes:

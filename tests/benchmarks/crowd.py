@@ -7,12 +7,13 @@ parameter of a model of float32, block by block, so that a node costs no more me
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -42,6 +43,7 @@ class Light:
     folder: RunFolder
     task: RunTask | None = None
     ready: bool = True
+    pid: int = field(default_factory=os.getpid)
 
     def stop(self) -> None:
         """Do nothing: there is no process."""

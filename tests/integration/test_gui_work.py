@@ -112,7 +112,7 @@ def begun(home, *, plan_name="AddOne", losses=(), running=True):
     journal = Journal(home.journal_path)
     journal.receive(task, request)
     if running:
-        journal.begin(task.task_id, task.received_at)
+        journal.begin(task.task_id)
     journal.note_losses(task.task_id, tuple(losses))
     journal.close()
     return task.task_id
