@@ -241,7 +241,7 @@ class Approvals:
                 row["actor"],
                 row["note"],
                 row["at"],
-                _limits(row),
+                _limits(row["limits"]),
                 row["name"],
             )
             for row in rows
