@@ -18,6 +18,7 @@ from typing import Final, TextIO
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """What every record carries, as opposed to the facts of one call."""
 
+_JSON: Final = json.JSONEncoder(default=str, ensure_ascii=False)
 _STDERR: Final = sys.stderr
 _FILE_BYTES: Final = 10 * 1024 * 1024
 _FILES_KEPT: Final = 5
@@ -114,7 +115,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return _JSON.encode(line)
 
 
 class PrettyFormatter(logging.Formatter):

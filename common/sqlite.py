@@ -115,7 +115,9 @@ def sync(connection: Database) -> None:
     """
     wal = f"{connection.path}-wal"
     with storage_errors(connection.path):
-        descriptor = os.open(wal, os.O_RDONLY | os.O_CLOEXEC)  # closing it ends no lock: SQLite has none on this file
+        descriptor = os.open(
+            wal, os.O_RDONLY | os.O_CLOEXEC
+        )  # closing it ends no lock: SQLite has none on this file
         try:
             os.fdatasync(descriptor)
         finally:
@@ -206,4 +208,3 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
     if statement.strip():
         yield statement
-

@@ -15,6 +15,7 @@ import math
 import os
 import platform
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Final
@@ -308,12 +309,18 @@ class Agent:
         for deeds in (after.journalled, after.synced):
             while deeds:
                 try:
-                    with storage_errors(self._home.path):
-                        deeds.pop(0)()
+                    self._perform(deeds.pop(0))
                 except DiskFullError as error:
                     full = error
         if full is not None:
             raise full
+
+    def _perform(self, deed: Deed) -> None:
+        try:
+            deed()
+        except (sqlite3.DatabaseError, OSError) as error:
+            with storage_errors(self._home.path):
+                raise error from None
 
     def _handle(self, event: Happening) -> None:
         match event:

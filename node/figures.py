@@ -136,6 +136,34 @@ class Figures:
         )
 
 
+class _Newest:
+    """The values of a gauge for the newest experiments."""
+
+    def __init__(self, gauge: Gauge) -> None:
+        self._gauge = gauge
+        self._children: dict[ExperimentId, Gauge] = {}
+
+    def set(self, experiment: ExperimentId, value: float) -> None:
+        """Show the value of an experiment, in the place of the oldest one if there are too many."""
+        child = self._children.get(experiment)
+        if child is None:
+            if len(self._children) >= _EXPERIMENTS:
+                oldest = next(iter(self._children))
+                del self._children[oldest]
+                self._gauge.remove(oldest)
+            child = self._children[experiment] = self._gauge.labels(experiment)
+        child.set(value)
+
+
+_LOSSES: Final = _Newest(TRAINING_LOSS)
+_MEMORY: Final = _Newest(GPU_MEMORY)
+_STEPS: Final = {
+    name: TASK_STEPS.labels(name.removesuffix("_s"))
+    for name in TaskTimings.model_fields
+    if name.endswith("_s")
+}
+
+
 def count_task(outcome: TaskOutcome, *, code: str = "") -> None:
     """Count a task that ended; codes come from the catalogue of errors."""
     TASKS.labels(outcome, code).inc()
@@ -143,30 +171,22 @@ def count_task(outcome: TaskOutcome, *, code: str = "") -> None:
 
 def observe_steps(timings: TaskTimings) -> None:
     """Note how long the steps of a task took."""
-    for name, value in timings:
-        if name.endswith("_s"):
-            TASK_STEPS.labels(name.removesuffix("_s")).observe(value)
+    for name, step in _STEPS.items():
+        step.observe(getattr(timings, name))
 
 
 def note_losses(experiment: ExperimentId, losses: Iterable[LossPoint]) -> None:
     """Show the last of the losses as that of the experiment, and forget the oldest experiment if there are too many."""
     told = [point.loss for point in losses if point.loss is not None]
     if told:
-        _note(TRAINING_LOSS, experiment, told[-1])
+        _LOSSES.set(experiment, told[-1])
 
 
 def note_device(experiment: ExperimentId, done: Done) -> None:
     """Count how long a task trained and on what, and show how much memory of a GPU it had if it had one."""
     TRAINING_SECONDS.labels(done.device).inc(done.trained_s)
     if done.gpu_bytes is not None:
-        _note(GPU_MEMORY, experiment, done.gpu_bytes)
-
-
-def _note(gauge: Gauge, experiment: ExperimentId, value: float) -> None:
-    known = [sample.labels["experiment"] for family in gauge.collect() for sample in family.samples]
-    if experiment not in known and len(known) >= _EXPERIMENTS:
-        gauge.remove(known[0])
-    gauge.labels(experiment).set(value)
+        _MEMORY.set(experiment, done.gpu_bytes)
 
 
 def _use(pid: int | None) -> tuple[float, int] | None:

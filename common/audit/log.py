@@ -124,7 +124,9 @@ class AuditLog:
         """Return where the log ends, looking only at what another process has changed."""
         known = self._known
         if known.path is not None and known.size < self._file_bytes and _size(known.path) == known.size:
-            return known  # whoever had appended would have changed this file, or begun another after it was full
+            return (
+                known  # whoever had appended would have changed this file, or begun another after it was full
+            )
         end = _look(self._folder)
         anchor = read_anchor(self._folder)
         if anchor is None and end.last is not None and end.last.number > 0:

@@ -22,6 +22,7 @@ from common.messages.base import Count, Name, Part, Text, UnixTime
 FIRST: Final = Digest("0" * 64)
 """What the first record names as the one before it."""
 
+_JSON: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 _NO_HASH: Final = b',"sha256":""'
 
 LINE_BYTES: Final = 64 * 1024
@@ -122,7 +123,9 @@ def chained(
         previous: The `sha256` of the record before it; `FIRST` for the first.
     """
     place = {"number": number, "at": at, "party": party, "previous": previous, "sha256": ""}
-    before, _, behind = _canonical(dict(entry) | place).partition(_NO_HASH)  # in no text: there a quote has a backslash
+    before, _, behind = _canonical(vars(entry) | place).partition(
+        _NO_HASH
+    )  # in no text: there a quote has a backslash
     digest = Digest(hashlib.sha256(before + behind).hexdigest())
     return digest, b'%b,"sha256":"%b"%b\n' % (before, digest.encode(), behind)
 
@@ -165,4 +168,4 @@ def read_chain(lines: Iterable[bytes], *, source: str) -> Iterator[Record]:
 
 def _canonical(facts: dict[str, object]) -> bytes:
     stated = {name: value for name, value in facts.items() if value is not None}
-    return json.dumps(stated, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _JSON.encode(stated).encode("ascii")

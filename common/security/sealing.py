@@ -120,7 +120,8 @@ class Sealer:
         if len(body) > MESSAGE_BYTES:
             raise MessageTooLargeError(size_bytes=len(body), limit_bytes=MESSAGE_BYTES)
         peers, sender = self._peers, self._identity.party
-        content_key, salt, nonce = os.urandom(_KEY), os.urandom(_SALT), os.urandom(_NONCE)
+        chance = os.urandom(_KEY + _SALT + _NONCE)
+        content_key, salt, nonce = chance[:_KEY], chance[_KEY:-_NONCE], chance[-_NONCE:]
         parts = [salt, nonce, len(unique).to_bytes(2)]
         for recipient in unique:
             wrapping_key = peers.wrapping_key(recipient, salt, lane, sender=sender, recipient=recipient)
