@@ -1,6 +1,8 @@
 """A real node agent with a real worker, asked by hand."""
 
+import os
 import queue
+import threading
 import time
 
 import pytest
@@ -39,7 +41,8 @@ from node.agent import build
 from node.approval import PENDING_PLANS, Approvals
 from node.argument_limits import parse_limits
 from node.hours import DAYS
-from tests.support.nodes import ADD_ONE
+from tests.faults.aftermath import wait_until
+from tests.support.nodes import ADD_ONE, DEADLINE_S
 from tests.support.quick_workers import quick_workers  # noqa: F401 - a fixture
 from tests.support.trial import LAB, NORTH, Trial
 
@@ -458,6 +461,42 @@ def test_the_audit_log_says_who_asked_what_and_what_left_but_no_value(trial):
     assert Action.AGENT_STOPPED is actions[-1]
     assert "4711" not in next(trial.home.audit_path.glob("*.jsonl")).read_text()
     assert len(found) == verify(trial.home.audit_path).records
+
+
+def asked(trial):
+    """Return how often the audit log says that somebody asked for the task."""
+    records = read_records(trial.home.audit_path)
+    return sum(one.task_id == trial.task and one.action is Action.TASK_ASKED for one in records)
+
+
+@pytest.mark.usefixtures("quick_workers")
+def test_nothing_leaves_and_no_request_is_acked_before_the_disk_has_what_was_done(trial, monkeypatch):
+    request, disk, sync = trial.request(), threading.Event(), os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda file: (disk.wait(DEADLINE_S), sync(file)))
+    trial.send(request)
+    wait_until(lambda: asked(trial), "the task is done and stands in the audit log")
+    told = [type(trial.lab.mails.get_nowait().message) for _ in range(trial.lab.mails.qsize())]
+
+    trial.broker.disconnect(NORTH)  # as a power cut would
+    trial.broker.reconnect(NORTH)
+    disk.set()
+
+    assert TrainReply not in told
+    assert trial.answer().message.update is not None
+    trial.node.stop()
+    assert 2 == asked(trial)
+
+
+def test_a_request_that_waits_is_acked_in_a_moment(tmp_path):
+    closed = DAYS[(time.localtime().tm_wday + 3) % 7]
+    trial = Trial(tmp_path, settings=f'working_hours = ["{closed} 00:00-00:01"]\n')
+    try:
+        trial.send(trial.request())
+        link = trial.node.agent._mailbox._transport._link
+        wait_until(lambda: asked(trial), "the request stands in the audit log")
+        wait_until(lambda: not any(link._consuming.values()), "the request is acked")
+    finally:
+        trial.close()
 
 
 def test_a_node_whose_audit_log_lost_its_end_does_not_work(trial):
