@@ -9,14 +9,12 @@ the agent does the same without ending: it waits until there is space, and goes 
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
 import os
 import platform
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Final
 
@@ -32,8 +30,7 @@ from common.sqlite import storage_errors
 from common.transport.amqp import AmqpTransport
 from common.transport.base import Transport
 from node.approval import Approvals
-from node.audit import LEAVES, started
-from node.consequences import Deed
+from node.audit import started
 from node.desk import Question
 from node.exporter import node_exporter
 from node.figures import PAUSED
@@ -46,6 +43,7 @@ from node.policy import Policy
 from node.presence import Presence
 from node.registry import Registry
 from node.status import AgentStatus, write_status
+from node.steps import Deed, Steps
 from node.stops import StopAsked, StopWishes
 from node.vigil import Touched, Vigil
 from node.worker.pool import WorkerEnded, WorkerSaid
@@ -55,8 +53,6 @@ log = logging.getLogger(__name__)
 VERSION: Final = version("warren-fl")
 _FORGET_AFTER_S: Final = 30 * 86400.0
 """How long the journal remembers that a task existed, and what the last update of a run left out."""
-_SYNC_S: Final = 0.1
-"""How long steps after which nothing leaves may wait for the disk, and what came with them for its acks."""
 _ROOM_BYTES: Final = 16 * 1024 * 1024
 """Space on the disk with which an agent that found it full goes on."""
 _OTHER_KEYS: Final = "other keys took the place of those in use, or this node was revoked: install the reply and start the agent again"
@@ -104,11 +100,8 @@ class Agent:
         self._resumed_at = self._clock.monotonic()
         self._inbox = Inbox(self._clock)
         self._audit = home.audit()
-        self._entries: list[Entry] = []  # what the step in work does, for the audit log
-        self._told: list[Entry] = []  # what earlier steps did that wait for the disk, and what is done then
-        self._settling: list[Deed] = []
-        self._sync_at = math.inf
         self._journal = Journal(home.journal_path)
+        self._steps = Steps(self._journal, self._audit, self._clock)
         self._registry = Registry(home.registry_path)
         self._approvals = Approvals(home.registry_path)
         self._stops = StopWishes(home.registry_path)
@@ -133,7 +126,7 @@ class Agent:
             self._policy,
             post=self._inbox.put,
             info=self.info,
-            record=self._entries.append,
+            record=self._steps.record,
             clock=self._clock,
             timeouts=self._timeouts,
         )
@@ -163,7 +156,7 @@ class Agent:
         """
         try:
             self._run(on_started)
-            with self._step(last=True):
+            with self._steps.step(self._work.consequences, last=True):
                 self._journal.excuse()
             self._act()
             self._presence.say(self._work, self._pool, leaving=True)
@@ -209,23 +202,23 @@ class Agent:
 
     def _recover(self, *, first: bool) -> None:
         """Take up what the journal holds."""
-        with self._step():
+        with self._steps.step(self._work.consequences):
             self._work.prune(self._clock.now() - _FORGET_AFTER_S)
             self._work.recover()
             if first:
-                self._entries.append(started(self._mailbox.party, self._home.settings_path))
+                self._steps.record(started(self._mailbox.party, self._home.settings_path))
         self._write_status()
         self._act()
 
     def _serve(self) -> bool:
         """Handle what has happened, or what is due, and tell whether to go on."""
         moments = (
-            *(self._presence.due, self._sync_at),
+            *(self._presence.due, self._steps.due),
             *(self._work.due(), self._arrivals.due(), self._outbox.due()),
         )
         events = self._inbox.batch(min(moment for moment in moments if moment is not None))
         going_on = True
-        with self._step():
+        with self._steps.step(self._work.consequences):
             for event in events:
                 if isinstance(event, EndAsked):
                     going_on = False
@@ -252,7 +245,6 @@ class Agent:
             DiskFullError: The same, if `stop` is called meanwhile.
         """
         log.error("disk full, waiting for space", extra={"action": "paused", "error": str(error)})
-        self._entries.clear()
         self._pool.close()
         self._arrivals.close()
         self._presence.say(self._work, self._pool, leaving=True)
@@ -271,32 +263,6 @@ class Agent:
         self._wire()
         self._presence.hasten()
         self._resumed_at = self._clock.monotonic()
-
-    @contextlib.contextmanager
-    def _step(self, *, last: bool = False) -> Iterator[None]:
-        """Journal everything of the block at once, and bring it to disk if something must not wait for that; `_act` does the rest.
-
-        What leaves, or is acked, stands in the audit log before. What a crash keeps from being journalled is recorded again when it is
-        done again: the audit log may say something twice, and never too little.
-        """
-        after = self._work.consequences
-        with self._journal.transaction():
-            yield
-            entries, self._entries[:] = tuple(self._entries), ()
-            leaves = any(entry.action in LEAVES for entry in entries)
-            sync = last or leaves or bool(after.synced) or self._clock.monotonic() >= self._sync_at
-            if sync:
-                self._audit.append(*self._told, *entries, durable=leaves)
-        if sync:
-            self._journal.sync()
-            after.synced[:0] = (*self._settling, *after.settled)
-            self._told, self._settling, self._sync_at = [], [], math.inf
-        else:
-            self._told += entries
-            self._settling += after.settled
-            if self._told or self._settling:
-                self._sync_at = min(self._sync_at, self._clock.monotonic() + _SYNC_S)
-        after.settled.clear()
 
     def _act(self) -> None:
         """Perform what follows from the last step; all of it, also when one thing finds the disk full.

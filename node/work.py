@@ -33,7 +33,6 @@ from node.admission import STALE_AFTER_S, Admission
 from node.answers import Answers
 from node.arrivals import Arrivals
 from node.audit import run_entry, task_entry
-from node.consequences import Consequences
 from node.crew import Crew
 from node.dataset import Dataset
 from node.figures import count_task
@@ -42,6 +41,7 @@ from node.outbox import Outbox, ReplyPublished
 from node.policy import Policy
 from node.replies import failed, share
 from node.replies import progress as task_progress
+from node.steps import Consequences
 from node.stock import Stock
 from node.task_events import (
     Abort,
