@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -101,7 +102,7 @@ def start(
             as_json=as_json,
         ),
         page=page,
-        terminal=not as_json,
+        terminal=sys.stdout.isatty() and not as_json,
     )
 
 

@@ -58,7 +58,7 @@ class AgentControl:
         """
         return report(self.home)
 
-    def run(self, *, ready: Callable[[], None], page: Listen | None = None, terminal: bool = True) -> None:
+    def run(self, *, ready: Callable[[], None], page: Listen | None = None, terminal: bool) -> None:
         """Run the agent in this process until it is told to stop, and its page beside it; see `node.process.run_agent`.
 
         Args:

@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -185,6 +186,21 @@ def test_without_a_terminal_the_link_goes_into_a_private_file(home):
         link = home.gui_link_path.read_text().strip()
         assert 0o600 == home.gui_link_path.stat().st_mode & 0o777
     assert re.search(r"/join/[\w-]{43}$", link)
+
+
+def test_an_agent_whose_output_is_kept_as_a_log_prints_no_link_there(home):
+    """Docker and systemd keep what it prints, and more people read that than the one who may make the first account."""
+    command = [Path(sys.executable).with_name("warren-node"), "start", home.path, "--gui", "--gui-port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as agent:
+        try:
+            written(home.log / "gui.out", "gui.link")
+        finally:
+            agent.terminate()
+        printed, _ = agent.communicate(timeout=DEADLINE_S)
+
+    link = home.gui_link_path.read_text().strip()
+    assert re.search(r"/join/[\w-]{43}$", link)
+    assert link not in printed
 
 
 # What its people do.
