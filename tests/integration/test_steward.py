@@ -298,8 +298,8 @@ def test_the_person_who_starts_and_stops_an_agent_is_recorded(home):
     found = recorded(home, Action.AGENT_START_ASKED, Action.AGENT_STOP_ASKED, Action.AGENT_STOPPED)
     assert [
         ("person anna", Action.AGENT_START_ASKED),
-        ("north", Action.AGENT_STOPPED),
         ("person anna", Action.AGENT_STOP_ASKED),
+        ("north", Action.AGENT_STOPPED),
     ] == [one[:2] for one in found]
     assert (0, True) == (len(Tasks(home, "anna").open()), bool(agent.log_tail(1)))
 
