@@ -11,6 +11,7 @@ from common.audit.selection import Selection, select
 from common.audit.verify import read_records, verify
 from common.errors import (
     AuditBrokenError,
+    DataFileError,
     InvalidDatasetError,
     InvalidLimitError,
     InvalidSettingsError,
@@ -24,6 +25,7 @@ from node.home import NodeHome
 from node.registry import Registry
 from node.steward.agents import AgentControl
 from node.steward.datasets import Changes, Datasets, NewDataset
+from node.steward.looks import Looks, Subject
 from node.steward.plans import Plans
 from node.steward.policies import PolicyFile
 from node.steward.tasks import Tasks
@@ -159,6 +161,36 @@ def test_a_look_changes_nothing_and_keeps_the_rules_of_the_policy(home, datasets
     assert () == datasets.list()
     with pytest.raises(InvalidDatasetError):
         datasets.look(path, "tabular", {"colour": "red"})
+
+
+def test_what_belongs_to_the_node_is_no_data_wherever_links_lead(home, datasets, tmp_path):
+    """Else who may write where the data lie, and look at values, could look at the keys of the node."""
+    path = write_table(tmp_path / "heart.csv")
+    made = datasets.add(NewDataset(path, "heart", ("heart",), "the set heart"))
+    path.unlink()
+    path.symlink_to(next(home.kit_path.glob("*key*")))
+
+    acts = [
+        lambda: datasets.preview("heart", 1),
+        lambda: datasets.update("heart", Changes(description="another text")),
+        lambda: datasets.look(path, "tabular", {}),
+        lambda: datasets.add(NewDataset(path, "keys", ("keys",), "the keys", "tabular")),
+        lambda: datasets.update("heart", Changes(path=home.kit_path)),
+        lambda: datasets.look(tmp_path, "custom", {}),
+        lambda: datasets.look(home.path, "custom", {}),
+        lambda: datasets.look(home.path / "registry.sqlite-wal", "custom", {}),
+        lambda: Looks(home, "anna").record(Subject(path, "tabular", {}), "summary"),
+    ]
+    for act in acts:
+        with pytest.raises(DataFileError, match="belongs to the node itself"):
+            act()
+
+    assert (made,) == datasets.list()
+    assert [] == recorded(home, Action.VALUES_SEEN)
+
+
+def test_other_files_in_the_home_are_data_like_any(home, datasets):
+    assert 16 == datasets.look(write_table(home.path / "table.csv"), "tabular", {}).samples
 
 
 PLAN = "class Plan:\n    rate = {rate}\n"
