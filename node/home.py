@@ -178,7 +178,14 @@ class NodeHome:
     def _own(self) -> tuple[Path, ...]:
         databases = (self.registry_path, self.journal_path, self.gui_path)
         folders = (self.kit_path, self.enrolment_path, self.payloads, self.work, self.log, self.audit_path)
-        return (*databases, *folders, self.settings_path, self.status_path, self.gui_link_path, self._lock_file)
+        return (
+            *databases,
+            *folders,
+            self.settings_path,
+            self.status_path,
+            self.gui_link_path,
+            self._lock_file,
+        )
 
     def kit(self, *, now: float | None = None) -> Kit:
         """Load and check the kit.

@@ -47,7 +47,9 @@ def refuse_own(home: NodeHome, path: Path) -> None:
         DataFileError: If it is, or has something of it inside.
     """
     if home.owns(path.expanduser()):
-        raise DataFileError(path=path, data_type="data", reason="it is, or holds, what belongs to the node itself")
+        raise DataFileError(
+            path=path, data_type="data", reason="it is, or holds, what belongs to the node itself"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -440,6 +440,52 @@ def test_guessing_codes_is_slowed_down_and_a_right_password_does_not_reset_that(
     assert 429 == browser.post("/login/code", {"code": app.at(int(page.clock.now()))}).status_code
 
 
+def turned_on(page, browser, **form):
+    """Turn the second factor on with what the form shows; return the answer and the app."""
+    secret = re.search(r'name="secret" value="(\w{32})"', browser.get("/me/factor").text)[1]
+    app = pyotp.TOTP(secret)
+    return browser.post(
+        "/me/factor", {"secret": secret, "code": app.at(int(page.clock.now())), "current": PASSWORD, **form}
+    ), app
+
+
+def test_a_second_factor_is_turned_on_by_password_and_code_and_logs_the_other_browsers_out(page):
+    here, there = page.browser(Role.VIEWER), page.browser(Role.VIEWER)
+
+    answer, app = turned_on(page, here)
+
+    codes = re.findall(r"(?:\w{4}-){3}\w{4}", answer.text)
+    assert (200, 10) == (answer.status_code, len(codes))
+    assert [200, 303] == [here.get("/me").status_code, there.get("/me").status_code]
+    page.clock.advance(30)
+    there.log_in("viewer")
+    assert 303 == there.post("/login/code", {"code": app.at(int(page.clock.now()))}).status_code
+    assert 200 == there.get("/me").status_code
+    assert ("person viewer (web)", "turned the own second factor on") in [
+        (one.actor, one.note) for one in read_records(page.home.audit_path)
+    ]
+
+
+@pytest.mark.parametrize("form", [{"current": "wrong"}, {"current": ""}, {"code": "000000"}], ids=str)
+def test_who_finds_an_open_browser_cannot_turn_on_a_factor_of_their_own(form, page):
+    browser = page.browser(Role.VIEWER)
+
+    answer, _ = turned_on(page, browser, **form)
+
+    assert 422 == answer.status_code
+    assert not page.site.people.get(page.people[Role.VIEWER].person_id).second_factor
+
+
+def test_a_second_factor_is_turned_off_by_the_password_alone(page):
+    browser, person = page.browser(Role.VIEWER), page.people[Role.VIEWER]
+    factor_of(page, Role.VIEWER)
+
+    assert 422 == browser.post("/me/factor/off", {"current": "wrong"}).status_code
+    assert page.site.people.get(person.person_id).second_factor
+    assert 303 == browser.post("/me/factor/off", {"current": PASSWORD}).status_code
+    assert not page.site.people.get(person.person_id).second_factor
+
+
 # Links.
 
 
