@@ -148,7 +148,7 @@ def restart(home: Home, gui: Gui = False, gui_port: GuiPort = PORT, as_json: AsJ
 @reported
 def logs(home: Home, lines: Lines = 50, follow: Follow = False, as_json: AsJson = False) -> None:
     """Show the end of the agent's log, and with `--follow` what comes; each line is a JSON document."""
-    from node.text import visible
+    from common.text import visible
 
     agent = _agent(home)
     if follow:
