@@ -752,6 +752,36 @@ def test_what_people_do_is_recorded_with_their_name(page):
     ] == told
 
 
+def test_every_decision_about_an_account_is_recorded(page):
+    admin, viewer = page.browser(Role.ADMIN), page.people[Role.VIEWER].person_id
+    other = page.browser(Role.MANAGER)
+    before = len(list(read_records(page.home.audit_path)))
+    for act in ("lock", "unlock", "reset", "remove"):
+        admin.post(f"/people/{viewer}/{act}")
+    passwords = {"password": "another good password", "repeated": "another good password"}
+    other.post("/me/password", {"current": PASSWORD, **passwords})
+    other.post("/me/others")
+
+    told = [(one.action, one.actor, one.note) for one in read_records(page.home.audit_path)][before:]
+
+    admins, managers = "person admin (web)", "person manager (web)"
+    assert [
+        ("person_changed", admins, "viewer locked"),
+        ("person_changed", admins, "viewer unlocked"),
+        ("person_changed", admins, "viewer got a link for another password"),
+        ("person_changed", admins, "viewer removed"),
+        ("person_changed", managers, "changed the own password"),
+        ("page_logout", managers, "all other browsers"),
+    ] == told
+
+
+def test_all_other_browsers_are_logged_out_and_this_one_is_not(page):
+    here, there, admin = page.browser(Role.VIEWER), page.browser(Role.VIEWER), page.browser(Role.ADMIN)
+    here.post("/me/others")
+
+    assert [200, 303, 200] == [one.get("/me").status_code for one in (here, there, admin)]
+
+
 def test_what_cannot_be_recorded_is_not_done(page):
     admin = page.browser(Role.ADMIN)
     anchor = page.home.path / "audit.anchor"
