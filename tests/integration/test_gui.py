@@ -226,6 +226,12 @@ def test_the_first_link_makes_an_admin_and_its_file_goes(page):
     assert not page.home.gui_link_path.exists()
 
 
+def test_people_are_found_by_a_part_of_their_name(page):
+    shown = page.browser(Role.ADMIN).get("/people?search=VIEW").text
+
+    assert [True, False] == [f'<th scope="row">{name}</th>' in shown for name in ("viewer", "manager")]
+
+
 def test_what_was_done_is_told_once(page):
     admin = page.browser(Role.ADMIN)
     admin.post(f"/people/{page.people[Role.VIEWER].person_id}/lock")
@@ -320,6 +326,8 @@ def test_the_log_is_shown_from_its_end_and_can_be_narrowed(page):
     assert "line 299." in manager.get("/settings/log").text
     assert "line 199." not in manager.get("/settings/log").text
     assert "line 199." in manager.get("/settings/log?page=2").text
+    found = manager.get("/settings/log?search=LINE+19.").text
+    assert [True, False] == ["line 19." in found, "line 299." in found]
     graver = manager.get("/settings/log?level=error").text
     assert [True, False] == ["line 250." in graver, "line 299." in graver]
 

@@ -25,6 +25,7 @@ from node.home import NodeHome
 from node.registry import Registry
 from node.steward.agents import AgentControl
 from node.steward.datasets import Changes, Datasets, NewDataset
+from node.steward.loading import Loading
 from node.steward.looks import Looks, Subject
 from node.steward.plans import Plans
 from node.steward.policies import PolicyFile
@@ -150,6 +151,26 @@ def test_an_update_that_rests_on_what_is_no_more_is_refused(home, datasets, tmp_
     registry.close()
 
     assert ["hearts"] == [one.name for one in datasets.list()]
+
+
+def test_data_loading_plans_are_kept_and_removed_on_record_or_not_at_all(home):
+    loading = Loading(home, "anna")
+    loading.save("semicolons", "tabular", {"delimiter": ";"})
+    loading.save("tabs", "tabular", {"delimiter": "\t"})
+    loading.remove("tabs")
+
+    assert [
+        ("person anna", Action.LOADING_PLAN_SAVED, "semicolons"),
+        ("person anna", Action.LOADING_PLAN_SAVED, "tabs"),
+        ("person anna", Action.LOADING_PLAN_REMOVED, "tabs"),
+    ] == recorded(home, Action.LOADING_PLAN_SAVED, Action.LOADING_PLAN_REMOVED)
+    log = next(home.audit_path.glob("*.jsonl"))
+    log.write_bytes(log.read_bytes()[:-20] + b"\n")
+    with pytest.raises(AuditBrokenError):
+        loading.remove("semicolons")
+    with pytest.raises(AuditBrokenError):
+        loading.save("bars", "tabular", {"delimiter": "|"})
+    assert ["semicolons"] == [one.plan.name for one in loading.list()]
 
 
 def test_a_look_changes_nothing_and_keeps_the_rules_of_the_policy(home, datasets, tmp_path):

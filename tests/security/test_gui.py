@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from common.audit.verify import read_records
+from common.errors import AccountError
 from common.training_plans.source import plan_hash
 from node.approval import Approvals
 from node.gui import throttle
@@ -805,6 +806,21 @@ def test_an_admin_cannot_be_without_a_successor_or_change_the_own_account(page):
 
     assert [422] * 4 == answers
     assert page.site.people.anybody()
+
+
+def test_there_is_always_an_admin_who_can_log_in(page):
+    """Two who act on each other at the same moment find this in the database, and not only on the page."""
+    people, admin = page.site.people, page.people[Role.ADMIN]
+    people.add("invited", Role.ADMIN)
+    for act in (
+        lambda: people.set_role(admin, Role.MANAGER),
+        lambda: people.lock(admin, locked=True),
+        lambda: people.remove(admin),
+    ):
+        with pytest.raises(AccountError, match="no admin would be left"):
+            act()
+
+    assert admin == people.get(admin.person_id)
 
 
 @pytest.mark.parametrize("number", ["999", "0", "-1", "x", "1e3", "9" * 30, "%31%00"])
