@@ -26,6 +26,7 @@ from rich.table import Table
 
 from common import logs
 from common.errors import WarrenError
+from common.text import visible_lines
 
 P = ParamSpec("P")
 
@@ -98,12 +99,12 @@ def emit(document: object, *views: RenderableType, as_json: bool) -> None:
 
 
 def table(*columns: str, rows: Iterable[Sequence[object]]) -> Table:
-    """Return a plain table; cells are shown as they are, `None` as a dash."""
+    """Return a plain table; cells are shown as they are, what hides in them as escapes, `None` as a dash."""
     view = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        view.add_column(column, overflow="fold")
+        view.add_column(escape(visible_lines(column)), overflow="fold")
     for row in rows:
-        view.add_row(*("-" if cell is None else escape(str(cell)) for cell in row))
+        view.add_row(*("-" if cell is None else escape(visible_lines(str(cell))) for cell in row))
     return view
 
 
@@ -121,6 +122,8 @@ def show_error(error: WarrenError, *, as_json: bool = False) -> None:
         emit({"error": {**facts, "cause": error.cause, "remedy": error.advice}}, as_json=True)
         return
     console = Console(stderr=True, highlight=False)
-    console.print(f"[bold red]{error.code}[/] {escape(error.text.format(**error.facts))}", soft_wrap=True)
+    console.print(
+        f"[bold red]{error.code}[/] {escape(visible_lines(error.text.format(**error.facts)))}", soft_wrap=True
+    )
     console.print(f"  [dim]cause:[/]  {escape(error.cause)}", soft_wrap=True)
-    console.print(f"  [dim]remedy:[/] {escape(error.advice)}", soft_wrap=True)
+    console.print(f"  [dim]remedy:[/] {escape(visible_lines(error.advice))}", soft_wrap=True)

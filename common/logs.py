@@ -15,6 +15,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final, TextIO
 
+from common.text import visible, visible_lines
+
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """What every record carries, as opposed to the facts of one call."""
 
@@ -119,7 +121,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class PrettyFormatter(logging.Formatter):
-    """Write a record for a person at a terminal: local time, level, message, `key=value` facts."""
+    """Write a record for a person at a terminal: local time, level, message, `key=value` facts; nothing in them moves the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, followed by the traceback if there is one."""
@@ -128,11 +130,11 @@ class PrettyFormatter(logging.Formatter):
         parts = [
             _moment(record).astimezone().strftime("%H:%M:%S"),
             f"\x1b[{_COLOURS.get(record.levelname, 0)}m{record.levelname.lower():<8}\x1b[0m",
-            record.getMessage(),
-            *(f"\x1b[2m{key}=\x1b[0m{value}" for key, value in shown.items()),
+            visible(record.getMessage()),
+            *(f"\x1b[2m{key}=\x1b[0m{visible(str(value))}" for key, value in shown.items()),
         ]
         text = " ".join(parts)
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        return f"{text}\n{visible_lines(self.formatException(record.exc_info))}" if record.exc_info else text
 
 
 def _moment(record: logging.LogRecord) -> datetime:

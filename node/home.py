@@ -166,6 +166,27 @@ class NodeHome:
         """Return the file with the link that sets the web page up."""
         return self.path / "gui.link"
 
+    def owns(self, path: Path) -> bool:
+        """Tell whether a file or folder is of the node itself, or has that inside, wherever links lead; what else lies in the home is not."""
+        real, home = (Path(os.path.realpath(one)) for one in (path, self.path))
+        if not real.is_relative_to(home):
+            return home.is_relative_to(real)
+        beginnings = tuple(one.name for one in self._own)  # a database has more files, which begin like it
+        return real == home or real.relative_to(home).parts[0].startswith(beginnings)
+
+    @property
+    def _own(self) -> tuple[Path, ...]:
+        databases = (self.registry_path, self.journal_path, self.gui_path)
+        folders = (self.kit_path, self.enrolment_path, self.payloads, self.work, self.log, self.audit_path)
+        return (
+            *databases,
+            *folders,
+            self.settings_path,
+            self.status_path,
+            self.gui_link_path,
+            self._lock_file,
+        )
+
     def kit(self, *, now: float | None = None) -> Kit:
         """Load and check the kit.
 

@@ -1,18 +1,5 @@
-"""Show text that others sent."""
+"""Show text that others sent; see `common.text`."""
 
-from __future__ import annotations
+from common.text import visible
 
-import unicodedata
-
-
-def visible(text: str) -> str:
-    """Return text in which nothing can hide: control, formatting and line characters are shown as escapes.
-
-    Text that others sent may carry terminal sequences or change the direction of writing, and look like what it is not.
-    """
-    return text if text.isprintable() else "".join(_shown(character) for character in text)
-
-
-def _shown(character: str) -> str:
-    hidden = unicodedata.category(character)[0] == "C" or unicodedata.category(character) in {"Zl", "Zp"}
-    return f"\\u{{{ord(character):x}}}" if hidden and character != "\t" else character
+__all__ = ["visible"]

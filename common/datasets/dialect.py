@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -133,8 +134,9 @@ def _encoding(path: Path, options: TableOptions) -> str:
     """Return the encoding of a text file: as registered, as its mark says, or UTF-8."""
     if options.encoding is not None:
         try:
+            TextIOWrapper(BytesIO(), encoding=options.encoding)  # of all codecs, it takes those of text alone
             return codecs.lookup(options.encoding).name
-        except LookupError as error:
+        except (LookupError, ValueError) as error:
             reason = f"there is no encoding {options.encoding!r}"
             raise DataFileError(path=path, data_type="a table", reason=reason) from error
     with readable(path), path.open("rb") as file:

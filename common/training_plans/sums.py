@@ -17,13 +17,13 @@ from common.messages import LossPoint
 from common.payload.header import SUMS
 from common.training_args import TrainingArgs
 from common.training_plans.guard import PlanCode
-from common.training_plans.tensors import ModelArguments, TensorPlan
+from common.training_plans.tensors import HeldPlan, ModelArguments
 from common.training_plans.training import pair
 
 A = TypeVar("A", bound=ModelArguments, default=ModelArguments)
 
 
-class SumPlan(TensorPlan[A]):
+class SumPlan(HeldPlan[A]):
     """A plan of which each node sends sums over its own samples, and one aggregator adds them up.
 
     In a round each node passes over its training part once, so the training arguments are `{"epochs": 1}`. The sums are float64 tensors whose
@@ -31,8 +31,6 @@ class SumPlan(TensorPlan[A]):
     """
 
     aggregator = "SumStatistics"
-
-    _params: Mapping[str, Tensor] = {}
 
     @abstractmethod
     def first_tensors(self) -> dict[str, Tensor]:
@@ -54,14 +52,6 @@ class SumPlan(TensorPlan[A]):
         """
         _require_one_pass(training_args)
         super().prepare(model_args=model_args, training_args=training_args)
-
-    def get_model_params(self) -> dict[str, Tensor]:
-        """Return the tensors of the model by name."""
-        return dict(self._params)
-
-    def load(self, params: Mapping[str, Tensor]) -> None:
-        """Take tensors as the model; they fit."""
-        self._params = {name: value.clone() for name, value in params.items()}
 
     def train(self, loader: Loader, report: Callable[[LossPoint], None]) -> int:
         """Add up the statistics of the training part and return the number of its samples.

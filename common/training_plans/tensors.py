@@ -151,3 +151,17 @@ class TensorPlan(TrainingPlan, Generic[A]):
         if not bool(((values >= 0) & (values < count) & (values == values.floor())).all()):
             self.breaks_contract("training_data", f"gives targets other than the classes 0 to {count - 1}")
         return values.to(torch.int64)
+
+
+class HeldPlan(TensorPlan[A]):
+    """A plan that holds its model as tensors, just as they travel."""
+
+    _params: Mapping[str, Tensor] = {}
+
+    def get_model_params(self) -> dict[str, Tensor]:
+        """Return the tensors of the model by name."""
+        return dict(self._params)
+
+    def load(self, params: Mapping[str, Tensor]) -> None:
+        """Take tensors as the model; they fit."""
+        self._params = {name: value.clone() for name, value in params.items()}

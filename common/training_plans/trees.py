@@ -22,7 +22,7 @@ from common.errors import InvalidArgumentsError, MissingExtraError
 from common.messages import LossPoint
 from common.training_args import TrainingArgs
 from common.training_plans.guard import PlanCode
-from common.training_plans.tensors import ModelArguments, TensorPlan
+from common.training_plans.tensors import HeldPlan, ModelArguments
 from common.training_plans.training import pair
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -51,7 +51,7 @@ class TreeArguments(ModelArguments):
     colsample_bytree: Share = 1.0
 
 
-class _TreePlan(TensorPlan[TreeArguments]):
+class _TreePlan(HeldPlan[TreeArguments]):
     """Gradient-boosted trees (Chen and Guestrin, KDD 2016), grown by xgboost at the nodes.
 
     In a round each node grows one tree for each of its `epochs`, boosting what the global model left over on its data. The aggregator `TreeEnsemble`
@@ -63,8 +63,6 @@ class _TreePlan(TensorPlan[TreeArguments]):
     arguments_class = TreeArguments
     objective: ClassVar[str]
     """What xgboost minimises."""
-
-    _params: Mapping[str, Tensor] = {}
 
     def prepare(self, *, model_args: Mapping[str, Any], training_args: TrainingArgs) -> None:
         """Build the model; see `TensorPlan.prepare`.
@@ -91,14 +89,6 @@ class _TreePlan(TensorPlan[TreeArguments]):
             "missing_left": torch.zeros(shape, dtype=torch.uint8),
             "value": torch.zeros(shape),
         }
-
-    def get_model_params(self) -> dict[str, Tensor]:
-        """Return the tensors of the model by name."""
-        return dict(self._params)
-
-    def load(self, params: Mapping[str, Tensor]) -> None:
-        """Take tensors as the model; they fit."""
-        self._params = {name: value.clone() for name, value in params.items()}
 
     def train(self, loader: Loader, report: Callable[[LossPoint], None]) -> int:
         """Grow trees on the training part and return the number of its samples times the trees.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -101,7 +102,7 @@ def start(
             as_json=as_json,
         ),
         page=page,
-        terminal=not as_json,
+        terminal=sys.stdout.isatty() and not as_json,
     )
 
 
@@ -147,7 +148,7 @@ def restart(home: Home, gui: Gui = False, gui_port: GuiPort = PORT, as_json: AsJ
 @reported
 def logs(home: Home, lines: Lines = 50, follow: Follow = False, as_json: AsJson = False) -> None:
     """Show the end of the agent's log, and with `--follow` what comes; each line is a JSON document."""
-    from node.text import visible
+    from common.text import visible
 
     agent = _agent(home)
     if follow:

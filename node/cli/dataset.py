@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from common.cli import FAILED, AsJson, emit, moment, new_app, reported, table
+from common.text import visible_lines
 from node.cli.options import Home, person
 from node.cli.registration import OptionTexts, from_file, from_terminal, options_of
 
@@ -214,7 +215,7 @@ class _Keyboard:
         return str(typer.prompt(prompt, default=default, show_default=bool(default)))
 
     def say(self, text: str) -> None:
-        typer.echo(text)
+        typer.echo(visible_lines(text))
 
 
 def _datasets(home: Path) -> Datasets:

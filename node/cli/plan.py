@@ -11,8 +11,8 @@ import typer
 from rich.text import Text
 
 from common.cli import AsJson, emit, moment, new_app, reported, table
+from common.text import visible
 from node.cli.options import Home, person
-from node.text import visible
 
 if TYPE_CHECKING:
     from node.approval import Plan

@@ -130,15 +130,19 @@ class Runner:
         self._lock = threading.Lock()
 
     def do(self, errand: AnyErrand, answer: type[AnswerT], *, by: str) -> AnswerT:
-        """Do an errand while its person waits, in `LOOK_S` at most.
+        """Do an errand while its person waits, in `LOOK_S` at most, and as long at most until it is its turn.
 
         Raises:
-            LookEndedError: If it took too long or died.
+            LookEndedError: If others did not end in that time, or if it took too long or died.
             WarrenError: As the core does.
         """
         job = Job(0, "", time.monotonic(), "", "")
-        with self._turns:
+        if not self._turns.acquire(timeout=LOOK_S):  # each that waits here keeps a thread of the page
+            raise LookEndedError(reason=f"{SIDE_BY_SIDE} others took longer than {LOOK_S:.0f} seconds")
+        try:
             return job.run(self._home, Wish(by=by, errand=errand), answer, LOOK_S)
+        finally:
+            self._turns.release()
 
     def begin(
         self,

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from pygments.lexers.python import PythonLexer
 from pygments.token import Token, _TokenType
 
-from node.text import visible
+from common.text import visible
 
 _LOOKS: Final = (
     (Token.Comment, "comment"),

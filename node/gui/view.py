@@ -12,9 +12,9 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from common.text import visible, visible_lines
 from node.gui.people import Role
 from node.gui.texts import t
-from node.text import visible
 
 _STEP: Final = 1024
 
@@ -56,7 +56,7 @@ def _seen(value: Any) -> Any:
 
 def _lines(text: str) -> Markup:
     """Return text of many lines, in which nothing hides but their ends."""
-    return escape("\n".join(visible(line) for line in text.split("\n")))
+    return escape(visible_lines(text))
 
 
 def _coded(text: str) -> Markup:

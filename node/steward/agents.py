@@ -58,7 +58,7 @@ class AgentControl:
         """
         return report(self.home)
 
-    def run(self, *, ready: Callable[[], None], page: Listen | None = None, terminal: bool = True) -> None:
+    def run(self, *, ready: Callable[[], None], page: Listen | None = None, terminal: bool) -> None:
         """Run the agent in this process until it is told to stop, and its page beside it; see `node.process.run_agent`.
 
         Args:
@@ -91,14 +91,21 @@ class AgentControl:
         return agent.pid
 
     def stop(self) -> StopOutcome:
-        """Stop the agent, and record that if there was one; a task in work is done again after the next start.
+        """Record that somebody wants the agent to stop, if there is one, and stop it; a task in work is done again after the next start.
+
+        It is recorded first: where a service manager runs the agent, this process may end with it.
 
         Raises:
             InvalidSettingsError: If the settings of the node are wrong.
+            AuditBrokenError: If it cannot be recorded; it is stopped all the same.
         """
-        outcome = stop(self.home)
-        if outcome != "was not running":
-            self._record(Action.AGENT_STOP_ASKED, outcome)
+        pid = self.home.holder()
+        if pid is None:
+            return "was not running"
+        try:
+            self._record(Action.AGENT_STOP_ASKED, f"process {pid}")
+        finally:
+            outcome = stop(self.home)
         return outcome
 
     def restart(self, *, page: Listen | None = None) -> Restarted:

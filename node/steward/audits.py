@@ -13,8 +13,8 @@ from common.audit.glance import glance
 from common.audit.record import Action, Entry, Record, line_of
 from common.audit.selection import Selected, Selection
 from common.audit.verify import Verdict, read_records, verify
+from common.text import visible
 from node.home import NodeHome
-from node.text import visible
 
 _COLUMNS: Final = tuple(Record.model_fields)
 _LINES: Final = 500

@@ -19,7 +19,7 @@ from node.loading import LoadingPlan
 from node.registration import check_labels, looked_into
 from node.registry import Registry
 from node.steward.loading import Loading
-from node.steward.looks import Looks, Subject
+from node.steward.looks import Looks, Subject, refuse_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,7 @@ class Datasets:
             MissingExtraError: If the library for that type is not installed.
         """
         minimum = self.home.policy().minimum_samples
+        refuse_own(self.home, path)
         return looked_into(path.expanduser(), data_type, options, minimum_samples=minimum).inspection
 
     def check_labels(
@@ -142,6 +143,7 @@ class Datasets:
         audit, minimum = self.home.audit(), self.home.policy().minimum_samples
         plan = self._loading(wish.loading)
         place = wish.path.expanduser()
+        refuse_own(self.home, place)
         data_type = wish.data_type or (plan.data_type if plan else detected(place))
         options = {**(plan.options if plan else {}), **wish.options}
         with self._registry() as registry:
@@ -171,6 +173,7 @@ class Datasets:
         audit, minimum = self.home.audit(), self.home.policy().minimum_samples
         with self._registry() as registry:
             before = registry.find(which)
+            refuse_own(self.home, changes.path or before.path)
             plan = self._loading(changes.loading or before.loading)
             taken = plan.options if plan and changes.loading else {}
             options = {**before.parameters, **taken, **(changes.options or {})}

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from common.audit.record import Action, Entry
 from common.datasets.families import family
 from common.datasets.families.base import parsed
+from common.errors import DataFileError
 from common.ids import DatasetId, Digest
 from node.dataset import Dataset
 from node.home import NodeHome
@@ -37,6 +38,18 @@ class Subject:
     def of(cls, dataset: Dataset) -> Subject:
         """Return a registered data set."""
         return cls(dataset.path, dataset.data_type, dataset.parameters, dataset.dataset_id)
+
+
+def refuse_own(home: NodeHome, path: Path) -> None:
+    """Make sure that a file or folder is nothing of the node itself.
+
+    Raises:
+        DataFileError: If it is, or has something of it inside.
+    """
+    if home.owns(path.expanduser()):
+        raise DataFileError(
+            path=path, data_type="data", reason="it is, or holds, what belongs to the node itself"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +81,10 @@ class Looks:
         """Record a look; of files that are not registered, by the digest of their path, which may name a patient.
 
         Raises:
+            DataFileError: If it is of the node itself: its keys, for instance, which a link may have put in the place of data.
             AuditBrokenError: If it cannot be recorded; then nothing may be shown.
         """
+        refuse_own(self.home, subject.path)
         path = str(subject.path).encode("utf-8", "surrogateescape")
         self.home.audit().append(
             Entry(

@@ -5,12 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-import typer
 
-from common.errors import catalogue
 from common.settings import Timeouts
 from common.training_args import TrainingArgs
-from deploy.reference import attribute_docs, command_lines, commands, reference_pages, write_reference
+from deploy.reference import attribute_docs, reference_pages, write_reference
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -19,12 +17,6 @@ TREES = {
     for package in ("common", "node", "researcher", "deploy")
     for path in sorted((ROOT / package).rglob("*.py"))
 }
-WORDS = {
-    words.removeprefix(program).strip() and words: command
-    for program, app in command_lines().items()
-    for words, command in commands(app, program)
-}
-
 NOT_WAITS = {
     "_ABANDONED_S": "how long an abandoned transfer is kept",
     "_SWEEP_S": "how often abandoned transfers are looked for",
@@ -137,47 +129,3 @@ def test_no_wait_has_a_limit_of_its_own():
 
 def test_every_training_argument_is_explained():
     assert TrainingArgs.model_fields.keys() == attribute_docs(TrainingArgs).keys()
-
-
-# Commands that are named in texts
-
-
-def mentioned(text):
-    """Return every command line that a text names between backticks."""
-    return re.findall(r"`(warren(?:-node|-researcher)? [a-z][^`]*)`", text)
-
-
-def unknown_words(line):
-    """Return what a command line names that does not exist: the command itself, or an option of it."""
-    words = line.split()
-    known = [name for name in WORDS if words[: len(name.split())] == name.split()]
-    if not known:
-        return line
-    command = WORDS[max(known, key=len)]
-    options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
-    return [word for word in words if word.startswith("--") and word.partition("=")[0] not in options]
-
-
-@pytest.mark.parametrize("kind", list(catalogue()), ids=lambda kind: kind.__name__)
-def test_a_remedy_names_only_commands_that_exist(kind):
-    assert [] == [wrong for line in mentioned(kind.remedy) if (wrong := unknown_words(line))]
-
-
-@pytest.mark.parametrize(
-    "page", sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]), ids=lambda path: path.name
-)
-def test_a_page_names_only_commands_and_files_that_exist(page):
-    text = page.read_text(encoding="utf-8")
-    lines = [
-        *mentioned(text),
-        *re.findall(r"^(warren(?:-node|-researcher)? [a-z].*?)(?:  +#.*)?$", text, flags=re.MULTILINE),
-    ]
-    links = [target for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in target]
-
-    assert [] == [wrong for line in lines if (wrong := unknown_words(line))]
-    assert [] == [target for target in links if not (page.parent / target).exists()]
-
-
-def test_the_commands_are_typer_commands():
-    assert all(isinstance(app, typer.Typer) for app in command_lines().values())
-    assert {"warren demo", "warren-node dataset add", "warren-researcher run"} <= WORDS.keys()

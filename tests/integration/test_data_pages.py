@@ -373,6 +373,19 @@ def test_an_errand_that_takes_too_long_is_ended(page, monkeypatch, data):
         page.site.runner.do(errands.Look(subject=subject), errands.Looked, by="anna")
 
 
+def test_who_waits_for_a_look_does_not_wait_for_ever_for_others(page, monkeypatch):
+    """Else two long dry runs and some impatient clicks would take every thread of the page."""
+    monkeypatch.setattr(runner, "LOOK_S", 0.01)
+    for _ in range(runner.SIDE_BY_SIDE):
+        page.site.runner._turns.acquire()
+
+    with pytest.raises(LookEndedError, match="2 others took longer"):
+        page.site.runner.do(errands.AskOptions(data_type="tabular"), errands.Questions, by="anna")
+
+    for _ in range(runner.SIDE_BY_SIDE):
+        page.site.runner._turns.release()
+
+
 def test_an_errand_that_was_given_up_changes_nothing(page, trial, data):
     subject = errands.Subject(path=data / "heart.csv", data_type="tabular", options={})
     wish = errands.Register(

@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -187,6 +188,21 @@ def test_without_a_terminal_the_link_goes_into_a_private_file(home):
     assert re.search(r"/join/[\w-]{43}$", link)
 
 
+def test_an_agent_whose_output_is_kept_as_a_log_prints_no_link_there(home):
+    """Docker and systemd keep what it prints, and more people read that than the one who may make the first account."""
+    command = [Path(sys.executable).with_name("warren-node"), "start", home.path, "--gui", "--gui-port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as agent:
+        try:
+            written(home.log / "gui.out", "gui.link")
+        finally:
+            agent.terminate()
+        printed, _ = agent.communicate(timeout=DEADLINE_S)
+
+    link = home.gui_link_path.read_text().strip()
+    assert re.search(r"/join/[\w-]{43}$", link)
+    assert link not in printed
+
+
 # What its people do.
 
 
@@ -208,6 +224,12 @@ def test_the_first_link_makes_an_admin_and_its_file_goes(page):
 
     assert Role.ADMIN is page.site.people.verified("zoe", PASSWORD).role
     assert not page.home.gui_link_path.exists()
+
+
+def test_people_are_found_by_a_part_of_their_name(page):
+    shown = page.browser(Role.ADMIN).get("/people?search=VIEW").text
+
+    assert [True, False] == [f'<th scope="row">{name}</th>' in shown for name in ("viewer", "manager")]
 
 
 def test_what_was_done_is_told_once(page):
@@ -304,6 +326,8 @@ def test_the_log_is_shown_from_its_end_and_can_be_narrowed(page):
     assert "line 299." in manager.get("/settings/log").text
     assert "line 199." not in manager.get("/settings/log").text
     assert "line 199." in manager.get("/settings/log?page=2").text
+    found = manager.get("/settings/log?search=LINE+19.").text
+    assert [True, False] == ["line 19." in found, "line 299." in found]
     graver = manager.get("/settings/log?level=error").text
     assert [True, False] == ["line 250." in graver, "line 299." in graver]
 

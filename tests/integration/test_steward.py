@@ -11,6 +11,7 @@ from common.audit.selection import Selection, select
 from common.audit.verify import read_records, verify
 from common.errors import (
     AuditBrokenError,
+    DataFileError,
     InvalidDatasetError,
     InvalidLimitError,
     InvalidSettingsError,
@@ -24,6 +25,8 @@ from node.home import NodeHome
 from node.registry import Registry
 from node.steward.agents import AgentControl
 from node.steward.datasets import Changes, Datasets, NewDataset
+from node.steward.loading import Loading
+from node.steward.looks import Looks, Subject
 from node.steward.plans import Plans
 from node.steward.policies import PolicyFile
 from node.steward.tasks import Tasks
@@ -150,6 +153,26 @@ def test_an_update_that_rests_on_what_is_no_more_is_refused(home, datasets, tmp_
     assert ["hearts"] == [one.name for one in datasets.list()]
 
 
+def test_data_loading_plans_are_kept_and_removed_on_record_or_not_at_all(home):
+    loading = Loading(home, "anna")
+    loading.save("semicolons", "tabular", {"delimiter": ";"})
+    loading.save("tabs", "tabular", {"delimiter": "\t"})
+    loading.remove("tabs")
+
+    assert [
+        ("person anna", Action.LOADING_PLAN_SAVED, "semicolons"),
+        ("person anna", Action.LOADING_PLAN_SAVED, "tabs"),
+        ("person anna", Action.LOADING_PLAN_REMOVED, "tabs"),
+    ] == recorded(home, Action.LOADING_PLAN_SAVED, Action.LOADING_PLAN_REMOVED)
+    log = next(home.audit_path.glob("*.jsonl"))
+    log.write_bytes(log.read_bytes()[:-20] + b"\n")
+    with pytest.raises(AuditBrokenError):
+        loading.remove("semicolons")
+    with pytest.raises(AuditBrokenError):
+        loading.save("bars", "tabular", {"delimiter": "|"})
+    assert ["semicolons"] == [one.plan.name for one in loading.list()]
+
+
 def test_a_look_changes_nothing_and_keeps_the_rules_of_the_policy(home, datasets, tmp_path):
     path = write_table(tmp_path / "heart.csv")
 
@@ -159,6 +182,36 @@ def test_a_look_changes_nothing_and_keeps_the_rules_of_the_policy(home, datasets
     assert () == datasets.list()
     with pytest.raises(InvalidDatasetError):
         datasets.look(path, "tabular", {"colour": "red"})
+
+
+def test_what_belongs_to_the_node_is_no_data_wherever_links_lead(home, datasets, tmp_path):
+    """Else who may write where the data lie, and look at values, could look at the keys of the node."""
+    path = write_table(tmp_path / "heart.csv")
+    made = datasets.add(NewDataset(path, "heart", ("heart",), "the set heart"))
+    path.unlink()
+    path.symlink_to(next(home.kit_path.glob("*key*")))
+
+    acts = [
+        lambda: datasets.preview("heart", 1),
+        lambda: datasets.update("heart", Changes(description="another text")),
+        lambda: datasets.look(path, "tabular", {}),
+        lambda: datasets.add(NewDataset(path, "keys", ("keys",), "the keys", "tabular")),
+        lambda: datasets.update("heart", Changes(path=home.kit_path)),
+        lambda: datasets.look(tmp_path, "custom", {}),
+        lambda: datasets.look(home.path, "custom", {}),
+        lambda: datasets.look(home.path / "registry.sqlite-wal", "custom", {}),
+        lambda: Looks(home, "anna").record(Subject(path, "tabular", {}), "summary"),
+    ]
+    for act in acts:
+        with pytest.raises(DataFileError, match="belongs to the node itself"):
+            act()
+
+    assert (made,) == datasets.list()
+    assert [] == recorded(home, Action.VALUES_SEEN)
+
+
+def test_other_files_in_the_home_are_data_like_any(home, datasets):
+    assert 16 == datasets.look(write_table(home.path / "table.csv"), "tabular", {}).samples
 
 
 PLAN = "class Plan:\n    rate = {rate}\n"
@@ -298,8 +351,8 @@ def test_the_person_who_starts_and_stops_an_agent_is_recorded(home):
     found = recorded(home, Action.AGENT_START_ASKED, Action.AGENT_STOP_ASKED, Action.AGENT_STOPPED)
     assert [
         ("person anna", Action.AGENT_START_ASKED),
-        ("north", Action.AGENT_STOPPED),
         ("person anna", Action.AGENT_STOP_ASKED),
+        ("north", Action.AGENT_STOPPED),
     ] == [one[:2] for one in found]
     assert (0, True) == (len(Tasks(home, "anna").open()), bool(agent.log_tail(1)))
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from common.audit.verify import read_records
+from common.errors import AccountError
 from common.training_plans.source import plan_hash
 from node.approval import Approvals
 from node.gui import throttle
@@ -440,6 +441,52 @@ def test_guessing_codes_is_slowed_down_and_a_right_password_does_not_reset_that(
     assert 429 == browser.post("/login/code", {"code": app.at(int(page.clock.now()))}).status_code
 
 
+def turned_on(page, browser, **form):
+    """Turn the second factor on with what the form shows; return the answer and the app."""
+    secret = re.search(r'name="secret" value="(\w{32})"', browser.get("/me/factor").text)[1]
+    app = pyotp.TOTP(secret)
+    return browser.post(
+        "/me/factor", {"secret": secret, "code": app.at(int(page.clock.now())), "current": PASSWORD, **form}
+    ), app
+
+
+def test_a_second_factor_is_turned_on_by_password_and_code_and_logs_the_other_browsers_out(page):
+    here, there = page.browser(Role.VIEWER), page.browser(Role.VIEWER)
+
+    answer, app = turned_on(page, here)
+
+    codes = re.findall(r"(?:\w{4}-){3}\w{4}", answer.text)
+    assert (200, 10) == (answer.status_code, len(codes))
+    assert [200, 303] == [here.get("/me").status_code, there.get("/me").status_code]
+    page.clock.advance(30)
+    there.log_in("viewer")
+    assert 303 == there.post("/login/code", {"code": app.at(int(page.clock.now()))}).status_code
+    assert 200 == there.get("/me").status_code
+    assert ("person viewer (web)", "turned the own second factor on") in [
+        (one.actor, one.note) for one in read_records(page.home.audit_path)
+    ]
+
+
+@pytest.mark.parametrize("form", [{"current": "wrong"}, {"current": ""}, {"code": "000000"}], ids=str)
+def test_who_finds_an_open_browser_cannot_turn_on_a_factor_of_their_own(form, page):
+    browser = page.browser(Role.VIEWER)
+
+    answer, _ = turned_on(page, browser, **form)
+
+    assert 422 == answer.status_code
+    assert not page.site.people.get(page.people[Role.VIEWER].person_id).second_factor
+
+
+def test_a_second_factor_is_turned_off_by_the_password_alone(page):
+    browser, person = page.browser(Role.VIEWER), page.people[Role.VIEWER]
+    factor_of(page, Role.VIEWER)
+
+    assert 422 == browser.post("/me/factor/off", {"current": "wrong"}).status_code
+    assert page.site.people.get(person.person_id).second_factor
+    assert 303 == browser.post("/me/factor/off", {"current": PASSWORD}).status_code
+    assert not page.site.people.get(person.person_id).second_factor
+
+
 # Links.
 
 
@@ -706,6 +753,36 @@ def test_what_people_do_is_recorded_with_their_name(page):
     ] == told
 
 
+def test_every_decision_about_an_account_is_recorded(page):
+    admin, viewer = page.browser(Role.ADMIN), page.people[Role.VIEWER].person_id
+    other = page.browser(Role.MANAGER)
+    before = len(list(read_records(page.home.audit_path)))
+    for act in ("lock", "unlock", "reset", "remove"):
+        admin.post(f"/people/{viewer}/{act}")
+    passwords = {"password": "another good password", "repeated": "another good password"}
+    other.post("/me/password", {"current": PASSWORD, **passwords})
+    other.post("/me/others")
+
+    told = [(one.action, one.actor, one.note) for one in read_records(page.home.audit_path)][before:]
+
+    admins, managers = "person admin (web)", "person manager (web)"
+    assert [
+        ("person_changed", admins, "viewer locked"),
+        ("person_changed", admins, "viewer unlocked"),
+        ("person_changed", admins, "viewer got a link for another password"),
+        ("person_changed", admins, "viewer removed"),
+        ("person_changed", managers, "changed the own password"),
+        ("page_logout", managers, "all other browsers"),
+    ] == told
+
+
+def test_all_other_browsers_are_logged_out_and_this_one_is_not(page):
+    here, there, admin = page.browser(Role.VIEWER), page.browser(Role.VIEWER), page.browser(Role.ADMIN)
+    here.post("/me/others")
+
+    assert [200, 303, 200] == [one.get("/me").status_code for one in (here, there, admin)]
+
+
 def test_what_cannot_be_recorded_is_not_done(page):
     admin = page.browser(Role.ADMIN)
     anchor = page.home.path / "audit.anchor"
@@ -729,6 +806,21 @@ def test_an_admin_cannot_be_without_a_successor_or_change_the_own_account(page):
 
     assert [422] * 4 == answers
     assert page.site.people.anybody()
+
+
+def test_there_is_always_an_admin_who_can_log_in(page):
+    """Two who act on each other at the same moment find this in the database, and not only on the page."""
+    people, admin = page.site.people, page.people[Role.ADMIN]
+    people.add("invited", Role.ADMIN)
+    for act in (
+        lambda: people.set_role(admin, Role.MANAGER),
+        lambda: people.lock(admin, locked=True),
+        lambda: people.remove(admin),
+    ):
+        with pytest.raises(AccountError, match="no admin would be left"):
+            act()
+
+    assert admin == people.get(admin.person_id)
 
 
 @pytest.mark.parametrize("number", ["999", "0", "-1", "x", "1e3", "9" * 30, "%31%00"])

@@ -199,3 +199,14 @@ def test_without_a_library_somebody_is_told_which_extra_to_install(monkeypatch):
         page_of(8484)
 
     assert {"package": "no_such_library", "extra": "gui"}.items() <= refused.value.facts.items()
+
+
+def test_the_dark_colours_are_the_same_whoever_chose_them():
+    style = static_files()["page.css"].decode()
+    blocks = re.findall(
+        r":root(?::not\(\[data-theme=\"light\"\]\)|\[data-theme=\"dark\"\]) \{([^}]*)\}", style
+    )
+    chosen, asked = ({line.strip() for line in block.splitlines()} for block in blocks)
+
+    assert chosen == asked
+    assert any("--ink" in line for line in asked)

@@ -43,6 +43,19 @@ def test_a_terminal_gets_words_and_facts():
     assert "inbox" in shown
 
 
+def test_what_others_chose_moves_no_terminal_and_begins_no_line():
+    stream = Terminal()
+    logs.configure(stream=stream)
+    hostile = "north\x1b[2J\n00:00:00 info     all is well"
+    try:
+        int(hostile)
+    except ValueError:
+        logging.getLogger("x").exception("task not done", extra={"error": hostile})
+
+    assert "north\\u{1b}[2J\\u{a}00:00:00" in stream.getvalue().splitlines()[0]
+    assert "\x1b[2J" not in stream.getvalue()
+
+
 def test_a_traceback_is_kept_on_the_same_json_line():
     stream = io.StringIO()
     logs.configure(stream=stream)

@@ -66,8 +66,15 @@ def test_a_file_of_another_encoding_is_refused_with_the_option_that_helps(tmp_pa
 
     with pytest.raises(DataFileError, match=r"it is not UTF-8 \(option encoding\)"):
         inspected(path)
-    with pytest.raises(DataFileError, match="there is no encoding 'klingon'"):
-        inspected(path, encoding="klingon")
+
+
+@pytest.mark.parametrize("name", ["klingon", "zlib", "hex", "rot13", "utf\08"])
+def test_an_encoding_that_is_none_of_text_is_refused(name, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("x,y\n1,2\n")
+
+    with pytest.raises(DataFileError, match="there is no encoding"):
+        inspected(path, encoding=name)
 
 
 def test_a_file_without_a_header_is_read_by_position(tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from common.cli import AsJson, emit, new_app, reported, table
+from common.cli import AsJson, emit, new_app, reported, show_error, table
 from common.errors import PartyExistsError, catalogue
 from deploy.cli import app
 from deploy.errors_page import error_document, errors_page
@@ -134,3 +134,36 @@ def test_other_errors_are_not_dressed_up():
         raise ZeroDivisionError
 
     assert isinstance(CliRunner().invoke(broken, []).exception, ZeroDivisionError)
+
+
+HOSTILE = "north\x1b[2J\x9b31m\u202ehtron\rsouth"
+"""What another party may call itself or its data: it clears the screen, paints, turns round and writes over what stands there."""
+
+
+def test_names_that_others_chose_move_no_terminal():
+    error = PartyExistsError(party=HOSTILE, federation="trial")
+    shown = (
+        lambda: emit(
+            {}, table(f"[red]{HOSTILE}", rows=[[HOSTILE], [f"two\nlines {HOSTILE}"]]), as_json=False
+        ),
+        lambda: show_error(error),
+    )
+    for show in shown:
+        result = CliRunner().invoke(command_that(show))
+
+        assert not set("\x1b\x9b\u202e\r") & set(result.output)
+        assert "north\\u{1b}[2J\\u{9b}31m\\u{202e}htron\\u{d}south" in result.output.replace("\n", "")
+
+
+def test_a_table_keeps_the_lines_of_a_cell_and_the_brackets_of_a_heading():
+    result = CliRunner().invoke(
+        command_that(lambda: emit({}, table("[x]", rows=[["two\nlines"]]), as_json=False))
+    )
+
+    assert ["[x]", "two", "lines"] == result.output.split()
+
+
+def command_that(show):
+    app = new_app("For a test.")
+    app.command()(show)
+    return app

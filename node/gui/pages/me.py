@@ -53,7 +53,7 @@ def end_others(visit: Visit) -> Response:
 
 def factor_form(visit: Visit) -> Response:
     """Show the secret that an app needs, as text and as a picture."""
-    return _factor(visit, new_secret(), problem="", status=200)
+    return _factor(visit, new_secret(), status=200)
 
 
 def turn_on(visit: Visit) -> Response:
@@ -61,6 +61,9 @@ def turn_on(visit: Visit) -> Response:
     secret = visit.field("secret")
     if not _SECRET.fullmatch(secret):
         raise HTTPException(400)
+    unproven = _unproven(visit)
+    if unproven is not None:
+        return _factor(visit, secret, password_problem=unproven, status=422)
     with visit.site.store.use():
         codes = visit.site.second_factors.turn_on(visit.known, secret, visit.field("code"))
         if codes:
@@ -105,13 +108,14 @@ def _shown(visit: Visit, *, status: int = 200, **problems: object) -> Response:
     return visit.show("me.html", status=status, **{**facts, **problems})
 
 
-def _factor(visit: Visit, secret: str, *, problem: str, status: int) -> Response:
+def _factor(
+    visit: Visit, secret: str, *, status: int, problem: str = "", password_problem: str = ""
+) -> Response:
     uri = address(secret, account=visit.known.name, issuer=f"Warren {visit.site.party}")
     picture = Markup(segno.make(uri, error="m").svg_inline(scale=5, border=3))  # noqa: S704 - made here, of numbers only
     groups = " ".join(secret[place : place + 4] for place in range(0, len(secret), 4))
-    return visit.show(
-        "factor.html", status=status, secret=secret, groups=groups, picture=picture, problem=problem
-    )
+    facts = {"groups": groups, "picture": picture, "problem": problem, "password_problem": password_problem}
+    return visit.show("factor.html", status=status, secret=secret, **facts)
 
 
 def _key(visit: Visit) -> str | None:

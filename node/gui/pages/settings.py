@@ -137,7 +137,12 @@ def log(visit: Visit) -> Response:
     ]
     filters = {"level": level, "search": search}
     rows = slice_of(lines, visit.number("page"), path="/settings/log", filters=filters, size=100)
-    facts = {"rows": rows, "levels": LEVELS, "path": visit.home.log_path, "ran": tail is not None}
+    facts = {
+        "rows": rows,
+        "levels": [(one, one) for one in LEVELS],
+        "path": visit.home.log_path,
+        "ran": tail is not None,
+    }
     return visit.show("log.html", status=200, level=level, search=search, **facts)
 
 
