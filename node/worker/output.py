@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from common.ids import RunId
-from node.text import visible
+from common.text import visible
 from node.worker.pace import Bucket
 
 _FILE_BYTES: Final = 10 * 1024 * 1024

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from common.cli import AsJson, emit, moment, table
 from common.errors import HomeInUseError
+from common.text import visible
 from researcher.cli.options import DEFAULT_HOME, HomeOption, entered
 
 if TYPE_CHECKING:
@@ -74,8 +75,12 @@ def datasets(
             ],
         },
         view,
-        *([Text(f"the same everywhere: {', '.join(common) or 'no column'}")] if wanted and alone else []),
-        *(Text(f"differs: {one}") for one in differences),
+        *(
+            [Text(visible(f"the same everywhere: {', '.join(common) or 'no column'}"))]
+            if wanted and alone
+            else []
+        ),
+        *(Text(visible(f"differs: {one}")) for one in differences),
         as_json=as_json,
     )
 

@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from common.ids import PartyId
+from common.text import visible_lines
 from researcher.history import Kind, RoundRecord, mean_loss
 from researcher.monitoring.events import (
     Event,
@@ -231,10 +232,10 @@ class TerminalView:
 
     def _say(self, text: str) -> None:
         if not self._quiet:
-            self._tell(escape(text))
+            self._tell(escape(visible_lines(text)))
 
     def _warn(self, text: str) -> None:
-        self._tell(f"[yellow]{escape(text)}[/]")
+        self._tell(f"[yellow]{escape(visible_lines(text))}[/]")
 
     def _tell(self, line: str) -> None:
         if isinstance(self._live, Sheet):

@@ -13,6 +13,7 @@ from researcher.monitoring import (
     RoundEnded,
     RoundOpened,
     RunEnded,
+    TaskLost,
     TerminalView,
 )
 from researcher.monitoring.terminal import spark
@@ -43,6 +44,13 @@ def test_what_went_wrong_is_said():
     assert "south is offline" in text
     assert "south: WRN-601: the worker ended, asked again" in text
     assert "south: update refused, not finite" in text
+
+
+def test_what_a_node_says_moves_no_terminal():
+    text = shown(events=[*EVENTS, TaskLost(1, NODES[0], "\x1b[2Jall is well\x07", retried=False)])
+
+    assert "\x1b" not in text
+    assert r"\u{1b}[2Jall is well\u{7}" in text
 
 
 def test_quiet_says_only_what_went_wrong():
