@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.test_howto import HOW_TO, Newcomer, blocks
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.broker]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.broker, pytest.mark.usefixtures("forked_processes")]
 
 NODE = "nodes/cleveland"
 
