@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,19 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def forked_processes(fork_server: Path) -> Iterator[None]:
     """Fork what can be forked during a test."""
+    with _forking(fork_server):
+        yield
+
+
+@pytest.fixture(scope="module")
+def forked_for_all(fork_server: Path) -> Iterator[None]:
+    """Fork what can be forked during the tests of a module, which share what they start."""
+    with _forking(fork_server):
+        yield
+
+
+@contextmanager
+def _forking(fork_server: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, str(fork_server))
         patch.setenv("PYTHONPATH", str(_FOLDER), prepend=os.pathsep)

@@ -85,12 +85,17 @@ def tell(asker: socket.socket, number: int) -> None:
 def fork(asker: socket.socket) -> int:
     """Make one process, and return its id."""
     text, files, _, _ = socket.recv_fds(asker, LONGEST, MOST_FILES)
+    reader, writer = os.pipe()
     if (pid := os.fork()) != 0:
-        for file in files:
+        for file in (*files, writer):
             os.close(file)
+        os.read(reader, 1)  # from now on it can be killed as a group, which is what agents do
+        os.close(reader)
         return pid
     status = 1
     try:
+        os.setsid()
+        os.close(writer)
         run(files, **json.loads(text))
         status = 0
     except SystemExit as end:
@@ -113,14 +118,13 @@ def run(
     numbers: list[int],
 ) -> None:
     """Become what was asked for, and do it."""
-    os.setsid()
     _take(dict(zip(numbers, files, strict=True)))
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None
-    threads = environment.get(THREADS) or os.cpu_count() or 1
-    torch.set_num_threads(int(threads))
+    if environment.get(THREADS) == "1":  # other numbers would start threads, which walls do not allow
+        torch.set_num_threads(1)
     _show(shown)
     at = command.index("-m")
     sys.argv = command[at + 1 :]
