@@ -16,6 +16,7 @@ FORKED = {
     "deploy.demo.agents",
     "node.gui.errand_process",
     "node.process",
+    "node.sandbox.probe",
     "node.worker.child",
     "tests.faults.researcher_process",
 }
