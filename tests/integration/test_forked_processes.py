@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -29,14 +30,16 @@ def test_how_it_ended_and_what_it_said_comes_back(forked_processes, tmp_path):
     assert "WRN-" in done.stderr.splitlines()[-1]
 
 
-def test_it_can_be_seen_and_killed(forked_processes, tmp_path):
-    with subprocess.Popen([*ERRAND, "HOME"], stdin=subprocess.PIPE, cwd=tmp_path) as errand:
-        seen = psutil.Process(errand.pid)
-        assert None is errand.poll()
-        assert asked_by(os.getpid()) in seen.cmdline()
-        assert ERRAND == seen.cmdline()[: len(ERRAND)]
-        errand.kill()
-        assert -signal.SIGKILL == errand.wait(DEADLINE_S)
+def test_it_can_be_seen_and_killed(forked_processes):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-P", "-s", "-m", "node.worker.child", str(theirs.fileno())]
+        with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as worker:  # waits for its orders
+            shown = psutil.Process(worker.pid).cmdline()
+            assert [*command, asked_by(os.getpid())] == shown[: len(command) + 1]
+            assert None is worker.poll()
+            os.killpg(worker.pid, signal.SIGKILL)
+            assert -signal.SIGKILL == worker.wait(DEADLINE_S)
 
 
 def test_what_is_not_on_the_list_is_spawned(forked_processes):

@@ -89,14 +89,16 @@ def fork(asker: socket.socket) -> int:
     if (pid := os.fork()) != 0:
         for file in (*files, writer):
             os.close(file)
-        os.read(reader, 1)  # from now on it can be killed as a group, which is what agents do
+        os.read(reader, 1)  # from now on it can be found, and killed as a group, which is what agents do
         os.close(reader)
         return pid
     status = 1
     try:
         os.setsid()
+        order = json.loads(text)
+        _show(order.pop("shown"))
         os.close(writer)
-        run(files, **json.loads(text))
+        run(files, **order)
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -112,7 +114,6 @@ def fork(asker: socket.socket) -> int:
 def run(
     files: list[int],
     command: list[str],
-    shown: list[str],
     folder: str,
     environment: dict[str, str],
     numbers: list[int],
@@ -125,7 +126,6 @@ def run(
     tempfile.tempdir = None
     if environment.get(THREADS) == "1":  # other numbers would start threads, which walls do not allow
         torch.set_num_threads(1)
-    _show(shown)
     at = command.index("-m")
     sys.argv = command[at + 1 :]
     if "-P" not in command:
