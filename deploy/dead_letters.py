@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -14,8 +14,10 @@ from common.cli import AsJson, emit, new_app, reported, table
 from common.errors import NoSuchLetterError
 from common.ids import REGISTRAR
 from common.security.kit import Kit
-from common.transport.amqp_dead import DeadLetter, DeadLetters
 from deploy.federation import Federation
+
+if TYPE_CHECKING:
+    from common.transport.amqp_dead import DeadLetter, DeadLetters
 
 dead_letters = new_app("Look at messages that their recipients refused, and put them back or remove them.")
 
@@ -89,6 +91,8 @@ def drop(directory: Directory, letters: Letters = None, every: All = False, as_j
 
 
 def _opened(federation: Federation) -> DeadLetters:
+    from common.transport.amqp_dead import DeadLetters  # slow to import, and only needed here
+
     kit = Kit.load(federation.kit(REGISTRAR), now=time.time())
     return DeadLetters(kit.connection, kit.ssl_context())
 

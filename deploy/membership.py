@@ -10,11 +10,9 @@ from common.clock import Clock, SystemClock
 from common.errors import BrokerUnreachableError
 from common.ids import REGISTRAR, PartyId
 from common.messages import RosterUpdate, encode
-from common.metrics import TIMEOUTS
 from common.security.kit import Kit
 from common.security.roster import Roster
 from common.security.sealing import Sealer
-from common.transport.amqp import AmqpTransport
 from common.transport.base import Delivery
 from common.transport.topology import Lane
 from deploy.endpoint import Endpoint
@@ -53,6 +51,9 @@ def announce(federation: Federation, *, before: Roster | None = None, clock: Clo
         BrokerUnreachableError: If the broker did not confirm it in time.
         KitError: If the registrar's kit cannot be used.
     """
+    from common.metrics import TIMEOUTS  # slow to import, and most commands of `warren` announce nothing
+    from common.transport.amqp import AmqpTransport
+
     recipients = tuple(member.party for member in federation.members() if member.party != REGISTRAR)
     if not recipients:
         return

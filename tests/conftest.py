@@ -16,6 +16,7 @@ from deploy.broker import PrivateBroker, find_server
 from deploy.federation import Federation, QueueLimits
 from node.worker.lean_torch import spare_compiler
 from tests.support.broker import AmqpWorld, RunningFederation, populate
+from tests.support.forked_processes import fork_server, forked_for_all, forked_processes  # noqa: F401 - fixtures
 
 pytest.register_assert_rewrite("tests.faults.aftermath")  # what failed there shows its values, too
 

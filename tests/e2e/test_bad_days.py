@@ -58,7 +58,7 @@ TABLE = "x,y,gaps,words\n" + "".join(
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, moody):
+def world(tmp_path_factory, moody, forked_for_all):
     folder, source = tmp_path_factory.mktemp("world"), plan_source(moody)
     with World(folder, ["north"], table=TABLE, plan=source, plan_name="Moody") as world:
         yield world.start()

@@ -128,6 +128,7 @@ def test_over_rabbitmq_it_lands_at_the_pooled_optimum_and_leaves_only_its_result
     assert_nothing_is_left(running, ports)
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_without_rabbitmq_it_says_so_in_one_line_and_runs_in_memory(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "results.json").write_text("of an earlier run")
@@ -154,6 +155,7 @@ def test_without_rabbitmq_it_says_so_in_one_line_and_runs_in_memory(tmp_path):
     ],
 )
 @pytest.mark.broker
+@pytest.mark.usefixtures("forked_processes")
 def test_stopped_at_any_moment_it_leaves_nothing(number, moment, tmp_path):
     with demo(tmp_path, "--rounds", "100000") as running:
         running.until(moment)
@@ -179,6 +181,7 @@ def test_killed_hard_it_takes_its_agents_workers_and_broker_along(tmp_path):
 
 
 @pytest.mark.broker
+@pytest.mark.usefixtures("forked_processes")
 def test_a_node_agent_that_dies_ends_the_demo_with_a_clear_error(tmp_path):
     with demo(tmp_path, "--rounds", "100000") as running:
         running.until("rounds 1 to")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import time
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 
+from node.home import NodeHome
+from node.process import report
 from tests.e2e.test_howto import HOW_TO, Newcomer, blocks
+from tests.faults.aftermath import wait_until
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.broker]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.broker, pytest.mark.usefixtures("forked_processes")]
 
 NODE = "nodes/cleveland"
 
@@ -25,6 +29,15 @@ def until(newcomer, command, condition, deadline_s=60):
     while not condition(found := told(newcomer, command)):
         assert time.monotonic() < deadline, found
     return found
+
+
+def until_node(newcomer, condition):
+    """Wait until the agent says so, which is read here, and see that the command tells the same."""
+    home = NodeHome.open(newcomer.folder / NODE)
+    wait_until(lambda: condition(report(home).status), "the agent says so")
+    status = told(newcomer, f"warren-node status {NODE}")["status"]
+    assert condition(SimpleNamespace(**status))
+    return status
 
 
 @pytest.fixture
@@ -45,7 +58,10 @@ def test_a_hospital_enrols_works_changes_its_keys_and_is_taken_out(newcomer):
         newcomer.types(go_on.replace("AUTHORITY", signed["authority"]))
 
     def connected(status):
-        return status["status"] and status["status"]["connected"]
+        return status is not None and status.connected
+
+    def notified(status):
+        return status is not None and status.notice
 
     with ExitStack() as cleanup:
         newcomer.types(make)
@@ -55,24 +71,23 @@ def test_a_hospital_enrols_works_changes_its_keys_and_is_taken_out(newcomer):
         enrol()
         cleanup.callback(newcomer.types, f"warren-node stop {NODE}")
         newcomer.types(start)
-        until(newcomer, f"warren-node status {NODE}", connected)
+        until_node(newcomer, connected)
         newcomer.types("warren-researcher init lab --kit trial/kits/alice")
         online = "warren-researcher nodes --home lab"
         until(newcomer, online, lambda found: found["nodes"][0]["state"] == "online")
         newcomer.types(renew)
 
         def until_told():
-            found = until(newcomer, f"warren-node status {NODE}", lambda found: found["status"]["notice"])
-            assert "start the agent again" in found["status"]["notice"]
+            assert "start the agent again" in until_node(newcomer, notified)["notice"]
             newcomer.types(f"warren-node stop {NODE}")
 
         enrol(until_told)  # the agent runs with the old keys while new ones are signed for
         newcomer.types(start)
-        until(newcomer, f"warren-node status {NODE}", connected)
+        until_node(newcomer, connected)
         until(newcomer, online, lambda found: found["nodes"][0]["state"] == "online")
 
         newcomer.types(revoke)
-        until(newcomer, f"warren-node status {NODE}", lambda found: not connected(found))
+        until_node(newcomer, lambda status: not connected(status))
         shown = {one["party"]: one for one in told(newcomer, "warren federation show trial")["parties"]}
         assert ("revoked", "party") == (shown["cleveland"]["state"], shown["cleveland"]["keys_made_by"])
         assert "federation" == shown["alice"]["keys_made_by"]

@@ -27,7 +27,7 @@ from tests.support.browser import DEADLINE_MS, LOOKS, PICTURES, launched, looked
 from tests.support.page import PASSWORD, written
 from tests.support.ward import write_ward
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(300), pytest.mark.usefixtures("forked_processes")]
 
 PLAN = '''
 import time

@@ -19,7 +19,7 @@ from deploy.ports import free_port
 from researcher.experiment_file import ExperimentFile, import_plan
 from tests.support.tasks import Desk
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("forked_processes")]
 
 ROOT = Path(__file__).parents[2]
 HOW_TO = ROOT / "docs" / "how-to"

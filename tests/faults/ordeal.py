@@ -21,6 +21,7 @@ import psutil
 
 from common.ids import PartyId
 from tests.faults.researcher_process import Script
+from tests.support.forking.forking_popen import asked_by
 from tests.support.world import World
 
 KINDS = ("agent", "worker", "researcher", "broker", "everything")
@@ -230,11 +231,12 @@ class Ordeal:
 
 
 def workers_of(agent: int) -> list[int]:
-    """Return the ids of an agent's worker processes."""
+    """Return the ids of an agent's worker processes: its children, or forks that it asked for."""
     found = []
-    for process in psutil.Process(agent).children(recursive=True):
+    for process in psutil.process_iter():
         try:
-            if "node.worker.child" in process.cmdline():
+            command = process.cmdline()
+            if "node.worker.child" in command and (asked_by(agent) in command or process.ppid() == agent):
                 found.append(process.pid)
         except psutil.NoSuchProcess:
             continue

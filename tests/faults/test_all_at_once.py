@@ -4,7 +4,12 @@ import pytest
 
 from tests.faults.storms import weather
 
-pytestmark = [pytest.mark.broker, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.long,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("forked_processes"),
+]
 
 
 def test_everything_may_die_at_once_and_the_model_comes_out_the_same(tmp_path):

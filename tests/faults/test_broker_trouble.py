@@ -22,7 +22,7 @@ from tests.faults.storms import hospitals
 from tests.support.broker import ctl
 from tests.support.world import World
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(300), pytest.mark.usefixtures("forked_processes")]
 
 WIDTH = 240_000
 """Makes a model of 10 MB: ten chunks."""

@@ -20,7 +20,7 @@ from tests.faults.researcher_process import Script
 from tests.faults.storms import hospitals
 from tests.support.world import World
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(300), pytest.mark.usefixtures("forked_processes")]
 
 DISK_BYTES = 64 * 2**20
 WIDTH = 60_000

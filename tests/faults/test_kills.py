@@ -7,7 +7,12 @@ from tests.faults.storms import summary, weather
 KILLS = 25
 SEED = 20261
 
-pytestmark = [pytest.mark.broker, pytest.mark.long, pytest.mark.timeout(480)]
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.long,
+    pytest.mark.timeout(480),
+    pytest.mark.usefixtures("forked_processes"),
+]
 
 
 def test_killing_any_process_at_any_moment_costs_time_and_nothing_else(tmp_path):

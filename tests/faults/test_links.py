@@ -19,7 +19,7 @@ from tests.faults.researcher_process import Script
 from tests.faults.storms import hospitals
 from tests.support.proxy import Proxy
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(300), pytest.mark.usefixtures("forked_processes")]
 
 WIDTH = 60_000
 """Makes a model of 2 MB: two chunks each way."""

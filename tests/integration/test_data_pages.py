@@ -17,6 +17,8 @@ from node.steward.datasets import Datasets, NewDataset
 from tests.support.page import Page, make_page_home
 from tests.support.volumes import write_folder
 
+pytestmark = pytest.mark.usefixtures("forked_processes")
+
 PATIENT = "Meyer_Hans"
 HOSTILE = "<img src=x onerror=alert(1)>\"'&.csv"
 DEADLINE_S = 60

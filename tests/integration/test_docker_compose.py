@@ -407,6 +407,7 @@ def move_broker(path, port):
 @pytest.mark.broker
 @pytest.mark.timeout(400)  # several programs start one after the other, each with a deadline of its own
 @pytest.mark.long
+@pytest.mark.usefixtures("forked_processes")
 def test_what_the_containers_run_makes_a_federation_whose_demo_ends_with_0(containers, trial):
     folder, start = containers.folder, containers.start
     status, said = ended(start("provision"))

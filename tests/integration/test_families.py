@@ -35,6 +35,8 @@ from tests.support.nodes import DEADLINE_S, RunningNode, make_kits
 from tests.support.recordings import write_record, write_recording
 from tests.support.volumes import write_folder
 
+pytestmark = pytest.mark.usefixtures("forked_processes")
+
 NODES = ("north", "south")
 
 

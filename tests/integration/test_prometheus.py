@@ -27,7 +27,7 @@ def forget_other_tests():
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory):
+def watched(tmp_path_factory, forked_for_all):
     program("prometheus")
     forget_other_tests()
     with an_experiment_watched(tmp_path_factory.mktemp("watched"), rounds=ROUNDS) as found:

@@ -19,6 +19,8 @@ from tests.support.experiments import Death, dying
 from tests.support.nodes import DEADLINE_S, RunningNode, make_home, make_kits
 from tests.support.study import LeastSquares, Study, hospitals
 
+pytestmark = pytest.mark.usefixtures("forked_processes")
+
 TABLES = hospitals((1.0, -2.0, 0.5), (3.0, 0.0, -1.0))
 
 

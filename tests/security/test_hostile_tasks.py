@@ -99,14 +99,24 @@ def walls():
     return detect()
 
 
-@pytest.fixture(scope="module")
-def ward(tmp_path_factory, walls):
+def _ward(folder, walls):
     if absent := [wall for wall in NEEDED if not offers(wall)]:
         pytest.skip(f"this kernel does not offer {absent[0]}")  # what it offers must stand
     assert not walls.missing(NEEDED)
-    one = Ward(tmp_path_factory.mktemp("ward"), settings=SETTINGS)
-    yield one
-    one.close()
+    return contextlib.closing(Ward(folder, settings=SETTINGS))
+
+
+@pytest.fixture(scope="module")
+def ward(tmp_path_factory, walls):
+    with _ward(tmp_path_factory.mktemp("ward"), walls) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def spawning(tmp_path_factory, walls):
+    """Another, for what is about walls and starting: none of its workers is a fork."""
+    with _ward(tmp_path_factory.mktemp("spawning"), walls) as one:
+        yield one
 
 
 FORBIDDEN = {
@@ -132,14 +142,14 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("attack", FORBIDDEN)
-def test_what_a_plan_must_not_do_fails_at_its_line(ward, attack):
+def test_what_a_plan_must_not_do_fails_at_its_line(spawning, attack):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        failed = ward.attack(FORBIDDEN[attack], facts={"port": server.getsockname()[1]})
+        failed = spawning.attack(FORBIDDEN[attack], facts={"port": server.getsockname()[1]})
 
     line = 1 + hostile("ATTACK").splitlines().index("        ATTACK")
     text = f"PermissionError at line {line} of the plan, in AddOne.training_step"
     assert ("WRN-504", line, text, True) == (failed.code, failed.plan_line, failed.text, failed.final)
-    assert ward.works()
+    assert spawning.works()
 
 
 GREEDY = {
@@ -150,14 +160,15 @@ GREEDY = {
 
 
 @pytest.mark.parametrize("attack", GREEDY)
-def test_a_plan_that_takes_too_much_fails_at_its_line(ward, attack):
+def test_a_plan_that_takes_too_much_fails_at_its_line(spawning, attack):
     source, error = GREEDY[attack]
-    failed = ward.attack(source)
+    failed = spawning.attack(source)
 
     assert ("WRN-504", error) == (failed.code, failed.text.split()[0])
-    assert ward.works()
+    assert spawning.works()
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_a_worker_that_ends_itself_is_worth_another_try(ward):
     failed = ward.attack("import os; os._exit(0)")
 
@@ -165,7 +176,7 @@ def test_a_worker_that_ends_itself_is_worth_another_try(ward):
     assert ward.works()
 
 
-def test_modules_that_a_worker_leaves_behind_are_imported_by_none(ward):
+def test_modules_that_a_worker_leaves_behind_are_imported_by_none(spawning):
     plant = """
 import os
 for name in ("torch", "json", "sitecustomize", "usercustomize", "node"):
@@ -174,10 +185,11 @@ for name in ("torch", "json", "sitecustomize", "usercustomize", "node"):
 os._exit(0)
 """
 
-    assert "WRN-601" == ward.attack(plant).code
-    assert ward.works()
+    assert "WRN-601" == spawning.attack(plant).code
+    assert spawning.works()
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_a_plan_that_hangs_is_cancelled(ward):
     ward.begin_a_run()
     request = ward.order(hostile("import signal; signal.pthread_sigmask(0, range(1, 65))\nwhile True: pass"))
@@ -194,6 +206,7 @@ def test_a_plan_that_hangs_is_cancelled(ward):
     assert ward.works()
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_an_update_larger_than_the_node_allows_stays_here(ward):
     huge = "\n    def after_training_params(self):\n        return {'weight': torch.zeros(2**19)}\n"
     failed = ward.attack("pass", beside=huge)
@@ -221,6 +234,7 @@ def frame(document):
 """
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_a_forged_report_without_an_update_fails_the_task(ward):
     forged = """
 from node.worker.protocol import Done
@@ -234,6 +248,7 @@ while True: pass
     assert ward.works()
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_an_update_that_is_no_file_fails_the_task(ward):
     replaced = """
 from node.worker import session
@@ -250,6 +265,7 @@ session._done = fake
     assert ward.works()
 
 
+@pytest.mark.usefixtures("forked_processes")
 @pytest.mark.parametrize("noise", ["b'\\xff' * 8", "frame('[' * 100_000)"])
 def test_a_worker_that_talks_nonsense_is_killed(ward, noise):
     failed = ward.attack(FORGE + f"say({noise})\nwhile True: pass")
@@ -258,6 +274,7 @@ def test_a_worker_that_talks_nonsense_is_killed(ward, noise):
     assert ward.works()
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_a_flood_of_reports_leaves_the_node_responsive(ward):
     flood = """
 points = ",".join(['{"iteration":1,"epoch":0,"samples":1,"loss":1.0}'] * 1000)
@@ -295,6 +312,7 @@ LEAKS = {
 }
 
 
+@pytest.mark.usefixtures("forked_processes")
 @pytest.mark.parametrize("leak", LEAKS)
 def test_what_a_plan_says_about_the_data_stays_at_the_node(ward, leak):
     failed = ward.attack(LEAKS[leak])
@@ -304,6 +322,7 @@ def test_what_a_plan_says_about_the_data_stays_at_the_node(ward, leak):
     assert ward.works()
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_a_plan_cannot_make_up_lines_of_the_log(ward):
     ward.begin_a_run()
     forged = f"{new_uuid()} made up"
@@ -321,6 +340,7 @@ def test_a_plan_cannot_make_up_lines_of_the_log(ward):
     assert [] == [line for line in lines if not line[:2].isdigit()]
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_a_run_that_goes_to_another_data_set_gets_another_worker(ward):
     """Walls are never moved: the worker of the first data set cannot read the second one, and the other way round."""
     assert 16 == ward.outcome().samples_train
@@ -334,6 +354,7 @@ def test_a_run_that_goes_to_another_data_set_gets_another_worker(ward):
     assert 16 == ward.outcome().samples_train
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_what_a_worker_left_is_gone_when_the_next_one_starts(ward):
     ward.attack("import os; open(os.environ['TMPDIR'] + '/left', 'w'); os._exit(0)")
 
@@ -366,6 +387,7 @@ def test_a_node_refuses_tasks_while_a_compulsory_protection_is_missing(lone):
     assert lone.works()
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_tasks_that_leave_too_little_space_are_stopped_and_their_files_removed(lone):
     restart(lone, f"compulsory_protections = []\ndisk_floor_bytes = {2**52}\n")
 

@@ -53,7 +53,10 @@ def looked_at(page: Page) -> list[str]:
 
 def axe(page: Page, **options: object) -> list[str]:
     """Return what axe-core objects to, each with the first part of the page that it is about."""
-    broken = Axe().run(page, options={"resultTypes": ["violations"], **options}).response["violations"]
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(Axe().axe_script)
+    run = "options => axe.run(options).then(found => found.violations)"
+    broken = page.evaluate(run, {"resultTypes": ["violations"], **options})
     return [
         f"{one['id']}: {one['nodes'][0]['html'][:160]} {one['nodes'][0]['failureSummary'][:200]}"
         for one in broken
