@@ -227,7 +227,7 @@ class Intake:
 
     def _write(self, reply: TrainReply, outcome: Outcome, reason: str | None, now: float) -> None:
         ledger = self._desk.ledger
-        written = ledger.add_update(self._order.experiment, reply, outcome, now, reason=reason)
+        written = ledger.add_update(reply, outcome, now, reason=reason)
         if written is None:
             return  # it came twice
         if reply.notice is not None:
@@ -259,7 +259,7 @@ def account_stray(desk: Desk, mail: Mail) -> None:
     if isinstance(message, TrainReply):
         known = desk.ledger.task(message.task_id)
         if known is not None and known.node == message.sender:
-            desk.ledger.add_update(message.experiment_id, message, Outcome.LATE, desk.clock.now())
+            desk.ledger.add_update(message, Outcome.LATE, desk.clock.now())
             return
     log.info("stray answer", extra={"action": "stray_answer", "node": message.sender, "kind": message.kind})
 

@@ -11,14 +11,13 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId, derived_uuid
+from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId
 from common.messages import (
     ColumnMoments,
     DatasetDescription,
     LossPoint,
     PayloadManifest,
     TaskTimings,
-    TrainReply,
     Validation,
 )
 from common.messages.moments import Moments
@@ -107,11 +106,6 @@ class CountedUpdate:
     lr_sum: float | None
 
 
-def update_id(experiment: ExperimentId, reply: TrainReply) -> str:
-    """Return the id under which an update is accounted for."""
-    return derived_uuid("update", experiment, reply.run_id, reply.round, reply.task_id, reply.sender)
-
-
 def experiment_columns(experiment: ExperimentRow) -> dict[str, object]:
     """Return an experiment as a row of `experiment`, by column."""
     data, parent, moments = experiment.training_data, experiment.parent, experiment.moments
@@ -149,20 +143,6 @@ def experiment_row(row: Row) -> ExperimentRow:
         parent=json.loads(row["parent"] or "null"),
         moments=None if row["moments"] is None else _MOMENTS.validate_json(row["moments"]),
     )
-
-
-def task_columns(task: TaskRow) -> dict[str, object]:
-    """Return a task that is about to be sent as a row of `tasks`, by column."""
-    return {
-        "id": task.id,
-        "run": task.run,
-        "round": task.round,
-        "node": task.node,
-        "dataset": task.dataset,
-        "attempt": task.attempt,
-        "sent_at": task.sent_at,
-        "state": task.state,
-    }
 
 
 def task_row(row: Row) -> TaskRow:
