@@ -20,7 +20,6 @@ from common.errors import (
 from common.ids import RunId, new_uuid
 from common.mailbox import Mail
 from common.messages import RunEnd
-from common.payload.store import PayloadStore
 from common.sqlite import storage_errors
 from researcher.agenda import Agenda
 from researcher.contributions import AGGREGATOR, OPTIMIZER
@@ -29,6 +28,7 @@ from researcher.driver import RoundDriver
 from researcher.federation import Federation
 from researcher.flow import AsyncMachine
 from researcher.history import Kind, RoundRecord
+from researcher.holdings import Holdings
 from researcher.inbox import CancelRun, Inbox
 from researcher.intake import account_stray
 from researcher.ledger import Ledger
@@ -62,7 +62,7 @@ class Campaign:
         federation: Federation,
         folder: Path,
         ledger: Ledger,
-        store: PayloadStore,
+        store: Holdings,
         settings: ExperimentSettings,
         notify: Notify,
     ) -> None:

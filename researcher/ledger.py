@@ -41,20 +41,9 @@ _NODES: Final = """
     WHERE {} ORDER BY node, attempt, outcome = 'accepted'
 """
 """A cross join keeps the order of tables: of a long experiment, one round is read, and not all tasks."""
-_SET_ASIDE: Final = """
-    SELECT tasks.id AS task, round, node, attempt, outcome, tasks.code, coalesce(updates.reason, tasks.reason) AS reason,
-        arrived_at AS at, digest
-    FROM updates JOIN tasks ON tasks.position = task JOIN rounds ON rounds.position = asked WHERE outcome IN ('refused', 'quarantined')
-    UNION ALL
-    SELECT id, round, node, attempt, tasks.state, code, tasks.reason, settled_at, ''
-    FROM tasks JOIN rounds ON rounds.position = asked WHERE tasks.state = 'failed'
-    ORDER BY round, node, attempt, at
-"""
 _ROUNDS: Final = "SELECT * FROM rounds WHERE {} ORDER BY position"
 _TASKS: Final = "SELECT tasks.*, run, round FROM rounds CROSS JOIN tasks ON asked = rounds.position WHERE "
 _OUT: Final = "SELECT tasks.*, run, round FROM tasks CROSS JOIN rounds ON asked = rounds.position WHERE tasks.state = 'sent' AND "
-_OPEN: Final = "SELECT max(position) FROM rounds"
-"""The round that is open, if one is: it was opened last."""
 
 
 class Ledger:
@@ -70,15 +59,13 @@ class Ledger:
         """Position of the last round that was seen closed, and what `last_counted` is there: closed rounds never change."""
 
     @classmethod
-    def create(cls, folder: Path, experiment: ExperimentRow) -> Ledger:
-        """Make the ledger of a new experiment in an existing folder.
+    def create(cls, folder: Path) -> Ledger:
+        """Make the ledger of a new experiment in an existing folder; there is one once `save` was called.
 
         Raises:
             StorageError: If a file is there that is not a ledger of this version, or the disk is full.
         """
-        ledger = cls(_open(folder))
-        ledger.save(experiment)
-        return ledger
+        return cls(_open(folder))
 
     @classmethod
     def open(cls, folder: Path) -> Ledger:
@@ -103,13 +90,13 @@ class Ledger:
             self._connection.close()
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """Commit everything that the block writes at once, or none of it."""
+    def together(self, *, durable: bool = True) -> Iterator[None]:
+        """Commit everything that the block writes at once, or none of it; a power cut may undo what need not be durable."""
         with self._lock:
             if self._connection.in_transaction:  # a block in a block is part of it
                 yield
                 return
-            with transaction(self._connection):
+            with transaction(self._connection, durable=durable):
                 yield
 
     # The experiment
@@ -261,7 +248,7 @@ class Ledger:
             outcome, reason = Outcome.QUARANTINED, "another update of this task came before"
         self._write(
             "INSERT INTO updates (task, digest, outcome, reason, arrived_at, record, counted) VALUES "
-            f"(?, ?, ?, ?, ?, ?, (SELECT position FROM rounds WHERE ? AND state = 'open' AND position = ({_OPEN})))",  # noqa: S608 - a constant
+            "(?, ?, ?, ?, ?, ?, (SELECT position FROM open_round WHERE ?))",
             *(task, digest, outcome, reason, at, reply.model_dump_json(include=TOLD)),
             outcome is Outcome.ACCEPTED,
         )
@@ -302,7 +289,7 @@ class Ledger:
         counted = self._read(
             "SELECT node, sum(origin.updates) AS more FROM rounds AS made CROSS JOIN updates ON counted = made.position "
             "CROSS JOIN tasks ON tasks.position = task CROSS JOIN rounds AS origin ON origin.position = asked "
-            f"WHERE made.position = ({_OPEN}) AND made.state = 'open' AND made.kind = 'train' GROUP BY node"  # noqa: S608 - a constant
+            "WHERE made.position = (SELECT position FROM open_round) AND made.kind = 'train' GROUP BY node"
         )
         done: dict[PartyId, int] = json.loads(last[0]["streams"]) if last else {}
         return done | {row["node"]: done.get(row["node"], 0) + row["more"] for row in counted}
@@ -336,7 +323,26 @@ class Ledger:
 
     def set_aside(self) -> list[Row]:
         """Return the updates that were refused or quarantined, and the tasks that failed."""
-        return self._read(_SET_ASIDE)
+        return self._read("SELECT * FROM set_aside ORDER BY round, node, attempt, at")
+
+    # Small payloads
+
+    def keep(self, digest: Digest, data: bytes) -> None:
+        """Keep a payload, whose SHA-256 the digest must be."""
+        self._write("INSERT OR IGNORE INTO payloads (digest, data) VALUES (?, ?)", digest, data)
+
+    def payload(self, digest: Digest) -> bytes | None:
+        """Return a payload, or None if it is not here."""
+        rows = self._read("SELECT data FROM payloads WHERE digest = ?", digest)
+        return rows[0]["data"] if rows else None
+
+    def drop(self, digests: Iterable[Digest]) -> int:
+        """Forget payloads, and return how many of them were here."""
+        with self.together(durable=False):
+            known = self._connection.total_changes
+            for digest in digests:
+                self._write("DELETE FROM payloads WHERE digest = ?", digest)
+            return self._connection.total_changes - known
 
     # Reading back
 
@@ -355,7 +361,7 @@ class Ledger:
 
     def open_rounds(self) -> list[RoundRecord]:
         """Return the rounds that were begun and not ended; at most one."""
-        return [round_record(row) for row in self._read(_ROUNDS.format(f"position = ({_OPEN}) AND state = 'open'"))]
+        return [round_record(row) for row in self._read("SELECT * FROM open_round")]
 
     def last_model(self) -> tuple[int, Digest] | None:
         """Return number and model of the last round that was closed, or None before the first."""

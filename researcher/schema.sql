@@ -45,6 +45,10 @@ CREATE TABLE rounds (
     UNIQUE (round, run)
 ) STRICT;
 
+-- One round at most is open, and it was opened last.
+CREATE VIEW open_round AS
+SELECT * FROM rounds WHERE state = 'open' AND position = (SELECT max(position) FROM rounds);
+
 CREATE TABLE tasks (
     position INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,    -- made from run, round, node and attempt
@@ -78,6 +82,15 @@ CREATE TABLE updates (
 
 CREATE UNIQUE INDEX accepted_once ON updates (task) WHERE outcome = 'accepted';
 CREATE INDEX updates_of_model ON updates (counted) WHERE counted IS NOT NULL;
+
+-- Updates that were refused or quarantined, and tasks that failed.
+CREATE VIEW set_aside AS
+SELECT tasks.id AS task, round, node, attempt, outcome, tasks.code, coalesce(updates.reason, tasks.reason) AS reason,
+    arrived_at AS at, digest
+FROM updates JOIN tasks ON tasks.position = task JOIN rounds ON rounds.position = asked WHERE outcome IN ('refused', 'quarantined')
+UNION ALL
+SELECT id, round, node, attempt, tasks.state, code, tasks.reason, settled_at, ''
+FROM tasks JOIN rounds ON rounds.position = asked WHERE tasks.state = 'failed';
 
 -- Small models and accepted updates; all others are files.
 CREATE TABLE payloads (

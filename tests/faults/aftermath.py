@@ -56,10 +56,10 @@ def check_ledger(world: World, name: str) -> None:
                 digest = one.update.sha256
                 assert digest == hashlib.sha256(store.path(digest).read_bytes()).hexdigest()
             parts = [
-                Contribution(one.node, store.path(one.update.sha256), one.samples_seen, one.samples_train)
+                Contribution(one.node, store.content(one.update.sha256), one.samples_seen, one.samples_train)
                 for one in counted
             ]
-            FedAverage().aggregate(store.path(record.base), parts, draft)
+            FedAverage().aggregate(store.content(record.base), parts, draft)
             assert record.model == hashlib.sha256(draft.read_bytes()).hexdigest()
             draft.unlink()
         outcomes = {row["outcome"] for row in ledger._read("SELECT outcome FROM updates")}

@@ -31,7 +31,8 @@ SENT = PayloadManifest(sha256="2" * 64, size_bytes=100, encoding="int8+zstd", de
 
 @pytest.fixture
 def ledger(tmp_path):
-    ledger = Ledger.create(tmp_path, ROW)
+    ledger = Ledger.create(tmp_path)
+    ledger.save(ROW)
     yield ledger
     ledger.close()
 
