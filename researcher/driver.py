@@ -64,6 +64,7 @@ class RoundDriver:
         self._resumed = record is not None
         self._opened_at = record.opened_at if record else desk.clock.now()
         self._machine = self._make_machine()
+        self._record = record or order.record(self._opened_at, self._machine.deadline)
         self._patience = Patience(desk.progress_s)
         self._intake = self._make_intake()
         self._tasks: dict[TaskId, SendTask] = {}
@@ -117,11 +118,8 @@ class RoundDriver:
     def _open(self) -> list[Effect]:
         effects = self._machine.start()
         sent = [effect for effect in effects if isinstance(effect, SendTask)]
-        self._desk.ledger.open_round(
-            self._order.record(self._opened_at, self._machine.deadline),
-            [self._row(task) for task in sent],
-            updates=self._order.training_args.stream_batches,
-        )
+        updates = self._order.training_args.stream_batches
+        self._desk.ledger.open_round(self._record, [self._row(task) for task in sent], updates=updates)
         for task in sent:
             self._know(task)
         self._announce()
@@ -380,7 +378,7 @@ class RoundDriver:
             desk.ledger,
             desk.store,
             desk.parcels,
-            order.record(self._opened_at, self._machine.deadline),
+            self._record,
             aggregator=order.aggregator,
             strategy=order.strategy,
             target=draft,

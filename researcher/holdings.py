@@ -33,6 +33,8 @@ class Holdings:
         self.files = PayloadStore(folder / FOLDER)
         self._ledger = ledger
         self._unsettled: dict[Digest, bytes] = {}
+        self._latest: dict[Digest, bytes] = {}
+        """What was settled last: the model that is used next is among it."""
 
     def content(self, digest: Digest) -> Content:
         """Return a payload.
@@ -40,7 +42,10 @@ class Holdings:
         Raises:
             PayloadMissingError: If it is not here.
         """
-        data = self._unsettled[digest] if digest in self._unsettled else self._ledger.payload(digest)
+        for known in (self._unsettled, self._latest):
+            if digest in known:
+                return known[digest]
+        data = self._ledger.payload(digest)
         return self.files.path(digest) if data is None else data
 
     @contextlib.contextmanager
@@ -102,11 +107,13 @@ class Holdings:
             yield
             for digest, data in self._unsettled.items():
                 self._ledger.keep(digest, data)
-        self._unsettled.clear()
+        if self._unsettled:
+            self._latest, self._unsettled = self._unsettled, {}
 
     def remove(self, digests: Iterable[Digest]) -> int:
         """Forget payloads, and return how many of them were here."""
         wanted = set(digests)
+        self._latest.clear()
         files = wanted.intersection(self.files.digests())
         for digest in files:
             self.files.remove(digest)

@@ -240,11 +240,14 @@ class Ledger:
             update is there already, so that nothing was written.
         """
         digest = reply.update.sha256 if reply.update else ""
-        (task,) = self._read("SELECT position FROM tasks WHERE id = ?", reply.task_id)[0]
-        known = {row["digest"] for row in self._read("SELECT digest FROM updates WHERE task = ?", task)}
+        rows = self._read(
+            "SELECT tasks.position, digest FROM tasks LEFT JOIN updates ON task = tasks.position WHERE id = ?",
+            reply.task_id,
+        )
+        task, known = rows[0]["position"], {row["digest"] for row in rows}
         if digest in known:
             return None
-        if known:
+        if known != {None}:
             outcome, reason = Outcome.QUARANTINED, "another update of this task came before"
         self._write(
             "INSERT INTO updates (task, digest, outcome, reason, arrived_at, record, counted) VALUES "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from sqlite3 import Row
 from typing import Any, Final
@@ -15,6 +15,7 @@ from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId
 from common.messages import (
     ColumnMoments,
     DatasetDescription,
+    GpuNotice,
     LossPoint,
     PayloadManifest,
     TaskTimings,
@@ -23,14 +24,6 @@ from common.messages import (
 from common.messages.moments import Moments
 from researcher.history import NodeRecord, RoundRecord
 from researcher.round import Event, RoundState, TaskFailed, UpdateAccepted, UpdateRefused
-
-TOLD: Final = {
-    *("update", "samples_seen", "samples_train", "samples_test"),
-    *("steps", "lr_sum", "losses", "validations", "timings"),
-    *("device", "notice", "moments"),
-}
-"""What is kept of a reply: its fields as the node told them."""
-
 
 _MOMENTS: Final[TypeAdapter[Moments]] = TypeAdapter(Moments)
 
@@ -106,6 +99,28 @@ class CountedUpdate:
     lr_sum: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is kept of a reply: its fields as the node told them."""
+
+    update: PayloadManifest | None
+    samples_seen: int
+    samples_train: int
+    samples_test: int
+    steps: int
+    lr_sum: float | None
+    losses: tuple[LossPoint, ...]
+    validations: tuple[Validation, ...]
+    timings: TaskTimings
+    device: str
+    notice: GpuNotice | None
+    moments: tuple[ColumnMoments, ...] | None
+
+
+TOLD: Final = {field.name for field in fields(_Told)}
+_TOLD: Final = TypeAdapter(_Told)
+
+
 def experiment_columns(experiment: ExperimentRow) -> dict[str, object]:
     """Return an experiment as a row of `experiment`, by column."""
     data, parent, moments = experiment.training_data, experiment.parent, experiment.moments
@@ -172,23 +187,21 @@ def node_record(row: Row) -> NodeRecord:
     )
     if row["record"] is None:
         return record
-    told = json.loads(row["record"])
+    told = _TOLD.validate_json(row["record"])
     return replace(
         record,
         digest=row["digest"] or None,
-        update_bytes=(told["update"] or {}).get("size_bytes", 0),
+        update_bytes=told.update.size_bytes if told.update else 0,
         answered_s=row["arrived_at"] - row["opened_at"],
-        samples_seen=told["samples_seen"],
-        samples_train=told["samples_train"],
-        samples_test=told["samples_test"],
-        losses=tuple(LossPoint.model_validate(one) for one in told["losses"]),
-        validations=tuple(Validation.model_validate(one) for one in told["validations"]),
-        timings=TaskTimings.model_validate(told["timings"]),
-        device=told["device"],
-        notice=told["notice"],
-        moments=None
-        if told["moments"] is None
-        else tuple(ColumnMoments.model_validate(one) for one in told["moments"]),
+        samples_seen=told.samples_seen,
+        samples_train=told.samples_train,
+        samples_test=told.samples_test,
+        losses=told.losses,
+        validations=told.validations,
+        timings=told.timings,
+        device=told.device,
+        notice=told.notice,
+        moments=told.moments,
     )
 
 
@@ -239,17 +252,19 @@ def round_record(row: Row) -> RoundRecord:
 
 
 def counted_update(row: Row) -> CountedUpdate:
-    """Return a row of `updates`, joined with its task and the round of that."""
-    told = json.loads(row["record"])
+    """Return a row of `updates` that holds tensors, joined with its task and the round of that."""
+    told = _TOLD.validate_json(row["record"])
+    if told.update is None:
+        raise RuntimeError("an update that counts in a model has tensors")
     return CountedUpdate(
         node=row["node"],
         round=row["round"],
         base=row["base"],
-        update=PayloadManifest.model_validate(told["update"]),
-        samples_seen=told["samples_seen"],
-        samples_train=told["samples_train"],
-        steps=told["steps"],
-        lr_sum=told["lr_sum"],
+        update=told.update,
+        samples_seen=told.samples_seen,
+        samples_train=told.samples_train,
+        steps=told.steps,
+        lr_sum=told.lr_sum,
     )
 
 
