@@ -195,8 +195,8 @@ class Campaign:
             self._go_on(record, last)
             validated = record.kind == "validate"
         self._measure()
-        while not validated and self.round_current < last and not self._stops():
-            self._carry_out(self._next("train"), last)
+        while not validated and (done := self.round_current) < last and not self._stops():
+            self._carry_out(self._agenda.new(self._row, done + 1, "train"), last)
         self._explain()
         if self._settings.training_args.test_on_global_updates and not validated:
             self._validate()
@@ -296,7 +296,7 @@ class Campaign:
         self._driver = None
 
     def _retain(self) -> None:
-        memories = [Memory(self._desk.folder / name) for name in (OPTIMIZER, AGGREGATOR)]
+        memories = (Memory(self._desk.folder / name) for name in (OPTIMIZER, AGGREGATOR))
         self._settings.retention.apply(self._ledger, self._desk.store, memories)
 
     def _interrupt(self) -> None:

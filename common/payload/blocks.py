@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -61,11 +61,15 @@ class BlockFile:
         InvalidTensorsError: If the file is not valid safetensors.
     """
 
+    _seen: ClassVar[Layout | None] = None
+    """The layout that was parsed last: the next file is often alike."""
+
     def __init__(self, content: Content, like: Layout | None = None) -> None:
         self._bytes = content if isinstance(content, bytes) else None
         self._descriptor = -1 if isinstance(content, bytes) else os.open(content, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.layout = like if like is not None and self._is_like(like) else self._parsed(content)
+            known = (one for one in (like, self._seen) if one is not None and self._is_like(one))
+            self.layout = next(known, None) or self._parsed(content)
         except BaseException:
             self._close()
             raise
@@ -99,7 +103,8 @@ class BlockFile:
     def _parsed(self, content: Content) -> Layout:
         index = read_header(content)
         length = min((entry.start for entry in index.values()), default=index.size_bytes)
-        return Layout(self._read(0, length), index)
+        BlockFile._seen = Layout(self._read(0, length), index)
+        return BlockFile._seen
 
     def _read(self, start: int, length: int) -> bytes:
         if self._bytes is None:
