@@ -332,7 +332,7 @@ class Dossier:
     def plan_class(self) -> type[TrainingPlan]:
         """Return the class of the plan; if nobody gave it, the one that the source in the ledger defines."""
         if self._plan_class is None:
-            self._plan_class = _loaded(self.row)
+            self._plan_class = load_plan(self.row.plan_source, self.row.plan_name, self.row.plan_hash)
         return self._plan_class
 
     def check_model(self, settings: ExperimentSettings) -> None:
@@ -390,11 +390,6 @@ def _as_recorded(build: Callable[[dict[str, Any]], T], config: Mapping[str, Any]
         if config.get("name") != type(current).__name__:
             raise
         return current
-
-
-def _loaded(row: ExperimentRow) -> type[TrainingPlan]:
-    """Return the class that the source in the ledger defines."""
-    return load_plan(row.plan_source, row.plan_name, row.plan_hash)
 
 
 def _folder_name(row: ExperimentRow) -> str:
