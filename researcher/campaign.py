@@ -20,7 +20,6 @@ from common.errors import (
 from common.ids import RunId, new_uuid
 from common.mailbox import Mail
 from common.messages import RunEnd
-from common.payload.store import PayloadStore
 from common.sqlite import storage_errors
 from researcher.agenda import Agenda
 from researcher.contributions import AGGREGATOR, OPTIMIZER
@@ -29,6 +28,7 @@ from researcher.driver import RoundDriver
 from researcher.federation import Federation
 from researcher.flow import AsyncMachine
 from researcher.history import Kind, RoundRecord
+from researcher.holdings import Holdings
 from researcher.inbox import CancelRun, Inbox
 from researcher.intake import account_stray
 from researcher.ledger import Ledger
@@ -62,7 +62,7 @@ class Campaign:
         federation: Federation,
         folder: Path,
         ledger: Ledger,
-        store: PayloadStore,
+        store: Holdings,
         settings: ExperimentSettings,
         notify: Notify,
     ) -> None:
@@ -195,8 +195,8 @@ class Campaign:
             self._go_on(record, last)
             validated = record.kind == "validate"
         self._measure()
-        while not validated and self.round_current < last and not self._stops():
-            self._carry_out(self._next("train"), last)
+        while not validated and (done := self.round_current) < last and not self._stops():
+            self._carry_out(self._agenda.new(self._row, done + 1, "train"), last)
         self._explain()
         if self._settings.training_args.test_on_global_updates and not validated:
             self._validate()
@@ -296,7 +296,7 @@ class Campaign:
         self._driver = None
 
     def _retain(self) -> None:
-        memories = [Memory(self._desk.folder / name) for name in (OPTIMIZER, AGGREGATOR)]
+        memories = (Memory(self._desk.folder / name) for name in (OPTIMIZER, AGGREGATOR))
         self._settings.retention.apply(self._ledger, self._desk.store, memories)
 
     def _interrupt(self) -> None:

@@ -10,9 +10,9 @@ from common.errors import NoNodesError, PayloadMissingError, RoundNotKeptError
 from common.ids import PartyId
 from common.optimizers import Optimizer
 from common.payload.encodings.choice import Encoding
-from common.payload.store import PayloadStore
 from researcher.aggregators import Aggregator, Contribution, Recall, StatefulAggregator
 from researcher.history import RoundRecord
+from researcher.holdings import Holdings
 from researcher.ledger import Ledger
 from researcher.memory import Memory
 from researcher.parcels import Parcels
@@ -27,7 +27,7 @@ AGGREGATOR: Final = "aggregator"
 
 def aggregate(
     ledger: Ledger,
-    store: PayloadStore,
+    store: Holdings,
     parcels: Parcels,
     record: RoundRecord,
     *,
@@ -66,7 +66,7 @@ def aggregate(
     if not counted:
         raise NoNodesError(round=round_, available=", ".join(sorted(without)) or "nobody")
     try:
-        base = store.path(record.base)
+        base = store.content(record.base)
         contributions = [
             Contribution(
                 one.node,
@@ -74,7 +74,7 @@ def aggregate(
                 one.samples_seen,
                 one.samples_train,
                 encoded=Encoding.parse(one.update.encoding).name != "raw",
-                start=store.path(one.base) if one.round != round_ else None,
+                start=store.content(one.base) if one.round != round_ else None,
                 scale=strategy.weight(round_ - one.round) if isinstance(strategy, AsyncStrategy) else 1.0,
                 steps=one.steps,
                 lr_sum=one.lr_sum,

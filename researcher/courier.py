@@ -38,22 +38,25 @@ class Courier:
         """Ask for these tasks in one message; the model goes with it, or after it in chunks."""
         hub, order = self._desk.hub, self._order
         nodes, ids = [task.node for task in tasks], tuple(task.task_id for task in tasks)
-        path = self._desk.parcels.packed(order.sent)
+        model = self._desk.parcels.packed(order.sent)
         ledger = self._desk.ledger
         request = order.request(hub.party, tasks, deadline, ledger.last_counted(), ledger.updates_done())
         try:
-            sent = hub.send(request, path.read_bytes() if order.sent.inline else b"")
+            if isinstance(model, bytes):
+                sent = hub.send(request, model)
+            else:
+                sent = hub.send(request, model.read_bytes() if order.sent.inline else b"")
         except UnknownPartyError as error:  # revoked meanwhile
             self._desk.inbox.put(SendFailed(ids, error))
             return
         sent.add_done_callback(partial(self._sent, ids))
-        if order.sent.inline:
+        if order.sent.inline or isinstance(model, bytes):
             return
-        hub.offer(path, order.sent, tuple(order.datasets))
+        hub.offer(model, order.sent, tuple(order.datasets))
         if not self._resumed and all(
             task.attempt == 1 for task in tasks
         ):  # later on nodes ask for what they miss
-            hub.send_payload(path, order.sent, nodes).add_done_callback(partial(self._sent, ids))
+            hub.send_payload(model, order.sent, nodes).add_done_callback(partial(self._sent, ids))
 
     def cancel(self, tasks: Sequence[CancelTask]) -> None:
         """Tell nodes that these tasks are not wanted any more."""

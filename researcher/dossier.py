@@ -25,13 +25,13 @@ from common.errors import (
 from common.ids import Digest, ExperimentId, PartyId, new_uuid
 from common.messages import DatasetDescription
 from common.optimizers import optimizer_of
-from common.payload.store import PayloadStore
 from common.training_plans.source import load_plan, plan_hash, plan_source
 from researcher.aggregators import Aggregator, aggregator_of
 from researcher.contributions import OPTIMIZER, aggregate
 from researcher.drift import Drift, DriftGauge
 from researcher.fitness import check_fitness, check_recorded
 from researcher.history import RoundRecord
+from researcher.holdings import Holdings
 from researcher.home import Home
 from researcher.ledger import FILE, Ledger
 from researcher.memory import Memory
@@ -52,8 +52,8 @@ _SEEDING: Final = threading.Lock()
 class Dossier:
     """The directory of an experiment, or the draft of one that has none yet.
 
-    ledger.sqlite      what was asked and what came of it
-    payloads/          models and updates, named by their SHA-256
+    ledger.sqlite      what was asked and what came of it, with small models and updates
+    payloads/          other models and updates, named by their SHA-256
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Dossier:
         """Return the directory, or None before there is one."""
         return self._folder if self.begun else None
 
-    def begin(self, home: Home, clock: Clock) -> tuple[Path, Ledger, PayloadStore]:
+    def begin(self, home: Home, clock: Clock) -> tuple[Path, Ledger, Holdings]:
         """Make the directory unless it is there, and return it with what is in it.
 
         Raises:
@@ -150,12 +150,15 @@ class Dossier:
             if any(folder.iterdir()):
                 raise ExperimentExistsError(path=folder)
             self.row = replace(self.row, created_at=clock.now(), config=self.settings.config())
-            self._folder, self._ledger = folder, Ledger.create(folder, self.row)
+            self._folder, self._ledger = folder, Ledger.create(folder)
+            self._ledger.save(self.row)
+        store = Holdings(self._ledger, self._made)
         if plan is not None:
             draft = self._made / "model.draft"
             plan.export_model(draft)
-            self._save(replace(self.row, initial_model=self._store().add(draft)))
-        return self._made, self._ledger, self._store()
+            with store.together():
+                self._save(replace(self.row, initial_model=store.add(draft)))
+        return self._made, self._ledger, store
 
     def change(self, settings: ExperimentSettings) -> None:
         """Replace the settings.
@@ -222,15 +225,16 @@ class Dossier:
             NoSuchRoundError: If that one was not.
             RoundNotKeptError: If its model is not kept any more.
         """
-        path = self._model_path(*self.model_of(round_))
-        plan = self._prepared_plan()
-        plan.import_model(path)
+        with self._model_file(*self.model_of(round_)) as path:
+            plan = self._prepared_plan()
+            plan.import_model(path)
         return plan
 
     def export(self, path: Path, round_: int | None = None) -> tuple[int, Digest]:
         """Copy the global model of a round to a file, and return its round and digest; raises as `plan`."""
         model = self.model_of(round_)
-        shutil.copyfile(self._model_path(*model), path)
+        with self._model_file(*model) as source:
+            shutil.copyfile(source, path)
         return model
 
     def branch(self, folder: Path, round_: int, name: str | None) -> Path:
@@ -240,14 +244,14 @@ class Dossier:
             ExperimentExistsError: If the directory is not empty.
             RoundNotKeptError: If the model is not kept any more.
         """
-        source = self._model_path(*self.model_of(round_))
+        number, model = self.model_of(round_)
         target = self._made.parent / folder
-        target.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if any(target.iterdir()):
-            raise ExperimentExistsError(path=target)
         draft = target / "model.draft"
-        shutil.copyfile(source, draft)
-        model = PayloadStore(target / "payloads").add(draft)
+        with self._model_file(number, model) as source:
+            target.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if any(target.iterdir()):
+                raise ExperimentExistsError(path=target)
+            shutil.copyfile(source, draft)
         known = Memory(self._made / OPTIMIZER).after(round_)
         if known.exists():
             memory = Memory(target / OPTIMIZER)
@@ -263,7 +267,11 @@ class Dossier:
             initial_model=model,
             parent={"experiment": self.row.id, "round": round_, "model": model},
         )
-        Ledger.create(target, row).close()
+        with contextlib.closing(Ledger.create(target)) as ledger:
+            store = Holdings(ledger, target)
+            with store.together():
+                store.add(draft)
+                ledger.save(row)
         return target
 
     def aggregate(
@@ -276,8 +284,9 @@ class Dossier:
             NoNodesError: If no update is left.
             RoundNotKeptError: If a file is not kept any more.
         """
-        draft, store = scratch / "model.draft", self._store()
+        draft = scratch / "model.draft"
         with self.reading() as ledger:
+            store = Holdings(ledger, self._made)
             strangers = set(without) - {one.node for one in ledger.counted(record.run, record.round)}
             if strangers:
                 problems = [f"  {node}: no update of it counts in round {record.round}" for node in strangers]
@@ -304,8 +313,9 @@ class Dossier:
         Raises:
             RoundNotKeptError: If a file is not kept any more.
         """
-        gauge, store = DriftGauge(record.round), self._store()
+        gauge = DriftGauge(record.round)
         with self.reading() as ledger:
+            store = Holdings(ledger, self._made)
             aggregate(
                 ledger,
                 store,
@@ -322,7 +332,7 @@ class Dossier:
     def plan_class(self) -> type[TrainingPlan]:
         """Return the class of the plan; if nobody gave it, the one that the source in the ledger defines."""
         if self._plan_class is None:
-            self._plan_class = _loaded(self.row)
+            self._plan_class = load_plan(self.row.plan_source, self.row.plan_name, self.row.plan_hash)
         return self._plan_class
 
     def check_model(self, settings: ExperimentSettings) -> None:
@@ -332,7 +342,8 @@ class Dossier:
             ModelMismatchError: If they do not; says where.
         """
         if self.row.initial_model is not None:
-            self._prepared_plan(settings).import_model(self._store().path(self.row.initial_model))
+            with self._model_file(0, self.row.initial_model) as path:
+                self._prepared_plan(settings).import_model(path)
 
     def close(self) -> None:
         """Close the ledger."""
@@ -352,14 +363,16 @@ class Dossier:
             raise NotTrainedError(experiment=self.row.name)
         return self._folder
 
-    def _model_path(self, round_: int, digest: Digest) -> Path:
-        try:
-            return self._store().path(digest)
-        except PayloadMissingError as error:
-            raise RoundNotKeptError(round=round_, reason="its model was removed") from error
-
-    def _store(self) -> PayloadStore:
-        return PayloadStore(self._made / "payloads")
+    @contextlib.contextmanager
+    def _model_file(self, round_: int, digest: Digest) -> Iterator[Path]:
+        """Lend the model of a round as a file."""
+        with contextlib.ExitStack() as stack:
+            store = Holdings(stack.enter_context(self.reading()), self._made)
+            try:
+                path = stack.enter_context(store.file(digest))
+            except PayloadMissingError as error:
+                raise RoundNotKeptError(round=round_, reason="its model was removed") from error
+            yield path
 
     def _prepared_plan(self, settings: ExperimentSettings | None = None) -> TrainingPlan:
         settings = settings or self.settings
@@ -377,11 +390,6 @@ def _as_recorded(build: Callable[[dict[str, Any]], T], config: Mapping[str, Any]
         if config.get("name") != type(current).__name__:
             raise
         return current
-
-
-def _loaded(row: ExperimentRow) -> type[TrainingPlan]:
-    """Return the class that the source in the ledger defines."""
-    return load_plan(row.plan_source, row.plan_name, row.plan_hash)
 
 
 def _folder_name(row: ExperimentRow) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from common.ids import PartyId
-from common.payload.blocks import Doubles
+from common.payload.blocks import Content, Doubles
 from researcher.aggregators.base import Contribution
 from researcher.aggregators.stack import Stack
 
@@ -39,7 +39,7 @@ class DriftGauge:
         self.drifts: list[Drift] = []
         self._round = round_
 
-    def aggregate(self, base: Path, contributions: Sequence[Contribution], target: Path) -> None:  # noqa: ARG002 - no model
+    def aggregate(self, base: Content, contributions: Sequence[Contribution], target: Path) -> None:  # noqa: ARG002 - no model
         """Measure the updates; reads them block by block, as an aggregator does."""
         with Stack(base, contributions) as stack:
             products = stack.products()

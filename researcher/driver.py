@@ -41,10 +41,8 @@ from researcher.strategies import AsyncStrategy
 
 log = logging.getLogger(__name__)
 
-
 _GATHER_S: Final = 0.02
 """How long an answer waits for others, so that one commit takes them all; a decision of the machine ends the wait."""
-
 _ARRIVING: Final = 2
 """An update counts as arriving for so many `reply_s` after its last bytes: one to ask again for what is lost, one to get it."""
 
@@ -57,6 +55,7 @@ class RoundDriver:
     """
 
     _gathers: ClassVar[bool] = True
+    _ended: RoundRecord
 
     def __init__(self, desk: Desk, order: RoundOrder, record: RoundRecord | None = None) -> None:
         """Make the driver of a new round, or of one that the ledger knows as open (`record`)."""
@@ -65,6 +64,7 @@ class RoundDriver:
         self._resumed = record is not None
         self._opened_at = record.opened_at if record else desk.clock.now()
         self._machine = self._make_machine()
+        self._record = record or order.record(self._opened_at, self._machine.deadline)
         self._patience = Patience(desk.progress_s)
         self._intake = self._make_intake()
         self._tasks: dict[TaskId, SendTask] = {}
@@ -118,11 +118,8 @@ class RoundDriver:
     def _open(self) -> list[Effect]:
         effects = self._machine.start()
         sent = [effect for effect in effects if isinstance(effect, SendTask)]
-        self._desk.ledger.open_round(
-            self._order.record(self._opened_at, self._machine.deadline),
-            [self._row(task) for task in sent],
-            updates=self._order.training_args.stream_batches,
-        )
+        updates = self._order.training_args.stream_batches
+        self._desk.ledger.open_round(self._record, [self._row(task) for task in sent], updates=updates)
         for task in sent:
             self._know(task)
         self._announce()
@@ -158,7 +155,7 @@ class RoundDriver:
         effects = [effect for item in items for effect in self._take(item)]
         if not items:
             effects += self._time_passed()
-        if effects or not items:
+        if (effects or not items) and not self._concludes(effects):
             self._commit(effects)
         self._perform(effects)
 
@@ -175,6 +172,14 @@ class RoundDriver:
         )
         for task in added:
             self._know(task)
+
+    def _concludes(self, effects: Sequence[Effect]) -> bool:
+        """Tell whether a model is made now, and so soon that what was taken in is committed together with it."""
+        return self._small and any(isinstance(effect, CloseRound) for effect in effects)
+
+    @property
+    def _small(self) -> bool:
+        return self._order.kind == "train" and isinstance(self._desk.store.content(self._order.base), bytes)
 
     def _time_passed(self) -> list[Effect]:
         """Count tasks that hang as failed, and the deadline as passed unless an update is just arriving."""
@@ -308,30 +313,17 @@ class RoundDriver:
     def _end(self, effect: CloseRound | FailRound) -> None:
         desk, order = self._desk, self._order
         self._watch.lap("collect_s", desk.clock.monotonic())
-        reason = None
-        if isinstance(effect, FailRound):
-            reason = effect.reason
-        elif order.kind == "train":
-            self._model = self._aggregate()
-        goes_on = self._goes_on
-        if not goes_on:
+        if not self._goes_on:
             self._intake.close()
-        self._intake.commit(
-            partial(
-                desk.ledger.end_round,
-                order.run,
-                order.round,
-                self._machine.state,
-                desk.clock.now(),
-                model=self._model,
-                reason=reason,
-                timings=self._watch.timings,
-                cancel=not goes_on,
-            )
-        )
+        if isinstance(effect, CloseRound) and order.kind == "train" and not self._small:
+            self._model = self._aggregate()
+        try:
+            self._intake.commit(partial(self._conclude, effect))
+        except Exception:
+            self._intake.commit()  # what nodes sent is right, whatever cannot be made of it
+            raise
         self._clear()
-        record = desk.ledger.rounds(order.run, order.round)[0]
-        desk.notify(RoundEnded(record))
+        record = self._ended
         log.info(
             "round ended",
             extra={
@@ -351,6 +343,24 @@ class RoundDriver:
                 raise ExperimentCancelledError(experiment=order.experiment, round=order.round)
             raise RoundFailedError(round=order.round, reason=effect.reason)
 
+    def _conclude(self, effect: CloseRound | FailRound) -> RoundEnded:
+        """Write the end of the round, and make its model first if that is not done yet."""
+        ledger, order = self._desk.ledger, self._order
+        if isinstance(effect, CloseRound) and order.kind == "train" and self._model is None:
+            self._model = self._aggregate()
+        ledger.end_round(
+            order.run,
+            order.round,
+            self._machine.state,
+            self._desk.clock.now(),
+            model=self._model,
+            reason=effect.reason if isinstance(effect, FailRound) else None,
+            timings=self._watch.timings,
+            cancel=not self._goes_on,
+        )
+        self._ended = ledger.rounds(order.run, order.round)[0]
+        return RoundEnded(self._ended)
+
     @property
     def _goes_on(self) -> bool:
         """Tell whether what is out at the end of this round is wanted in the next one."""
@@ -368,7 +378,7 @@ class RoundDriver:
             desk.ledger,
             desk.store,
             desk.parcels,
-            order.record(self._opened_at, self._machine.deadline),
+            self._record,
             aggregator=order.aggregator,
             strategy=order.strategy,
             target=draft,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from common.errors import InvalidTensorsError, UpdateRefusedError
 from common.ids import Digest
 from common.limits import METRICS, UPDATE_NORM
 from common.messages import DatasetDescription, PayloadManifest, TrainReply
-from common.payload.blocks import Layout
+from common.payload.blocks import Content, Layout
 from common.payload.encodings.choice import Encoding
 from common.payload.soundness import unsound
 from common.training_args import TrainingArgs
@@ -32,7 +31,7 @@ class Gate:
     Attributes:
         base: Digest of the global model of the round, as it was sent.
         model: Where its tensors lie.
-        model_path: Its file, not encoded.
+        content: That model itself, not encoded.
         encoding: How updates were to be encoded.
         plan_hash: The plan that was sent.
         plan_source: The text of the plan, which names its metrics.
@@ -44,7 +43,7 @@ class Gate:
 
     base: Digest
     model: Layout
-    model_path: Path
+    content: Content
     encoding: Encoding
     plan_hash: Digest
     plan_source: str
@@ -64,7 +63,7 @@ class Gate:
         if problem is not None:
             raise _refusal(reply, problem)
 
-    def check_tensors(self, reply: TrainReply, path: Path) -> None:
+    def check_tensors(self, reply: TrainReply, update: Content) -> None:
         """Check the tensors of an update.
 
         Raises:
@@ -72,7 +71,7 @@ class Gate:
                 absurdly large.
         """
         try:
-            problem = unsound(path, self.model_path, self.encoding, layout=self.model, norm_limit=UPDATE_NORM)
+            problem = unsound(update, self.content, self.encoding, layout=self.model, norm_limit=UPDATE_NORM)
         except InvalidTensorsError as error:
             raise _refusal(reply, error.public_text) from error
         if problem is not None:

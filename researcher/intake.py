@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 from common.errors import InvalidTensorsError, UpdateRefusedError
 from common.ids import Digest, TaskId
 from common.mailbox import Mail
 from common.messages import PayloadManifest, TaskFailed, TrainReply
-from common.payload.blocks import BlockFile, Layout
+from common.payload.blocks import BlockFile, Content, Layout
 from researcher import round as rounds
 from researcher.gate import Gate
 from researcher.history import NodeRecord
@@ -43,7 +42,7 @@ class Intake:
         self._tasks: dict[TaskId, rounds.SendTask] = {}
         self._gates: dict[TaskId, Gate] = {}
         self._arriving: dict[Digest, list[tuple[Mail, TrainReply]]] = {}
-        self._writes: list[Callable[[], object]] = []
+        self._writes: list[Callable[[], Event | None]] = []
         self._events: list[Event] = []
         self._afterwards: list[Callable[[], object]] = []
         self.turn(order, machine, opened_at)
@@ -56,11 +55,11 @@ class Intake:
         self._opened_at = opened_at
         self._tasks = {task: asked for task, asked in self._tasks.items() if machine.admits(task)}
         self._gates = {task: gate for task, gate in self._gates.items() if task in self._tasks}
-        model = desk.store.path(order.base)
+        model = desk.store.content(order.base)
         self._gate = Gate(
             base=order.sent.sha256,
             model=_layout(model),
-            model_path=model,
+            content=model,
             plan_hash=order.plan_hash,
             plan_source=order.plan_source,
             arguments=order.training_args,
@@ -75,18 +74,21 @@ class Intake:
         """Tell whether there is something to commit."""
         return bool(self._writes or self._events or self._afterwards)
 
-    def commit(self, *more: Callable[[], object]) -> None:
+    def commit(self, *more: Callable[[], Event | None]) -> None:
         """Write everything that was gathered, and `more`, in one transaction; then tell of it and acknowledge.
 
+        What a step of `more` returns is told like what was gathered. Whatever a step raises, nothing was written or acknowledged, and
+        the next commit tries again with what was gathered.
+
         Raises:
-            StorageError: If the disk does not take it; nothing was written or acknowledged then.
+            StorageError: If the disk does not take it.
         """
-        writes, self._writes = self._writes, []
-        if writes or more:
-            with self._desk.ledger.together():
-                for write in (*writes, *more):
-                    write()
-        events, self._events = self._events, []
+        steps, written = (*self._writes, *more), []
+        if steps:
+            with self._desk.store.together():
+                written = [step() for step in steps]
+        events = [*self._events, *(event for event in written if event is not None)]
+        self._writes, self._events = [], []
         if events:
             self._desk.notify(*events)
         afterwards, self._afterwards = self._afterwards, []
@@ -119,9 +121,10 @@ class Intake:
         if manifest.inline:
             digest = self._desk.store.put(mail.payload)
             if digest != manifest.sha256 or len(mail.payload) != manifest.size_bytes:
+                self._desk.store.show(digest)
                 return self._altered(mail, reply)
             return self._check(mail, reply, manifest)
-        if not self._desk.store.has(manifest.sha256):
+        if not self._desk.store.files.has(manifest.sha256):
             self._arriving.setdefault(manifest.sha256, []).append((mail, reply))
             self._desk.hub.expect(manifest, reply.sender)
             return None
@@ -131,7 +134,7 @@ class Intake:
         """Take in the updates whose tensors are now whole."""
         events: list[rounds.Event | None] = []
         for mail, reply in self._arriving.pop(sha256, ()):
-            self._desk.hub.collect(sha256, self._desk.store)
+            self._desk.hub.collect(sha256, self._desk.store.files)
             if reply.update is not None and self._machine.admits(reply.task_id):
                 events.append(self._check(mail, reply, reply.update))
             else:
@@ -184,12 +187,11 @@ class Intake:
     def _check(self, mail: Mail, reply: TrainReply, update: PayloadManifest) -> rounds.Event:
         try:
             self._gates[reply.task_id].check_tensors(reply, self._desk.parcels.unpacked(update))
-        except InvalidTensorsError as error:
-            reason = error.public_text
-            return self._refused(
-                mail, reply, UpdateRefusedError(node=reply.sender, round=reply.round, reason=reason)
-            )
-        except UpdateRefusedError as error:
+        except (InvalidTensorsError, UpdateRefusedError) as error:
+            self._desk.store.show(update.sha256)
+            if isinstance(error, InvalidTensorsError):
+                reason = error.public_text
+                error = UpdateRefusedError(node=reply.sender, round=reply.round, reason=reason)
             return self._refused(mail, reply, error)
         return self._accepted(mail, reply)
 
@@ -225,11 +227,13 @@ class Intake:
             self._afterwards.append(partial(self._desk.hub.confirm, reply.update.sha256, reply.sender))
         return now
 
-    def _write(self, reply: TrainReply, outcome: Outcome, reason: str | None, now: float) -> None:
+    def _write(
+        self, reply: TrainReply, outcome: Outcome, reason: str | None, now: float
+    ) -> UpdateArrived | None:
         ledger = self._desk.ledger
-        written = ledger.add_update(self._order.experiment, reply, outcome, now, reason=reason)
+        written = ledger.add_update(reply, outcome, now, reason=reason)
         if written is None:
-            return  # it came twice
+            return None  # it came twice
         if reply.notice is not None:
             log.warning("no gpu", extra={"action": "gpu_missing", "node": reply.sender, "why": reply.notice})
         record = NodeRecord(
@@ -250,7 +254,7 @@ class Intake:
             notice=reply.notice,
             moments=reply.moments,
         )
-        self.tell(UpdateArrived(reply.round, record))
+        return UpdateArrived(reply.round, record)
 
 
 def account_stray(desk: Desk, mail: Mail) -> None:
@@ -259,11 +263,11 @@ def account_stray(desk: Desk, mail: Mail) -> None:
     if isinstance(message, TrainReply):
         known = desk.ledger.task(message.task_id)
         if known is not None and known.node == message.sender:
-            desk.ledger.add_update(message.experiment_id, message, Outcome.LATE, desk.clock.now())
+            desk.ledger.add_update(message, Outcome.LATE, desk.clock.now())
             return
     log.info("stray answer", extra={"action": "stray_answer", "node": message.sender, "kind": message.kind})
 
 
-def _layout(path: Path) -> Layout:
-    with BlockFile(path) as model:
+def _layout(content: Content) -> Layout:
+    with BlockFile(content) as model:
         return model.layout

@@ -13,7 +13,7 @@ from sqlite3 import Row
 from typing import Final
 
 from common.errors import NoSuchExperimentError
-from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId
+from common.ids import Digest, PartyId, RunId, TaskId
 from common.messages import TrainReply
 from common.sqlite import Database, open_database, transaction
 from researcher.history import NodeRecord, RoundRecord
@@ -30,28 +30,20 @@ from researcher.rows import (
     node_record,
     round_columns,
     round_record,
-    task_columns,
     task_row,
-    update_id,
 )
 
 FILE: Final = "ledger.sqlite"
 _APPLICATION_ID: Final = 0x57524E4C  # "WRNL"
 _NODES: Final = """
-    SELECT tasks.*, opened_at, digest, outcome, updates.reason AS update_reason, arrived_at, record
-    FROM rounds CROSS JOIN tasks USING (run, round) LEFT JOIN updates ON updates.task = tasks.id
+    SELECT tasks.*, run, round, opened_at, digest, outcome, updates.reason AS update_reason, arrived_at, record
+    FROM rounds CROSS JOIN tasks ON asked = rounds.position LEFT JOIN updates ON task = tasks.position
     WHERE {} ORDER BY node, attempt, outcome = 'accepted'
 """
 """A cross join keeps the order of tables: of a long experiment, one round is read, and not all tasks."""
-_SET_ASIDE: Final = """
-    SELECT task, round, node, attempt, outcome, tasks.code, coalesce(updates.reason, tasks.reason) AS reason,
-        arrived_at AS at, digest
-    FROM updates JOIN tasks ON tasks.id = task WHERE outcome IN ('refused', 'quarantined')
-    UNION ALL
-    SELECT id, round, node, attempt, state, code, reason, settled_at, '' FROM tasks WHERE state = 'failed'
-    ORDER BY round, node, attempt, at
-"""
 _ROUNDS: Final = "SELECT * FROM rounds WHERE {} ORDER BY position"
+_TASKS: Final = "SELECT tasks.*, run, round FROM rounds CROSS JOIN tasks ON asked = rounds.position WHERE "
+_OUT: Final = "SELECT tasks.*, run, round FROM tasks CROSS JOIN rounds ON asked = rounds.position WHERE tasks.state = 'sent' AND "
 
 
 class Ledger:
@@ -67,15 +59,13 @@ class Ledger:
         """Position of the last round that was seen closed, and what `last_counted` is there: closed rounds never change."""
 
     @classmethod
-    def create(cls, folder: Path, experiment: ExperimentRow) -> Ledger:
-        """Make the ledger of a new experiment in an existing folder.
+    def create(cls, folder: Path) -> Ledger:
+        """Make the ledger of a new experiment in an existing folder; there is one once `save` was called.
 
         Raises:
             StorageError: If a file is there that is not a ledger of this version, or the disk is full.
         """
-        ledger = cls(_open(folder))
-        ledger.save(experiment)
-        return ledger
+        return cls(_open(folder))
 
     @classmethod
     def open(cls, folder: Path) -> Ledger:
@@ -100,13 +90,13 @@ class Ledger:
             self._connection.close()
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """Commit everything that the block writes at once, or none of it."""
+    def together(self, *, durable: bool = True) -> Iterator[None]:
+        """Commit everything that the block writes at once, or none of it; a power cut may undo what need not be durable."""
         with self._lock:
             if self._connection.in_transaction:  # a block in a block is part of it
                 yield
                 return
-            with transaction(self._connection):
+            with transaction(self._connection, durable=durable):
                 yield
 
     # The experiment
@@ -136,7 +126,11 @@ class Ledger:
 
     def add_task(self, task: TaskRow) -> None:
         """Note a task before it is sent."""
-        self._insert("INSERT INTO tasks", task_columns(task))
+        self._write(
+            "INSERT INTO tasks (id, asked, node, dataset, attempt, state, sent_at) VALUES "
+            "(?, (SELECT position FROM rounds WHERE round = ? AND run = ?), ?, ?, ?, ?, ?)",
+            *(task.id, task.round, task.run, task.node, task.dataset, task.attempt, task.state, task.sent_at),
+        )
 
     def settle_task(
         self,
@@ -183,7 +177,9 @@ class Ledger:
     def cancel_tasks(self, run: RunId, at: float) -> None:
         """Note that nothing of a run is wanted any more."""
         self._write(
-            "UPDATE tasks SET state = 'cancelled', settled_at = ? WHERE run = ? AND state = 'sent'", at, run
+            "UPDATE tasks SET state = 'cancelled', settled_at = ? WHERE state = 'sent' "
+            "AND (SELECT run FROM rounds WHERE position = asked) = ?",
+            *(at, run),
         )
 
     def extend_deadline(self, run: RunId, round_: int, deadline: float | None) -> None:
@@ -202,74 +198,71 @@ class Ledger:
 
     def task(self, task: TaskId) -> TaskRow | None:
         """Return a task, or None if the ledger does not know it."""
-        rows = self._read("SELECT * FROM tasks WHERE id = ?", task)
+        rows = self._read(_TASKS + "id = ?", task)
         return task_row(rows[0]) if rows else None
 
     def tasks_of_run(self, run: RunId) -> list[TaskRow]:
         """Return all tasks of a run, those of each node in the order in which they were sent."""
-        rows = self._read("SELECT * FROM tasks WHERE run = ? ORDER BY round, attempt, node", run)
+        rows = self._read(_TASKS + "run = ? ORDER BY round, attempt, node", run)
         return [task_row(row) for row in rows]
 
     def counted_tasks(self, run: RunId, round_: int) -> list[TaskId]:
         """Return the tasks whose updates count in a round, in the order in which they came."""
         rows = self._read(
-            "SELECT task FROM updates JOIN tasks ON tasks.id = task WHERE run = ? AND counted = ? ORDER BY arrived_at",
+            "SELECT tasks.id FROM rounds CROSS JOIN updates ON counted = rounds.position "
+            "CROSS JOIN tasks ON tasks.position = task WHERE run = ? AND round = ? ORDER BY arrived_at",
             *(run, round_),
         )
-        return [TaskId(row["task"]) for row in rows]
+        return [TaskId(row["id"]) for row in rows]
 
     def tasks(self, run: RunId, round_: int) -> list[TaskRow]:
         """Return the tasks of a round: the settled ones in the order in which they were settled, then the others."""
         rows = self._read(
-            "SELECT * FROM tasks WHERE run = ? AND round = ? ORDER BY attempt, settled_at IS NULL, settled_at, node",
+            _TASKS + "run = ? AND round = ? ORDER BY attempt, settled_at IS NULL, settled_at, node",
             *(run, round_),
         )
         return [task_row(row) for row in rows]
 
     def outstanding(self, run: RunId) -> list[TaskRow]:
         """Return the tasks of a run that are not settled, in the order of nodes."""
-        rows = self._read(
-            "SELECT * FROM tasks WHERE run = ? AND state = 'sent' ORDER BY node, round, attempt", run
-        )
+        rows = self._read(_OUT + "run = ? ORDER BY node, round, attempt", run)
         return [task_row(row) for row in rows]
 
     # Updates
 
     def add_update(
-        self,
-        experiment: ExperimentId,
-        reply: TrainReply,
-        outcome: Outcome,
-        at: float,
-        *,
-        reason: str | None = None,
+        self, reply: TrainReply, outcome: Outcome, at: float, *, reason: str | None = None
     ) -> Outcome | None:
-        """Account for an update.
+        """Account for an update of a task that is known.
 
         Returns:
-            The outcome that was written, which is `quarantined` if another update with its id is there; None if this very
+            The outcome that was written, which is `quarantined` if another update of the task is there; None if this very
             update is there already, so that nothing was written.
         """
-        id_ = update_id(experiment, reply)
         digest = reply.update.sha256 if reply.update else ""
-        known = {row["digest"] for row in self._read("SELECT digest FROM updates WHERE id = ?", id_)}
+        rows = self._read(
+            "SELECT tasks.position, digest FROM tasks LEFT JOIN updates ON task = tasks.position WHERE id = ?",
+            reply.task_id,
+        )
+        task, known = rows[0]["position"], {row["digest"] for row in rows}
         if digest in known:
             return None
-        if known:
+        if known != {None}:
             outcome, reason = Outcome.QUARANTINED, "another update of this task came before"
-        counted = reply.run_id if outcome is Outcome.ACCEPTED else None
         self._write(
-            "INSERT INTO updates (id, digest, task, outcome, reason, arrived_at, record, counted) VALUES "
-            "(?, ?, ?, ?, ?, ?, ?, (SELECT round FROM rounds WHERE run = ? AND state = 'open'))",
-            *(id_, digest, reply.task_id, outcome, reason, at, reply.model_dump_json(include=TOLD), counted),
+            "INSERT INTO updates (task, digest, outcome, reason, arrived_at, record, counted) VALUES "
+            "(?, ?, ?, ?, ?, ?, (SELECT position FROM open_round WHERE ?))",
+            *(task, digest, outcome, reason, at, reply.model_dump_json(include=TOLD)),
+            outcome is Outcome.ACCEPTED,
         )
         return outcome
 
     def counted(self, run: RunId, round_: int) -> list[CountedUpdate]:
         """Return the updates that make the model of a round, in the order of nodes and then of tasks."""
         rows = self._read(
-            "SELECT node, round, base, record FROM updates JOIN tasks ON tasks.id = task JOIN rounds USING (run, round) "
-            "WHERE run = ? AND counted = ? AND kind = 'train' ORDER BY node, round, attempt",
+            "SELECT node, origin.round, origin.base, record FROM rounds AS made CROSS JOIN updates ON counted = made.position "
+            "CROSS JOIN tasks ON tasks.position = task CROSS JOIN rounds AS origin ON origin.position = asked "
+            "WHERE made.run = ? AND made.round = ? AND made.kind = 'train' ORDER BY node, origin.round, attempt",
             *(run, round_),
         )
         return [counted_update(row) for row in rows]
@@ -279,11 +272,10 @@ class Ledger:
         with self._lock:
             seen, known = self._counted
             rows = self._read(
-                "SELECT position, rounds.state, node, tasks.id AS task FROM rounds "
-                "CROSS JOIN updates ON counted = rounds.round "
-                "CROSS JOIN tasks ON tasks.id = task AND tasks.run = rounds.run "
-                "WHERE position > ? AND kind = 'train' AND rounds.state IN ('open', 'closed') "
-                "ORDER BY position, tasks.round, attempt",
+                "SELECT made.position, made.state, node, tasks.id AS task FROM rounds AS made "
+                "CROSS JOIN updates ON counted = made.position CROSS JOIN tasks ON tasks.position = task "
+                "WHERE made.position > ? AND kind = 'train' AND made.state IN ('open', 'closed') "
+                "ORDER BY made.position, asked, attempt",
                 seen,
             )
             closed = [row for row in rows if row["state"] == "closed"]
@@ -298,20 +290,22 @@ class Ledger:
             "SELECT streams FROM rounds WHERE streams IS NOT NULL ORDER BY position DESC LIMIT 1"
         )
         counted = self._read(
-            "SELECT node, sum(asked.updates) AS more FROM rounds AS now CROSS JOIN updates ON counted = now.round "
-            "CROSS JOIN tasks ON tasks.id = task AND tasks.run = now.run JOIN rounds AS asked USING (run, round) "
-            "WHERE now.state = 'open' AND asked.kind = 'train' GROUP BY node"
+            "SELECT node, sum(origin.updates) AS more FROM rounds AS made CROSS JOIN updates ON counted = made.position "
+            "CROSS JOIN tasks ON tasks.position = task CROSS JOIN rounds AS origin ON origin.position = asked "
+            "WHERE made.position = (SELECT position FROM open_round) AND made.kind = 'train' GROUP BY node"
         )
         done: dict[PartyId, int] = json.loads(last[0]["streams"]) if last else {}
         return done | {row["node"]: done.get(row["node"], 0) + row["more"] for row in counted}
 
     def expired(self, updates_from: int, models_from: int) -> set[Digest]:
         """Return the files that only rounds before these needed, those of updates and those of models."""
+        counted = (
+            "updates JOIN tasks ON tasks.position = task JOIN rounds AS origin ON origin.position = asked "
+            "LEFT JOIN rounds AS made ON made.position = counted WHERE coalesce(made.round, origin.round) >= ?1"
+        )
         needed = (
-            "SELECT digest FROM updates JOIN tasks ON tasks.id = task WHERE coalesce(counted, round) >= ?1 UNION "
-            "SELECT base FROM updates JOIN tasks ON tasks.id = task JOIN rounds USING (run, round) "
-            "WHERE coalesce(counted, round) >= ?1 UNION "
-            "SELECT base FROM tasks JOIN rounds USING (run, round) WHERE tasks.state = 'sent' UNION "
+            f"SELECT digest FROM {counted} UNION SELECT origin.base FROM {counted} UNION "  # noqa: S608 - constants
+            "SELECT base FROM tasks JOIN rounds ON rounds.position = asked WHERE tasks.state = 'sent' UNION "
             "SELECT base FROM rounds WHERE round >= ?1 OR state = 'open' UNION "
             "SELECT model FROM rounds WHERE round >= ?2 AND model IS NOT NULL UNION "
             "SELECT initial_model FROM experiment"
@@ -323,16 +317,35 @@ class Ledger:
     def lost(self, rounds: int) -> set[PartyId]:
         """Return the nodes whose last attempt in one of the last so many training rounds came to nothing."""
         rows = self._read(
-            "SELECT node, state, max(attempt) FROM tasks JOIN "
-            "(SELECT run, round FROM rounds WHERE kind = 'train' ORDER BY position DESC LIMIT ?) USING (run, round) "
-            "GROUP BY run, round, node",
+            "SELECT node, state, max(attempt) FROM "
+            "(SELECT position AS late FROM rounds WHERE kind = 'train' ORDER BY position DESC LIMIT ?) "
+            "CROSS JOIN tasks ON asked = late GROUP BY late, node",
             rounds,
         )
         return {PartyId(row["node"]) for row in rows if row["state"] in ("failed", "refused")}
 
     def set_aside(self) -> list[Row]:
         """Return the updates that were refused or quarantined, and the tasks that failed."""
-        return self._read(_SET_ASIDE)
+        return self._read("SELECT * FROM set_aside ORDER BY round, node, attempt, at")
+
+    # Small payloads
+
+    def keep(self, digest: Digest, data: bytes) -> None:
+        """Keep a payload, whose SHA-256 the digest must be."""
+        self._write("INSERT OR IGNORE INTO payloads (digest, data) VALUES (?, ?)", digest, data)
+
+    def payload(self, digest: Digest) -> bytes | None:
+        """Return a payload, or None if it is not here."""
+        rows = self._read("SELECT data FROM payloads WHERE digest = ?", digest)
+        return rows[0]["data"] if rows else None
+
+    def drop(self, digests: Iterable[Digest]) -> int:
+        """Forget payloads, and return how many of them were here."""
+        with self.together(durable=False):
+            known = self._connection.total_changes
+            for digest in digests:
+                self._write("DELETE FROM payloads WHERE digest = ?", digest)
+            return self._connection.total_changes - known
 
     # Reading back
 
@@ -351,12 +364,12 @@ class Ledger:
 
     def open_rounds(self) -> list[RoundRecord]:
         """Return the rounds that were begun and not ended; at most one."""
-        return [round_record(row) for row in self._read("SELECT * FROM rounds WHERE state = 'open'")]
+        return [round_record(row) for row in self._read("SELECT * FROM open_round")]
 
     def last_model(self) -> tuple[int, Digest] | None:
         """Return number and model of the last round that was closed, or None before the first."""
         rows = self._read(
-            "SELECT round, model FROM rounds WHERE state = 'closed' AND kind = 'train' ORDER BY round DESC LIMIT 1"
+            "SELECT round, model FROM rounds WHERE state = 'closed' AND kind = 'train' ORDER BY position DESC LIMIT 1"
         )
         return (int(rows[0]["round"]), Digest(rows[0]["model"])) if rows else None
 

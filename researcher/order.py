@@ -13,10 +13,10 @@ from common.ids import Digest, ExperimentId, PartyId, RunId, TaskId
 from common.messages import Assignment, ColumnMoments, DatasetDescription, PayloadManifest, TrainRequest
 from common.optimizers import Optimizer, optimizer_config
 from common.payload.encodings.choice import Encoding
-from common.payload.store import PayloadStore
 from common.training_args import TrainingArgs
 from researcher.aggregators import Aggregator, StatefulAggregator, aggregator_config
 from researcher.history import Kind, RoundRecord
+from researcher.holdings import Holdings
 from researcher.hub import Hub
 from researcher.inbox import Inbox
 from researcher.ledger import Ledger
@@ -34,7 +34,7 @@ class Desk:
     hub: Hub
     inbox: Inbox
     ledger: Ledger
-    store: PayloadStore
+    store: Holdings
     parcels: Parcels
     folder: Path
     clock: Clock

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Protocol
 
 from common.ids import Digest
 from common.limits import INLINE_BYTES
 from common.messages import PayloadManifest
+from common.payload.blocks import Content
 from common.payload.carried import combine
 from common.payload.encodings.choice import Encoding
 from common.payload.encodings.compression import compress_file, decompress_file
 from common.payload.encodings.encoder import encode_model
 from common.payload.store import PayloadStore
+
+
+class Contents(Protocol):
+    """Models as they are, updates as they came."""
+
+    def content(self, digest: Digest) -> Content:
+        """Return one of them; raises PayloadMissingError if it is not here."""
+        ...
 
 
 class Parcels:
@@ -22,7 +32,7 @@ class Parcels:
     the very bytes that nodes already have. Updates are decompressed once in the life of this object. Not thread-safe.
     """
 
-    def __init__(self, store: PayloadStore, folder: Path) -> None:
+    def __init__(self, store: Contents, folder: Path) -> None:
         """Make nothing yet.
 
         Args:
@@ -54,59 +64,60 @@ class Parcels:
         """
         if not beside:
             self.clear()
-        path, form = self._store.path(model), encoding.of_models
+        content, form = self._store.content(model), encoding.of_models
         if form == Encoding() and carried is None:
-            return _manifest(model, path, form)
+            return _manifest(model, content, form)
         store = PayloadStore(self._folder)
-        encoded, packed = self._folder / "model.encoded", self._folder / "model.packed"
-        combined = self._folder / "model.combined"
+        decoded_bytes, files = None, []
         if form.name != "raw":
-            encode_model(path, encoded, encoding)
-            path = encoded
+            files.append(self._folder / "model.encoded")
+            encode_model(content, files[-1], encoding)
+            content = files[-1]
         if carried is not None:
-            combine(path, carried, combined)
-            path = combined
-        decoded_bytes = path.stat().st_size if form.zstd else None
+            files.append(self._folder / "model.combined")
+            combine(content, carried, files[-1])
+            content = files[-1]
         if form.zstd:
-            compress_file(path, packed)
-            path = packed
-        digest = store.add(path)
-        for draft in (encoded, combined):
-            draft.unlink(missing_ok=True)
+            files.append(self._folder / "model.packed")
+            decoded_bytes = _size(content)
+            compress_file(content, files[-1])
+        digest = store.add(files.pop())
+        for draft in files:
+            draft.unlink()
         return _manifest(digest, store.path(digest), form, decoded_bytes)
 
-    def packed(self, manifest: PayloadManifest) -> Path:
-        """Return the file of a model as it is sent.
+    def packed(self, manifest: PayloadManifest) -> Content:
+        """Return a model as it is sent.
 
         Raises:
             PayloadMissingError: If it is not here.
         """
         own = self._folder / manifest.sha256
-        return own if own.exists() else self._store.path(manifest.sha256)
+        return own if own.exists() else self._store.content(manifest.sha256)
 
-    def unpacked(self, manifest: PayloadManifest) -> Path:
-        """Return the file of an update as it was before compression; its size was found acceptable before.
+    def unpacked(self, manifest: PayloadManifest) -> Content:
+        """Return an update as it was before compression; its size was found acceptable before.
 
         Raises:
             PayloadMissingError: If the update is not here.
             InvalidTensorsError: If it does not become what its manifest says.
             DiskFullError: If it does not fit.
         """
-        path, digest = self._store.path(manifest.sha256), manifest.sha256
+        content, digest = self._store.content(manifest.sha256), manifest.sha256
         if manifest.decoded_bytes is None:
-            return path
+            return content
         target = self._folder / f"{digest}.unpacked"
         if digest not in self._unpacked:  # what an earlier process left was never synchronised
             self._folder.mkdir(exist_ok=True, mode=0o700)
-            decompress_file(path, target, size_bytes=manifest.decoded_bytes)
+            decompress_file(content, target, size_bytes=manifest.decoded_bytes)
             self._unpacked.add(digest)
         return target
 
 
 def _manifest(
-    digest: Digest, path: Path, encoding: Encoding, decoded_bytes: int | None = None
+    digest: Digest, content: Content, encoding: Encoding, decoded_bytes: int | None = None
 ) -> PayloadManifest:
-    size = path.stat().st_size
+    size = _size(content)
     return PayloadManifest(
         sha256=digest,
         size_bytes=size,
@@ -114,3 +125,7 @@ def _manifest(
         decoded_bytes=decoded_bytes,
         inline=size <= INLINE_BYTES,
     )
+
+
+def _size(content: Content) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.payload.store import PayloadStore
+from researcher.holdings import FOLDER
 from researcher.ledger import Ledger
 
 
@@ -45,7 +46,7 @@ def set_aside(folder: Path) -> list[SetAside]:
         NoSuchExperimentError: If there is none in the directory.
         StorageError: If its ledger cannot be read.
     """
-    store = PayloadStore(folder / "payloads")
+    store = PayloadStore(folder / FOLDER)
     ledger = Ledger.open(folder)
     try:
         rows = ledger.set_aside()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from common.errors import InvalidSettingsError
-from common.payload.store import PayloadStore
+from researcher.holdings import Holdings
 from researcher.ledger import Ledger
 from researcher.memory import Memory
 
@@ -47,7 +47,7 @@ class Retention:
             raise InvalidSettingsError(source="retention", problems="\n".join(sorted(problems)))
         return cls(**given)
 
-    def apply(self, ledger: Ledger, store: PayloadStore, memories: Iterable[Memory]) -> int:
+    def apply(self, ledger: Ledger, store: Holdings, memories: Iterable[Memory]) -> int:
         """Remove what need not be kept, and return how many updates and models that were."""
         if self.updates is None and self.models is None:
             return 0
@@ -56,9 +56,7 @@ class Retention:
             return 0
         first_updates = 0 if self.updates is None else last[0] - self.updates + 1
         first_models = 0 if self.models is None else last[0] - self.models + 1
-        expired = ledger.expired(first_updates, first_models).intersection(store.digests())
-        for digest in expired:
-            store.remove(digest)
+        removed = store.remove(ledger.expired(first_updates, first_models))
         for memory in memories:
             memory.forget(first_models, last[0])
-        return len(expired)
+        return removed

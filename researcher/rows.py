@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from sqlite3 import Row
 from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId, derived_uuid
+from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId
 from common.messages import (
     ColumnMoments,
     DatasetDescription,
+    GpuNotice,
     LossPoint,
     PayloadManifest,
     TaskTimings,
-    TrainReply,
     Validation,
 )
 from common.messages.moments import Moments
 from researcher.history import NodeRecord, RoundRecord
 from researcher.round import Event, RoundState, TaskFailed, UpdateAccepted, UpdateRefused
-
-TOLD: Final = {
-    *("update", "samples_seen", "samples_train", "samples_test"),
-    *("steps", "lr_sum", "losses", "validations", "timings"),
-    *("device", "notice", "moments"),
-}
-"""What is kept of a reply: its fields as the node told them."""
-
 
 _MOMENTS: Final[TypeAdapter[Moments]] = TypeAdapter(Moments)
 
@@ -107,9 +99,26 @@ class CountedUpdate:
     lr_sum: float | None
 
 
-def update_id(experiment: ExperimentId, reply: TrainReply) -> str:
-    """Return the id under which an update is accounted for."""
-    return derived_uuid("update", experiment, reply.run_id, reply.round, reply.task_id, reply.sender)
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is kept of a reply: its fields as the node told them."""
+
+    update: PayloadManifest | None
+    samples_seen: int
+    samples_train: int
+    samples_test: int
+    steps: int
+    lr_sum: float | None
+    losses: tuple[LossPoint, ...]
+    validations: tuple[Validation, ...]
+    timings: TaskTimings
+    device: str
+    notice: GpuNotice | None
+    moments: tuple[ColumnMoments, ...] | None
+
+
+TOLD: Final = {field.name for field in fields(_Told)}
+_TOLD: Final = TypeAdapter(_Told)
 
 
 def experiment_columns(experiment: ExperimentRow) -> dict[str, object]:
@@ -151,20 +160,6 @@ def experiment_row(row: Row) -> ExperimentRow:
     )
 
 
-def task_columns(task: TaskRow) -> dict[str, object]:
-    """Return a task that is about to be sent as a row of `tasks`, by column."""
-    return {
-        "id": task.id,
-        "run": task.run,
-        "round": task.round,
-        "node": task.node,
-        "dataset": task.dataset,
-        "attempt": task.attempt,
-        "sent_at": task.sent_at,
-        "state": task.state,
-    }
-
-
 def task_row(row: Row) -> TaskRow:
     """Return a row of `tasks`."""
     return TaskRow(
@@ -192,23 +187,21 @@ def node_record(row: Row) -> NodeRecord:
     )
     if row["record"] is None:
         return record
-    told = json.loads(row["record"])
+    told = _TOLD.validate_json(row["record"])
     return replace(
         record,
         digest=row["digest"] or None,
-        update_bytes=(told["update"] or {}).get("size_bytes", 0),
+        update_bytes=told.update.size_bytes if told.update else 0,
         answered_s=row["arrived_at"] - row["opened_at"],
-        samples_seen=told["samples_seen"],
-        samples_train=told["samples_train"],
-        samples_test=told["samples_test"],
-        losses=tuple(LossPoint.model_validate(one) for one in told["losses"]),
-        validations=tuple(Validation.model_validate(one) for one in told["validations"]),
-        timings=TaskTimings.model_validate(told["timings"]),
-        device=told["device"],
-        notice=told["notice"],
-        moments=None
-        if told["moments"] is None
-        else tuple(ColumnMoments.model_validate(one) for one in told["moments"]),
+        samples_seen=told.samples_seen,
+        samples_train=told.samples_train,
+        samples_test=told.samples_test,
+        losses=told.losses,
+        validations=told.validations,
+        timings=told.timings,
+        device=told.device,
+        notice=told.notice,
+        moments=told.moments,
     )
 
 
@@ -259,17 +252,19 @@ def round_record(row: Row) -> RoundRecord:
 
 
 def counted_update(row: Row) -> CountedUpdate:
-    """Return a row of `updates`, joined with its task and the round of that."""
-    told = json.loads(row["record"])
+    """Return a row of `updates` that holds tensors, joined with its task and the round of that."""
+    told = _TOLD.validate_json(row["record"])
+    if told.update is None:
+        raise RuntimeError("an update that counts in a model has tensors")
     return CountedUpdate(
         node=row["node"],
         round=row["round"],
         base=row["base"],
-        update=PayloadManifest.model_validate(told["update"]),
-        samples_seen=told["samples_seen"],
-        samples_train=told["samples_train"],
-        steps=told["steps"],
-        lr_sum=told["lr_sum"],
+        update=told.update,
+        samples_seen=told.samples_seen,
+        samples_train=told.samples_train,
+        steps=told.steps,
+        lr_sum=told.lr_sum,
     )
 
 

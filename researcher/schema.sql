@@ -1,4 +1,5 @@
 -- The ledger of one experiment. A row is written before the broker may forget the message that it comes from.
+-- Rows refer to each other by position, which grows with time: so what belongs to one round lies together, and few pages are written for it.
 
 CREATE TABLE experiment (
     only INTEGER PRIMARY KEY CHECK (only = 1),
@@ -41,16 +42,17 @@ CREATE TABLE rounds (
     collect_s REAL,
     aggregate_s REAL,
     save_s REAL,
-    UNIQUE (run, round)
+    UNIQUE (round, run)
 ) STRICT;
 
-CREATE INDEX open_rounds ON rounds (run) WHERE state = 'open';
-CREATE INDEX models ON rounds (round) WHERE state = 'closed' AND kind = 'train';
+-- One round at most is open, and it was opened last.
+CREATE VIEW open_round AS
+SELECT * FROM rounds WHERE state = 'open' AND position = (SELECT max(position) FROM rounds);
 
 CREATE TABLE tasks (
-    id TEXT PRIMARY KEY,
-    run TEXT NOT NULL,
-    round INTEGER NOT NULL,
+    position INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,    -- made from run, round, node and attempt
+    asked INTEGER NOT NULL REFERENCES rounds (position),    -- the round that it is part of
     node TEXT NOT NULL,
     dataset TEXT NOT NULL,
     attempt INTEGER NOT NULL,
@@ -59,26 +61,40 @@ CREATE TABLE tasks (
     code TEXT,
     reason TEXT,
     sent_at REAL NOT NULL,
-    settled_at REAL,
-    FOREIGN KEY (run, round) REFERENCES rounds (run, round)
-) STRICT, WITHOUT ROWID;
+    settled_at REAL
+) STRICT;
 
-CREATE INDEX tasks_of_round ON tasks (run, round);
-CREATE INDEX tasks_out ON tasks (run) WHERE state = 'sent';
+CREATE INDEX tasks_of_round ON tasks (asked);
+CREATE INDEX tasks_out ON tasks (asked) WHERE state = 'sent';
 
--- Accounting is exactly once: an id comes from experiment, run, round, task and node, and counts at most once.
+-- Accounting is exactly once: a task belongs to one experiment, run, round and node, and counts at most once.
 CREATE TABLE updates (
-    id TEXT NOT NULL,
+    position INTEGER PRIMARY KEY,
+    task INTEGER NOT NULL REFERENCES tasks (position),
     digest TEXT NOT NULL,       -- empty when only validation was asked for
-    task TEXT NOT NULL REFERENCES tasks (id),
     outcome TEXT NOT NULL CHECK (outcome IN ('accepted', 'late', 'refused', 'quarantined')),
     reason TEXT,
     arrived_at REAL NOT NULL,
-    counted INTEGER,            -- number of the round whose model it is part of: the one that was open when it came
+    counted INTEGER REFERENCES rounds (position),           -- the round whose model it is part of: the one that was open when it came
     record TEXT NOT NULL,       -- JSON: the update's manifest, samples, losses, validations, timings as the node told them
-    PRIMARY KEY (id, digest)
-) STRICT, WITHOUT ROWID;
+    UNIQUE (task, digest)
+) STRICT;
 
-CREATE UNIQUE INDEX accepted_once ON updates (id) WHERE outcome = 'accepted';
-CREATE INDEX updates_of_task ON updates (task);
-CREATE INDEX updates_of_model ON updates (counted, task) WHERE counted IS NOT NULL;
+CREATE UNIQUE INDEX accepted_once ON updates (task) WHERE outcome = 'accepted';
+CREATE INDEX updates_of_model ON updates (counted) WHERE counted IS NOT NULL;
+
+-- Updates that were refused or quarantined, and tasks that failed.
+CREATE VIEW set_aside AS
+SELECT tasks.id AS task, round, node, attempt, outcome, tasks.code, coalesce(updates.reason, tasks.reason) AS reason,
+    arrived_at AS at, digest
+FROM updates JOIN tasks ON tasks.position = task JOIN rounds ON rounds.position = asked WHERE outcome IN ('refused', 'quarantined')
+UNION ALL
+SELECT id, round, node, attempt, tasks.state, code, tasks.reason, settled_at, ''
+FROM tasks JOIN rounds ON rounds.position = asked WHERE tasks.state = 'failed';
+
+-- Small models and accepted updates; all others are files.
+CREATE TABLE payloads (
+    position INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL UNIQUE,
+    data BLOB NOT NULL
+) STRICT;

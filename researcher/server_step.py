@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from common.optimizers import Optimizer
-from common.payload.blocks import BlockFile, blocks, from_doubles, to_doubles
+from common.payload.blocks import BlockFile, Content, blocks, from_doubles, to_doubles
 from common.payload.encodings.writer import BlockWriter
 from researcher.memory import settle
 
@@ -24,7 +24,7 @@ _FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
 
 
 def server_step(
-    optimizer: Optimizer, base: Path, proposal: Path, state: Path | None, target: Path, next_state: Path
+    optimizer: Optimizer, base: Content, proposal: Path, state: Path | None, target: Path, next_state: Path
 ) -> None:
     """Write the model that an optimizer makes of what an aggregator proposes, and what the optimizer must remember.
 

@@ -1,4 +1,4 @@
-"""Read safetensors files in blocks of numbers, so that memory does not depend on the size of a model.
+"""Read safetensors in blocks of numbers, so that memory does not depend on the size of a model.
 
 Works on numpy alone; bfloat16, which numpy lacks, is the upper half of a float32.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ import numpy.typing as npt
 from common.errors import InvalidTensorsError
 from common.payload.header import ITEM_BYTES, TensorEntry, TensorIndex, read_header
 
+Content = Path | bytes
+"""A payload: the file that it is in, or all of its bytes where they are few."""
 Array = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
 
@@ -48,10 +50,10 @@ class Layout:
 
 
 class BlockFile:
-    """A safetensors file from which any run of elements can be read.
+    """Safetensors from which any run of elements can be read.
 
     Args:
-        path: The file.
+        content: A file, or its bytes.
         like: The layout of another file; one that begins with the same bytes and is as long has the same layout, and its
             header need not be parsed.
 
@@ -59,12 +61,17 @@ class BlockFile:
         InvalidTensorsError: If the file is not valid safetensors.
     """
 
-    def __init__(self, path: Path, like: Layout | None = None) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    _seen: ClassVar[Layout | None] = None
+    """The layout that was parsed last: the next file is often alike."""
+
+    def __init__(self, content: Content, like: Layout | None = None) -> None:
+        self._bytes = content if isinstance(content, bytes) else None
+        self._descriptor = -1 if isinstance(content, bytes) else os.open(content, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.layout = like if like is not None and self._is_like(like) else self._parsed(path)
+            known = (one for one in (like, self._seen) if one is not None and self._is_like(one))
+            self.layout = next(known, None) or self._parsed(content)
         except BaseException:
-            os.close(self._descriptor)
+            self._close()
             raise
         self.index = self.layout.index
 
@@ -74,7 +81,7 @@ class BlockFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._descriptor)
+        self._close()
 
     def read(self, name: str, first: int, count: int) -> Array:
         """Return `count` elements of a tensor from element `first` on, as they are stored.
@@ -84,21 +91,29 @@ class BlockFile:
         """
         entry = self.index[name]
         width = ITEM_BYTES[entry.dtype]
-        data = os.pread(self._descriptor, count * width, entry.start + first * width)
+        data = self._read(entry.start + first * width, count * width)
         if len(data) != count * width:
             raise InvalidTensorsError(reason="the file changed while it was read")
         return np.frombuffer(data, dtype=_NUMPY[entry.dtype])
 
     def _is_like(self, like: Layout) -> bool:
-        size = os.fstat(self._descriptor).st_size
-        return size == like.index.size_bytes and like.header == os.pread(
-            self._descriptor, len(like.header), 0
-        )
+        size = os.fstat(self._descriptor).st_size if self._bytes is None else len(self._bytes)
+        return size == like.index.size_bytes and like.header == self._read(0, len(like.header))
 
-    def _parsed(self, path: Path) -> Layout:
-        index = read_header(path)
+    def _parsed(self, content: Content) -> Layout:
+        index = read_header(content)
         length = min((entry.start for entry in index.values()), default=index.size_bytes)
-        return Layout(os.pread(self._descriptor, length, 0), index)
+        BlockFile._seen = Layout(self._read(0, length), index)
+        return BlockFile._seen
+
+    def _read(self, start: int, length: int) -> bytes:
+        if self._bytes is None:
+            return os.pread(self._descriptor, length, start)
+        return self._bytes[start : start + length]
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
 
 
 def blocks(entry: TensorEntry) -> Iterator[tuple[int, int]]:

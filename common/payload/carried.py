@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from common.payload.blocks import BlockFile, blocks
+from common.payload.blocks import BlockFile, Content, blocks
 from common.payload.encodings.writer import BlockWriter
 
 PREFIX: Final = "warren.carried/"
@@ -22,11 +22,11 @@ def is_carried(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
-def combine(model: Path, carried: Path, target: Path) -> None:
+def combine(model: Content, carried: Path, target: Path) -> None:
     """Write a file with the tensors of a model, encoded or not, and others beside them; the metadata are the model's.
 
     Args:
-        model: A safetensors file; stays.
+        model: A safetensors file, or its bytes; stays.
         carried: Another, whose tensors get the prefix; stays.
         target: Where to write; the file appears whole or not at all.
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from common.ids import PartyId
-from common.payload.blocks import Array, BlockFile, Layout, from_doubles, to_doubles
+from common.payload.blocks import Array, BlockFile, Content, Layout, from_doubles, to_doubles
 from common.payload.encodings.decoder import DecodedFile
 
 
@@ -27,7 +27,7 @@ class RebasedFile:
         scale: By what the change is multiplied.
     """
 
-    def __init__(self, update: BlockFile | DecodedFile, start: Path, base: Path, scale: float) -> None:
+    def __init__(self, update: BlockFile | DecodedFile, start: Content, base: Content, scale: float) -> None:
         with ExitStack() as stack:
             stack.callback(update.__exit__, None, None, None)
             self._update = update
@@ -62,7 +62,7 @@ class Contribution:
 
     Attributes:
         node: Whose it is.
-        path: Its safetensors file, perhaps encoded.
+        content: Its safetensors, perhaps encoded: a file, or its bytes.
         samples_seen: Samples that took part in optimisation steps, counted each time; at least 1.
         samples_train: Samples in the training part of the data set.
         encoded: Whether the file holds changes of the model that training started from, in some encoding.
@@ -73,17 +73,17 @@ class Contribution:
     """
 
     node: PartyId
-    path: Path
+    content: Content
     samples_seen: int
     samples_train: int
     encoded: bool = False
-    start: Path | None = None
+    start: Content | None = None
     scale: float = 1.0
     steps: int = 0
     lr_sum: float | None = None
 
     def open(
-        self, base: Path, layout: Layout
+        self, base: Content, layout: Layout
     ) -> AbstractContextManager[BlockFile | DecodedFile | RebasedFile]:
         """Open the update for reading block by block, as if it had never been encoded and had started from the base.
 
@@ -92,18 +92,18 @@ class Contribution:
             layout: Where the tensors of that model lie.
         """
         start = base if self.start is None else self.start
-        update = DecodedFile(self.path, start) if self.encoded else BlockFile(self.path, layout)
+        update = DecodedFile(self.content, start) if self.encoded else BlockFile(self.content, layout)
         return update if self.start is None else RebasedFile(update, start, base, self.scale)
 
 
 class Aggregator(Protocol):
-    """A pure function from files to a file: the same input gives the same bytes."""
+    """A pure function from tensors to a file of tensors: the same input gives the same bytes."""
 
-    def aggregate(self, base: Path, contributions: Sequence[Contribution], target: Path) -> None:
+    def aggregate(self, base: Content, contributions: Sequence[Contribution], target: Path) -> None:
         """Write the new global model.
 
         Args:
-            base: The global model that the round started from.
+            base: The global model that the round started from: a file, or its bytes; `BlockFile` reads both.
             contributions: At least one, in node order, whatever the order of arrival.
             target: Where to write; names, shapes and dtypes are those of the base.
         """

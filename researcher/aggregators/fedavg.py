@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from common.errors import InvalidSettingsError
-from common.payload.blocks import BlockFile, blocks, from_doubles, to_doubles
+from common.payload.blocks import BlockFile, Content, blocks, from_doubles, to_doubles
 from researcher.aggregators.base import Contribution
 
 Weights = Literal["samples_seen", "dataset_size"]
@@ -51,7 +51,7 @@ class FedAverage:
     def __post_init__(self) -> None:
         check_weights("FedAverage", self.weights)
 
-    def aggregate(self, base: Path, contributions: Sequence[Contribution], target: Path) -> None:
+    def aggregate(self, base: Content, contributions: Sequence[Contribution], target: Path) -> None:
         """Write the weighted mean; see `Aggregator.aggregate`. Memory is a few blocks, whatever the model and the nodes."""
         shares = shares_of(contributions, self.weights)
         with ExitStack() as stack:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.errors import InvalidSettingsError
 from common.messages import Correction, FedDynCorrection
-from common.payload.blocks import Doubles
+from common.payload.blocks import Content, Doubles
 from researcher.aggregators.base import Contribution
 from researcher.aggregators.stateful import Recall, StatefulAggregator, fold
 
@@ -45,7 +45,7 @@ class FedDyn(StatefulAggregator):
         return FedDynCorrection(alpha=self.alpha)
 
     def aggregate(
-        self, base: Path, contributions: Sequence[Contribution], target: Path, recall: Recall | None = None
+        self, base: Content, contributions: Sequence[Contribution], target: Path, recall: Recall | None = None
     ) -> None:
         """Write x and h; see `StatefulAggregator.aggregate`."""
         count = len(contributions)

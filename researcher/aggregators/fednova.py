@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from common.errors import InvalidSettingsError
-from common.payload.blocks import Doubles
+from common.payload.blocks import Content, Doubles
 from researcher.aggregators.base import Contribution
 from researcher.aggregators.fedavg import Weights, check_weights, shares_of
 from researcher.aggregators.stateful import Told, fold
@@ -47,7 +47,7 @@ class FedNova:
                 source="FedNova", problems=f"  momentum: {self.momentum!r} is not at least 0 and less than 1"
             )
 
-    def aggregate(self, base: Path, contributions: Sequence[Contribution], target: Path) -> None:
+    def aggregate(self, base: Content, contributions: Sequence[Contribution], target: Path) -> None:
         """Write the normalized mean; see `Aggregator.aggregate`."""
         shares = shares_of(contributions, self.weights)
         norms = [self._norm(max(1, one.steps)) for one in contributions]

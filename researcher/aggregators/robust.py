@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from common.errors import InvalidSettingsError, TooFewUpdatesError
-from common.payload.blocks import Doubles
+from common.payload.blocks import Content, Doubles
 from researcher.aggregators.base import Contribution
 from researcher.aggregators.fedavg import FedAverage
 from researcher.aggregators.stack import Stack
@@ -26,7 +26,7 @@ _STEPS: Final = 10_000
 class CoordinateMedian:
     """Take the median of each number (Yin et al., ICML 2018, definition 1); of an even number of updates, the mean of the middle two."""
 
-    def aggregate(self, base: Path, contributions: Sequence[Contribution], target: Path) -> None:
+    def aggregate(self, base: Content, contributions: Sequence[Contribution], target: Path) -> None:
         """Write the medians; see `Aggregator.aggregate`."""
         with Stack(base, contributions) as stack:
             stack.map(lambda values: np.median(values, axis=0), target)
@@ -52,7 +52,7 @@ class TrimmedMean:
             f"trim: {self.trim!r} is not a share of at least 0 and less than 0.5",
         )
 
-    def aggregate(self, base: Path, contributions: Sequence[Contribution], target: Path) -> None:
+    def aggregate(self, base: Content, contributions: Sequence[Contribution], target: Path) -> None:
         """Write the trimmed means; see `Aggregator.aggregate`."""
         count = len(contributions)
         out = int(self.trim * count)
@@ -84,7 +84,7 @@ class Krum:
         _require(self.byzantine >= 0, "Krum", f"byzantine: {self.byzantine!r} is negative")
         _require(self.keep >= 1, "Krum", f"keep: {self.keep!r} is less than 1")
 
-    def aggregate(self, base: Path, contributions: Sequence[Contribution], target: Path) -> None:
+    def aggregate(self, base: Content, contributions: Sequence[Contribution], target: Path) -> None:
         """Write the mean of the chosen updates; see `Aggregator.aggregate`.
 
         Raises:
@@ -118,7 +118,7 @@ class Bulyan:
     def __post_init__(self) -> None:
         _require(self.byzantine >= 0, "Bulyan", f"byzantine: {self.byzantine!r} is negative")
 
-    def aggregate(self, base: Path, contributions: Sequence[Contribution], target: Path) -> None:
+    def aggregate(self, base: Content, contributions: Sequence[Contribution], target: Path) -> None:
         """Write the model; see `Aggregator.aggregate`.
 
         Raises:
@@ -168,7 +168,7 @@ class GeometricMedian:
             value = getattr(self, name)
             _require(value > 0, "GeometricMedian", f"{name}: {value!r} is not positive")
 
-    def aggregate(self, base: Path, contributions: Sequence[Contribution], target: Path) -> None:
+    def aggregate(self, base: Content, contributions: Sequence[Contribution], target: Path) -> None:
         """Write the geometric median; see `Aggregator.aggregate`. Nodes weigh by the samples that they have seen."""
         counts = np.array([one.samples_seen for one in contributions], dtype=np.float64)
         with Stack(base, contributions) as stack:
@@ -204,7 +204,7 @@ class NormClipping:
     def __post_init__(self) -> None:
         _require(self.max_norm > 0, "NormClipping", f"max_norm: {self.max_norm!r} is not positive")
 
-    def aggregate(self, base: Path, contributions: Sequence[Contribution], target: Path) -> None:
+    def aggregate(self, base: Content, contributions: Sequence[Contribution], target: Path) -> None:
         """Write the mean of the shortened updates; see `Aggregator.aggregate`."""
         with Stack(base, contributions) as stack:
             norms = stack.norms()

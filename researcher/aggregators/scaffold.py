@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from common.errors import InvalidSettingsError
 from common.messages import Correction, ScaffoldCorrection
-from common.payload.blocks import Doubles
+from common.payload.blocks import Content, Doubles
 from researcher.aggregators.base import Contribution
 from researcher.aggregators.stateful import Recall, StatefulAggregator, Told, fold
 
@@ -51,7 +51,7 @@ class Scaffold(StatefulAggregator):
         return ScaffoldCorrection()
 
     def aggregate(
-        self, base: Path, contributions: Sequence[Contribution], target: Path, recall: Recall | None = None
+        self, base: Content, contributions: Sequence[Contribution], target: Path, recall: Recall | None = None
     ) -> None:
         """Write x and c; see `StatefulAggregator.aggregate`."""
         count = len(contributions)

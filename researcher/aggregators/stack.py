@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from common.payload.blocks import BLOCK_ELEMENTS, BlockFile, Doubles, from_doubles, to_doubles
+from common.payload.blocks import BLOCK_ELEMENTS, BlockFile, Content, Doubles, from_doubles, to_doubles
 from common.payload.header import TensorEntry
 from researcher.aggregators.base import Contribution
 
@@ -27,7 +27,7 @@ class Stack:
         contributions: At least one, in node order.
     """
 
-    def __init__(self, base: Path, contributions: Sequence[Contribution]) -> None:
+    def __init__(self, base: Content, contributions: Sequence[Contribution]) -> None:
         with ExitStack() as stack:
             self._base = stack.enter_context(BlockFile(base))
             self._files = [stack.enter_context(one.open(base, self._base.layout)) for one in contributions]

@@ -13,7 +13,7 @@ from typing import ClassVar, Final, Literal
 import numpy as np
 
 from common.messages import Correction
-from common.payload.blocks import BlockFile, Doubles, blocks, from_doubles, to_doubles
+from common.payload.blocks import BlockFile, Content, Doubles, blocks, from_doubles, to_doubles
 from common.payload.encodings.writer import BlockWriter
 from common.payload.header import BUFFERS, TensorEntry
 from researcher.aggregators.base import Contribution
@@ -63,7 +63,7 @@ class StatefulAggregator(ABC):
 
     @abstractmethod
     def aggregate(
-        self, base: Path, contributions: Sequence[Contribution], target: Path, recall: Recall | None = None
+        self, base: Content, contributions: Sequence[Contribution], target: Path, recall: Recall | None = None
     ) -> None:
         """Write the new global model and the new memory; see `Aggregator.aggregate`.
 
@@ -81,7 +81,7 @@ def belongs(memory: Path | None, aggregator: object) -> bool:
 
 def fold(
     aggregator: object,
-    base: Path,
+    base: Content,
     contributions: Sequence[Contribution],
     target: Path,
     *,

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from common.errors import NotSolvableError
-from common.payload.blocks import Array, BlockFile, Doubles, blocks, from_doubles, to_doubles
+from common.payload.blocks import Array, BlockFile, Content, Doubles, blocks, from_doubles, to_doubles
 from common.payload.header import SUMS
 from researcher.aggregators.base import Contribution
 
@@ -28,7 +28,7 @@ _LEAST_PIVOT: Final = 1e-12
 class SumStatistics:
     """Add up what nodes counted; all else stays as it is in the base. Nodes are not weighted: a sum holds its own weight."""
 
-    def aggregate(self, base: Path, contributions: Sequence[Contribution], target: Path) -> None:
+    def aggregate(self, base: Content, contributions: Sequence[Contribution], target: Path) -> None:
         """Write the sums, in float64 and node order; see `Aggregator.aggregate`. Memory is a few blocks.
 
         Raises:
@@ -61,7 +61,7 @@ class NewtonStep:
     from is kept beside the model: `evaluated`, with the sums that belong to it.
     """
 
-    def aggregate(self, base: Path, contributions: Sequence[Contribution], target: Path) -> None:
+    def aggregate(self, base: Content, contributions: Sequence[Contribution], target: Path) -> None:
         """Write the stepped model; see `Aggregator.aggregate`. Memory is that of two models, whatever the number of nodes.
 
         Raises:

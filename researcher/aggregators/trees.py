@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from common.errors import InvalidSettingsError, NotSolvableError
-from common.payload.blocks import Array, BlockFile, from_doubles
+from common.payload.blocks import Array, BlockFile, Content, from_doubles
 from researcher.aggregators.base import Contribution
 
 _COUNT: Final = "trees"
@@ -25,7 +25,7 @@ class TreeEnsemble:
     has the whole weight, which makes boosting go from node to node. The tensors are those of `common.training_plans.trees`.
     """
 
-    def aggregate(self, base: Path, contributions: Sequence[Contribution], target: Path) -> None:
+    def aggregate(self, base: Content, contributions: Sequence[Contribution], target: Path) -> None:
         """Write the longer ensemble; see `Aggregator.aggregate`. Memory is that of two models, whatever the number of nodes.
 
         Raises:

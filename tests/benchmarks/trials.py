@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +12,8 @@ from typing import Any, Self
 from common.training_plans.source import plan_source
 from researcher import Experiment, FedAverage
 from researcher.history import RoundRecord
+from researcher.holdings import Holdings
+from researcher.ledger import Ledger
 from tests.benchmarks.big_vector import BigVector
 from tests.benchmarks.processes import Used, Watch
 from tests.support.world import TAG, World
@@ -85,7 +87,12 @@ class Trial:
     def _check(self, rounds: int) -> None:
         expected = rounds * (self._nodes + 1) / 2
         record = self.experiment.history().training[-1]
-        with (self.experiment.folder / "payloads" / record.model).open("rb") as file:
+        folder = self.experiment.folder
+        with (
+            closing(Ledger.open(folder)) as ledger,
+            Holdings(ledger, folder).file(record.model) as model,
+            model.open("rb") as file,
+        ):
             file.seek(8 + int.from_bytes(file.read(8), "little"))
             (found,) = struct.unpack("<f", file.read(4))
         if found != expected:

@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 
 from common.ids import Digest
-from common.payload.store import PayloadStore
 from node.journal import Journal
 from researcher import FedAverage
 from researcher.aggregators import Contribution
+from researcher.holdings import Holdings
 from researcher.home import Home
 from researcher.ledger import Ledger
 from tests.support.broker import RunningFederation
@@ -40,11 +40,11 @@ def models(world: World, name: str) -> list[Digest]:
 def check_ledger(world: World, name: str) -> None:
     """See that every update counts once and is there, and that the recorded ones give the recorded models."""
     folder = Home(world.researcher_home).experiments / name
-    store = PayloadStore(folder / "payloads")
     draft = folder.with_name("replayed")
     with closing(Ledger.open(folder)) as ledger:
         assert [] == ledger.open_rounds()
         assert ledger.experiment().run is None
+        store = Holdings(ledger, folder)
         for record in ledger.rounds():
             if record.model is None:
                 continue
@@ -53,13 +53,13 @@ def check_ledger(world: World, name: str) -> None:
             counted = ledger.counted(record.run, record.round)
             assert len(tasks) == len(counted)
             for one in counted:
-                digest = one.update.sha256
-                assert digest == hashlib.sha256(store.path(digest).read_bytes()).hexdigest()
+                with store.file(one.update.sha256) as path:
+                    assert one.update.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
             parts = [
-                Contribution(one.node, store.path(one.update.sha256), one.samples_seen, one.samples_train)
+                Contribution(one.node, store.content(one.update.sha256), one.samples_seen, one.samples_train)
                 for one in counted
             ]
-            FedAverage().aggregate(store.path(record.base), parts, draft)
+            FedAverage().aggregate(store.content(record.base), parts, draft)
             assert record.model == hashlib.sha256(draft.read_bytes()).hexdigest()
             draft.unlink()
         outcomes = {row["outcome"] for row in ledger._read("SELECT outcome FROM updates")}

@@ -9,7 +9,6 @@ import pytest
 from common.ids import PartyId, derived_uuid
 from common.messages import PayloadManifest
 from common.payload.encodings.choice import Encoding
-from common.payload.store import PayloadStore
 from common.training_args import TrainingArgs
 from common.training_plans.source import plan_hash
 from deploy.demo.hospitals import FEATURES, hospitals, write_csv
@@ -17,6 +16,7 @@ from node.worker.protocol import DatasetSource, Done, RunTask
 from node.worker.session import Session
 from researcher.aggregators import Contribution, FedAverage
 from researcher.parcels import Parcels
+from tests.support.holdings import Files
 from tests.support.plans import loaded
 
 PLAN = '''
@@ -73,7 +73,7 @@ class Study:
         self.args = TrainingArgs(
             num_updates=5, optimizer_args={"lr": 0.3}, log_interval=1, random_seed=1988, test_ratio=0.0
         )
-        self.store = PayloadStore(folder / "payloads")
+        self.store = Files(folder / "payloads")
         self.parcels = Parcels(self.store, folder / "parcels")
         self.plan = folder / "plan.py"
         self.plan.write_text(PLAN)

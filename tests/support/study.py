@@ -15,7 +15,6 @@ from common.datasets import TabularDataset
 from common.ids import PartyId, TaskId, derived_uuid
 from common.messages import PayloadManifest
 from common.payload.encodings.choice import Encoding
-from common.payload.store import PayloadStore
 from common.training_args import TrainingArgs
 from common.training_plans import TorchTrainingPlan
 from common.training_plans.source import plan_hash, plan_source
@@ -23,6 +22,7 @@ from node.worker.protocol import DatasetSource, Done, RunTask
 from node.worker.session import Session
 from researcher.aggregators import Aggregator, Contribution, Recall, StatefulAggregator
 from researcher.parcels import Parcels
+from tests.support.holdings import Files
 from tests.support.plans import loaded
 
 BATCH = 4
@@ -85,7 +85,7 @@ class Study:
         self.source, self.name = plan_source(plan), plan.__name__
         folder.mkdir(exist_ok=True)
         (folder / "plan.py").write_text(self.source)
-        self.store = PayloadStore(folder / "payloads")
+        self.store = Files(folder / "payloads")
         self.parcels = Parcels(self.store, folder / "parcels")
         made = self.plan()
         made.export_model(folder / "draft")

@@ -12,11 +12,11 @@ from common.messages import (
     TrainReply,
     TrainRequest,
 )
-from common.payload.store import PayloadStore
 from common.payload.tensors import save_tensors
 from common.training_args import TrainingArgs
 from common.training_plans.source import plan_hash
 from common.transport.memory import MemoryBroker
+from tests.support.holdings import Files
 from tests.support.nodes import ADD_ONE, Peer, RunningNode, make_home, make_kits
 
 LAB, NORTH = PartyId("lab"), PartyId("north")
@@ -34,7 +34,7 @@ class Trial:
         self.node = RunningNode(self.home, self.broker)
         self.lab = Peer(self.kits["lab"], self.broker)
         self.experiment, self.run = ExperimentId(new_uuid()), RunId(new_uuid())
-        self.store = PayloadStore(tmp_path / "lab-payloads")
+        self.store = Files(tmp_path / "lab-payloads")
 
     def restart(self):
         self.node.stop()

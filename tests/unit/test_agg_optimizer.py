@@ -14,6 +14,7 @@ from researcher import Experiment
 from researcher.monitoring import RoundEnded, UpdateArrived
 from tests.support.experiments import Death, crash, dying, make
 from tests.support.fake_node import Place, Trial, always, shifted
+from tests.support.holdings import tensors_of
 
 ADAM = Optimizer(
     0.1, modules=[AdamModule(beta_1=0.9, beta_2=0.99, eps=1e-3, bias_correction=False, initial=1e-6)]
@@ -42,7 +43,7 @@ def walk(rounds):
 
 def gone(experiment, tmp_path, round_=None):
     """Return by how much each number of the model differs from the first model."""
-    initial = load_file(experiment._dossier._store().path(experiment.history()[0].base))
+    initial = tensors_of(experiment.folder, experiment.history()[0].base)
     Experiment.load(experiment.folder, round=round_).export(tmp_path / "now")
     now = load_file(tmp_path / "now")
     return np.concatenate([(now[name] - initial[name]).ravel() for name in initial])

@@ -14,6 +14,7 @@ from researcher.round import RoundState
 from researcher.strategies import AsyncStrategy
 from tests.support.experiments import ARGS, Death, Recorder, crash, dying, in_thread, joined, make
 from tests.support.fake_node import Failure, Place, Silence, always, numbered, shifted
+from tests.support.holdings import tensors_of
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def shift(experiment, folder, round_):
     """Return by how much the model after a round differs from the first one."""
     past = Experiment.load(experiment.folder, round=round_)
     past.export(folder / "model")
-    initial = load_file(experiment._dossier._store().path(experiment.history()[0].base))
+    initial = tensors_of(experiment.folder, experiment.history()[0].base)
     (by,) = {
         round(float((value - initial[name]).mean()), 4) for name, value in load_file(folder / "model").items()
     }

@@ -24,6 +24,7 @@ from researcher.monitoring import UpdateArrived
 from researcher.retention import Retention
 from tests.support.experiments import Death, crash, dying, make
 from tests.support.fake_node import Place, Silence, Trial, always, at_rounds, shifted
+from tests.support.holdings import digests_of, tensors_of
 
 
 @pytest.fixture
@@ -41,10 +42,6 @@ def finished(federation):
     experiment.run()
     experiment.close()
     return experiment
-
-
-def sizes(folder):
-    return sorted(path.stat().st_size for path in (folder / "payloads").iterdir())
 
 
 def called(*arguments):
@@ -119,8 +116,7 @@ def test_a_replay_can_leave_a_node_out(finished, tmp_path):
     done = past.replay(without=["south"], export=tmp_path / "without")
 
     assert (("north",), False) == (done.nodes, done.same)
-    initial = finished._dossier._store().path(finished.history()[0].base)
-    for name, value in load_file(initial).items():
+    for name, value in tensors_of(finished.folder, finished.history()[0].base).items():
         assert abs(load_file(tmp_path / "without")[name] - value - 0.3).max() < 1e-6
 
 
@@ -141,7 +137,7 @@ def test_without_a_retention_disk_use_grows_linearly(federation):
     used = []
     for _ in range(4):
         experiment.run(1)
-        used.append(len(sizes(experiment.folder)))
+        used.append(len(digests_of(experiment.folder)))
 
     assert {3} == {after - before for before, after in itertools.pairwise(used)}
 
@@ -151,7 +147,7 @@ def test_a_retention_bounds_the_disk_and_says_what_it_took(federation):
     used = []
     for _ in range(6):
         experiment.run(1)
-        used.append(len(sizes(experiment.folder)))
+        used.append(len(digests_of(experiment.folder)))
 
     assert used[2:] == [used[2]] * 4
     assert 1 == experiment.run(1)
@@ -170,7 +166,7 @@ def test_a_retention_can_be_changed_and_survives(federation):
     experiment.set_retention({"updates": 0, "models": 1})
     experiment.run(1)
 
-    assert 2 == len(sizes(experiment.folder))  # the first and the last model
+    assert 2 == len(digests_of(experiment.folder))  # the first and the last model
     resumed = Experiment.resume(experiment.folder, federation=federation, observers=())
     assert Retention(updates=0, models=1) == resumed.retention()
     resumed.close()

@@ -125,7 +125,7 @@ def test_every_aggregator_keeps_buffers_and_ties_sound(aggregator, base, tmp_pat
 
     aggregator.aggregate(base, parts, tmp_path / "new")
 
-    new, updates = load_tensors(tmp_path / "new"), [load_tensors(one.path) for one in parts]
+    new, updates = load_tensors(tmp_path / "new"), [load_tensors(one.content) for one in parts]
     values = [load_tensors(base), *updates]
     assert torch.equal(new["into.weight"], new["out.weight"])
     assert torch.equal(values[0]["frozen.weight"], new["frozen.weight"])

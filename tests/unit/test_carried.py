@@ -9,9 +9,9 @@ from common.payload.encodings.compression import decompress_file
 from common.payload.encodings.encoder import encode_update
 from common.payload.header import BUFFERS
 from common.payload.soundness import unsound
-from common.payload.store import PayloadStore
 from common.payload.tensors import load_tensors, open_tensors, save_tensors
 from researcher.parcels import Parcels
+from tests.support.holdings import Files
 
 DRAW = torch.Generator().manual_seed(5)
 MODEL = {"w": torch.randn(300, 300, generator=DRAW), "n": torch.tensor(4)}
@@ -37,7 +37,7 @@ def test_a_payload_holds_both_and_gives_back_the_model_byte_for_byte(files):
 
 @pytest.mark.parametrize("encoding", ["raw", "fp16", "int8+zstd", "bf16+zstd"])
 def test_what_is_carried_is_exact_in_every_encoding(files, encoding):
-    store = PayloadStore(files / "payloads")
+    store = Files(files / "payloads")
     parcels = Parcels(store, files / "parcels")
     model = store.add(files / "model")
 

@@ -740,6 +740,7 @@ def test_a_seed_is_drawn_and_recorded_if_none_is_given(trial, federation):
 def big(monkeypatch):
     """Make every model count as too big to ride inline."""
     monkeypatch.setattr("researcher.parcels.INLINE_BYTES", 0)
+    monkeypatch.setattr("researcher.holdings.SMALL_BYTES", 0)
 
 
 def test_a_big_model_goes_in_chunks_once_for_all(trial, federation, big):

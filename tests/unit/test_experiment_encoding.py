@@ -6,13 +6,14 @@ import json
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from common.errors import InvalidSettingsError, RoundFailedError
 from common.messages import TrainRequest
 from researcher import Experiment, MinimumStrategy
 from researcher.monitoring import UpdateArrived
 from tests.support.fake_node import Failure, Place, Silence, Update, always, at_rounds, shifted
+from tests.support.holdings import data_of, tensors_of
 from tests.support.tiny_plan import TinyPlan
 
 INPUTS = 2000
@@ -62,10 +63,10 @@ def test_a_model_is_sent_as_small_as_its_encoding_makes_it_and_kept_as_it_is(tri
         experiment.run_once()
 
     (record,) = experiment.history()
-    kept = experiment.folder / "payloads" / record.base
+    kept = data_of(experiment.folder, record.base)
     assert "bf16" == record.sent.encoding
     assert record.base != record.sent.sha256
-    assert 1.8 * record.sent.size_bytes < kept.stat().st_size
+    assert 1.8 * record.sent.size_bytes < len(kept)
     assert not (experiment.folder / "parcels").exists()
 
 
@@ -131,7 +132,7 @@ def test_an_encoded_update_is_added_to_the_model_that_is_kept(trial, federation,
     experiment.run_once()
 
     record = experiment.history()[0]
-    before, after = (load_file(experiment.folder / "payloads" / one) for one in (record.base, record.model))
+    before, after = (tensors_of(experiment.folder, one) for one in (record.base, record.model))
     np.testing.assert_allclose(before["weight"] + 1.0, after["weight"], rtol=1e-6)
     assert [0.0] == after["bias"].tolist()
 

@@ -31,7 +31,8 @@ SENT = PayloadManifest(sha256="2" * 64, size_bytes=100, encoding="int8+zstd", de
 
 @pytest.fixture
 def ledger(tmp_path):
-    ledger = Ledger.create(tmp_path, ROW)
+    ledger = Ledger.create(tmp_path)
+    ledger.save(ROW)
     yield ledger
     ledger.close()
 
@@ -99,16 +100,16 @@ def test_an_experiment_is_read_as_it_was_written(ledger, tmp_path):
 def test_an_update_is_accounted_for_once(ledger):
     open_round(ledger, "north")
 
-    assert Outcome.ACCEPTED is ledger.add_update(EXPERIMENT, reply("north"), Outcome.ACCEPTED, 11.0)
-    assert ledger.add_update(EXPERIMENT, reply("north"), Outcome.LATE, 12.0) is None
+    assert Outcome.ACCEPTED is ledger.add_update(reply("north"), Outcome.ACCEPTED, 11.0)
+    assert ledger.add_update(reply("north"), Outcome.LATE, 12.0) is None
     assert 1 == len(ledger.counted(RUN, 1))
 
 
 def test_a_second_update_of_the_same_task_is_quarantined(ledger):
     open_round(ledger, "north")
-    ledger.add_update(EXPERIMENT, reply("north"), Outcome.ACCEPTED, 11.0)
+    ledger.add_update(reply("north"), Outcome.ACCEPTED, 11.0)
 
-    other = ledger.add_update(EXPERIMENT, reply("north", digest="d" * 64), Outcome.ACCEPTED, 12.0)
+    other = ledger.add_update(reply("north", digest="d" * 64), Outcome.ACCEPTED, 12.0)
 
     assert Outcome.QUARANTINED is other
     assert ["c" * 64] == [one.update.sha256 for one in ledger.counted(RUN, 1)]
@@ -117,7 +118,7 @@ def test_a_second_update_of_the_same_task_is_quarantined(ledger):
 def test_updates_are_returned_in_node_order_whatever_the_order_of_arrival(ledger):
     open_round(ledger, "east", "north", "south")
     for node in ("south", "east", "north"):
-        ledger.add_update(EXPERIMENT, reply(node), Outcome.ACCEPTED, 11.0)
+        ledger.add_update(reply(node), Outcome.ACCEPTED, 11.0)
 
     assert ["east", "north", "south"] == [one.node for one in ledger.counted(RUN, 1)]
 
@@ -125,20 +126,20 @@ def test_updates_are_returned_in_node_order_whatever_the_order_of_arrival(ledger
 def test_a_node_builds_on_its_last_task_that_counts(ledger):
     assert {} == ledger.last_counted()
     open_round(ledger, "east", "north")
-    ledger.add_update(EXPERIMENT, reply("east"), Outcome.ACCEPTED, 11.0)
-    ledger.add_update(EXPERIMENT, reply("north"), Outcome.LATE, 11.0)
+    ledger.add_update(reply("east"), Outcome.ACCEPTED, 11.0)
+    ledger.add_update(reply("north"), Outcome.LATE, 11.0)
     assert {"east": task("east").id} == ledger.last_counted()
     ledger.end_round(RUN, 1, RoundState.CLOSED, 12.0, model=MODEL)
 
     open_round(ledger, "east", "north", round_=2)
-    ledger.add_update(EXPERIMENT, reply("east", round_=2), Outcome.REFUSED, 13.0)
-    ledger.add_update(EXPERIMENT, reply("north", round_=2), Outcome.ACCEPTED, 13.0)
+    ledger.add_update(reply("east", round_=2), Outcome.REFUSED, 13.0)
+    ledger.add_update(reply("north", round_=2), Outcome.ACCEPTED, 13.0)
     ledger.end_round(RUN, 2, RoundState.CLOSED, 14.0, model=MODEL)
     expected = {"east": task("east").id, "north": task("north", round_=2).id}
     assert expected == ledger.last_counted()
 
     open_round(ledger, "east", "north", round_=3)
-    ledger.add_update(EXPERIMENT, reply("north", round_=3), Outcome.ACCEPTED, 15.0)
+    ledger.add_update(reply("north", round_=3), Outcome.ACCEPTED, 15.0)
     ledger.end_round(RUN, 3, RoundState.CANCELLED, 16.0)
     assert expected == ledger.last_counted()
 
@@ -195,7 +196,7 @@ def test_a_round_that_failed_makes_no_model(ledger):
 
 def test_the_history_tells_what_nodes_told(ledger):
     open_round(ledger, "north")
-    ledger.add_update(EXPERIMENT, reply("north"), Outcome.ACCEPTED, 10.5)
+    ledger.add_update(reply("north"), Outcome.ACCEPTED, 10.5)
 
     node = ledger.rounds(RUN, 1)[0].nodes["north"]
 
@@ -215,7 +216,7 @@ def test_a_block_is_written_whole_or_not_at_all(ledger):
 
     def half() -> None:
         with ledger.together():
-            ledger.add_update(EXPERIMENT, reply("north"), Outcome.ACCEPTED, 11.0)
+            ledger.add_update(reply("north"), Outcome.ACCEPTED, 11.0)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):

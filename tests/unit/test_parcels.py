@@ -13,15 +13,15 @@ from common.payload.encodings import compression
 from common.payload.encodings.choice import Encoding
 from common.payload.encodings.compression import compress_file, decompress_file
 from common.payload.encodings.decoder import decode_file
-from common.payload.store import PayloadStore
 from common.payload.tensors import load_tensors, save_tensors
 from researcher.parcels import Parcels
+from tests.support.holdings import Files
 
 
 class Trial:
     def __init__(self, folder: Path):
         self.folder = folder
-        self.store = PayloadStore(folder / "payloads")
+        self.store = Files(folder / "payloads")
         self.parcels = Parcels(self.store, folder / "parcels")
         self.weights = {"w": torch.randn(300, 300, generator=torch.Generator().manual_seed(1))}
         save_tensors(folder / "draft", self.weights)

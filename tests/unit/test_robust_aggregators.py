@@ -187,7 +187,7 @@ def test_counters_and_flags_keep_their_dtype(tmp_path, aggregator):
         path = tmp_path / f"n{index}"
         save_tensors(path, {"seen": torch.tensor(seen), "w": torch.tensor([0.1]), "on": torch.tensor([True])})
         parts.append(Contribution(f"n{index}", path, samples_seen=1, samples_train=1))
-    save_tensors(tmp_path / "base", load_tensors(parts[0].path))
+    save_tensors(tmp_path / "base", load_tensors(parts[0].content))
 
     aggregator.aggregate(tmp_path / "base", parts, tmp_path / "new")
 

@@ -10,12 +10,13 @@ import contextlib
 import hashlib
 import importlib
 from collections.abc import Iterator
-from io import BufferedRandom
+from io import BufferedRandom, BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from common.errors import InvalidTensorsError, MissingExtraError
 from common.ids import Digest
+from common.payload.blocks import Content
 from common.payload.encodings.writer import WrittenFile
 from common.sqlite import storage_errors
 
@@ -25,11 +26,11 @@ _WINDOW_BYTES: Final = 8 * 1024 * 1024
 """Most memory that the sender may make the receiver look back on; level 1 needs a sixteenth of it."""
 
 
-def compress_file(source: Path, target: Path) -> WrittenFile:
+def compress_file(source: Content, target: Path) -> WrittenFile:
     """Compress a file; the same file gives the same bytes with the same release of zstd.
 
     Args:
-        source: Any file; stays.
+        source: Any file, or its bytes; stays.
         target: Where to write; the file appears whole or not at all.
 
     Raises:
@@ -37,17 +38,17 @@ def compress_file(source: Path, target: Path) -> WrittenFile:
         DiskFullError: If there is no space; nothing is left behind.
     """
     zstd = _zstandard()
-    with storage_errors(target), source.open("rb") as plain, _draft(target) as file:
-        size = source.stat().st_size
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    with storage_errors(target), _opened(source) as plain, _draft(target) as file:
         zstd.ZstdCompressor(level=_LEVEL).copy_stream(plain, file, size=size)
         return _written(file)
 
 
-def decompress_file(source: Path, target: Path, *, size_bytes: int) -> WrittenFile:
+def decompress_file(source: Content, target: Path, *, size_bytes: int) -> WrittenFile:
     """Undo `compress_file`, given the size that was announced; memory and disk stay within it whatever the source holds.
 
     Args:
-        source: A compressed file; stays.
+        source: A compressed file, or its bytes; stays.
         target: Where to write; the file appears whole or not at all.
         size_bytes: What the result must have; the caller has checked that it accepts so much.
 
@@ -57,7 +58,7 @@ def decompress_file(source: Path, target: Path, *, size_bytes: int) -> WrittenFi
         DiskFullError: If there is no space; nothing is left behind.
     """
     zstd = _zstandard()
-    with storage_errors(target), source.open("rb") as packed, _draft(target) as file:
+    with storage_errors(target), _opened(source) as packed, _draft(target) as file:
         reader = zstd.ZstdDecompressor(max_window_size=_WINDOW_BYTES).stream_reader(packed)
         try:
             while piece := reader.read(min(_PIECE_BYTES, size_bytes + 1 - file.tell())):
@@ -75,6 +76,10 @@ def _zstandard() -> Any:
         return importlib.import_module("zstandard")
     except ImportError as error:
         raise MissingExtraError(feature="zstd compression", package="zstandard", extra="zstd") from error
+
+
+def _opened(source: Content) -> BinaryIO:
+    return BytesIO(source) if isinstance(source, bytes) else source.open("rb")
 
 
 @contextlib.contextmanager

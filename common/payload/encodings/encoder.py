@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from common.errors import InvalidTensorsError
-from common.payload.blocks import BlockFile, Doubles, from_doubles, to_doubles
+from common.payload.blocks import BlockFile, Content, Doubles, from_doubles, to_doubles
 from common.payload.encodings.choice import Encoding
 from common.payload.encodings.forms import LARGEST, SPAN, Form, form_of
 from common.payload.encodings.note import EncodingNote
@@ -25,11 +25,11 @@ _LONGEST_NAME: Final = 480
 """Longer names leave no room for the suffix of a part."""
 
 
-def encode_model(source: Path, target: Path, encoding: Encoding) -> WrittenFile:
+def encode_model(source: Content, target: Path, encoding: Encoding) -> WrittenFile:
     """Encode a global model by its values, as `encoding.of_models` says; compression is another step.
 
     Args:
-        source: A safetensors file, as it is; stays.
+        source: A safetensors file, as it is, or its bytes; stays.
         target: Where to write; the file appears whole or not at all.
         encoding: That of the experiment.
 
