@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import InvalidTensorsError
-from common.payload.header import ITEM_BYTES, TensorEntry, TensorIndex, read_header
+from common.payload.header import ITEM_BYTES, Content, TensorEntry, TensorIndex, read_header
 
 Array = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
@@ -51,7 +50,7 @@ class BlockFile:
     """A safetensors file from which any run of elements can be read.
 
     Args:
-        path: The file.
+        source: The file.
         like: The layout of another file; one that begins with the same bytes and is as long has the same layout, and its
             header need not be parsed.
 
@@ -59,12 +58,12 @@ class BlockFile:
         InvalidTensorsError: If the file is not valid safetensors.
     """
 
-    def __init__(self, path: Path, like: Layout | None = None) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, source: Content, like: Layout | None = None) -> None:
+        self._file = source if isinstance(source, bytes) else os.open(source, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.layout = like if like is not None and self._is_like(like) else self._parsed(path)
+            self.layout = like if like is not None and self._is_like(like) else self._parsed(source)
         except BaseException:
-            os.close(self._descriptor)
+            self._close()
             raise
         self.index = self.layout.index
 
@@ -74,7 +73,7 @@ class BlockFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._descriptor)
+        self._close()
 
     def read(self, name: str, first: int, count: int) -> Array:
         """Return `count` elements of a tensor from element `first` on, as they are stored.
@@ -84,21 +83,28 @@ class BlockFile:
         """
         entry = self.index[name]
         width = ITEM_BYTES[entry.dtype]
-        data = os.pread(self._descriptor, count * width, entry.start + first * width)
+        data = self._bytes(entry.start + first * width, count * width)
         if len(data) != count * width:
             raise InvalidTensorsError(reason="the file changed while it was read")
         return np.frombuffer(data, dtype=_NUMPY[entry.dtype])
 
     def _is_like(self, like: Layout) -> bool:
-        size = os.fstat(self._descriptor).st_size
-        return size == like.index.size_bytes and like.header == os.pread(
-            self._descriptor, len(like.header), 0
-        )
+        size = len(self._file) if isinstance(self._file, bytes) else os.fstat(self._file).st_size
+        return size == like.index.size_bytes and like.header == self._bytes(0, len(like.header))
 
-    def _parsed(self, path: Path) -> Layout:
-        index = read_header(path)
+    def _parsed(self, source: Content) -> Layout:
+        index = read_header(source)
         length = min((entry.start for entry in index.values()), default=index.size_bytes)
-        return Layout(os.pread(self._descriptor, length, 0), index)
+        return Layout(self._bytes(0, length), index)
+
+    def _bytes(self, start: int, count: int) -> bytes:
+        if isinstance(self._file, bytes):
+            return self._file[start : start + count]
+        return os.pread(self._file, count, start)
+
+    def _close(self) -> None:
+        if not isinstance(self._file, bytes):
+            os.close(self._file)
 
 
 def blocks(entry: TensorEntry) -> Iterator[tuple[int, int]]:

@@ -13,6 +13,7 @@ from typing import Final
 
 from common.payload.blocks import BlockFile, blocks
 from common.payload.encodings.writer import BlockWriter
+from common.payload.header import Content
 
 PREFIX: Final = "warren.carried/"
 
@@ -43,7 +44,7 @@ def combine(model: Path, carried: Path, target: Path) -> None:
         _write(stack, sources, files[""].index.metadata, target)
 
 
-def model_alone(payload: Path, target: Path) -> Path:
+def model_alone(payload: Content, target: Path) -> Path:
     """Write a file with the model in a payload and nothing else, and return it.
 
     Raises:

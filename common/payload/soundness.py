@@ -8,7 +8,6 @@ already: who made the update could put data into its names and numbers.
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -17,7 +16,7 @@ from common.payload.blocks import Array, BlockFile, Layout, blocks, finite, to_d
 from common.payload.carried import is_carried
 from common.payload.encodings.choice import Encoding
 from common.payload.encodings.decoder import DecodedFile
-from common.payload.header import TensorIndex
+from common.payload.header import Content, TensorIndex
 
 Readable = BlockFile | DecodedFile
 
@@ -25,12 +24,12 @@ _FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
 
 
 def unsound(
-    path: Path, model: Path, encoding: Encoding, *, layout: Layout | None = None, norm_limit: float
+    content: Content, model: Content, encoding: Encoding, *, layout: Layout | None = None, norm_limit: float
 ) -> str | None:
     """Return what is wrong with an update, in words that hold nothing of its own, or None.
 
     Args:
-        path: The update, not compressed.
+        content: The update, not compressed.
         model: The global model that it started from, not encoded; what it carries beside that is no part of it.
         encoding: How the update is to be encoded.
         layout: Where the tensors of the model lie, if that is known.
@@ -39,7 +38,7 @@ def unsound(
     Raises:
         InvalidTensorsError: If one of the files is not valid.
     """
-    with BlockFile(model, layout) as base, _opened(path, model, base.layout, encoding) as update:
+    with BlockFile(model, layout) as base, _opened(content, model, base.layout, encoding) as update:
         return (
             _misencoding(update, encoding)
             or _misfit(update.index, base.index)
@@ -47,8 +46,8 @@ def unsound(
         )
 
 
-def _opened(path: Path, model: Path, layout: Layout, encoding: Encoding) -> Readable:
-    return BlockFile(path, layout) if encoding.name == "raw" else DecodedFile(path, model)
+def _opened(content: Content, model: Content, layout: Layout, encoding: Encoding) -> Readable:
+    return BlockFile(content, layout) if encoding.name == "raw" else DecodedFile(content, model)
 
 
 def _misencoding(update: Readable, encoding: Encoding) -> str | None:

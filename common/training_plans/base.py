@@ -116,8 +116,8 @@ class TrainingPlan(ABC):
         """Write the model's tensors to a safetensors file, whole or not at all."""
 
     @abstractmethod
-    def import_model(self, path: Path | str) -> None:
-        """Read the model's tensors from a safetensors file; nothing changes if they do not fit.
+    def import_model(self, path: Path | str | bytes) -> None:
+        """Read the model's tensors from a safetensors file, or from its bytes; nothing changes if they do not fit.
 
         Raises:
             InvalidTensorsError: If the file is not valid safetensors.

@@ -311,15 +311,15 @@ class TorchTrainingPlan(TrainingPlan):
         """
         self.set_model_params(read_state_dict(Path(path)))
 
-    def import_model(self, path: Path | str) -> None:
-        """Read the model's tensors from a safetensors file; nothing changes if they do not fit.
+    def import_model(self, path: Path | str | bytes) -> None:
+        """Read the model's tensors from a safetensors file, or from its bytes; nothing changes if they do not fit.
 
         Raises:
             InvalidTensorsError: If the file is not valid safetensors.
             ModelMismatchError: If names, shapes or dtypes differ; says which.
         """
         own = self.get_model_params()
-        with open_tensors(Path(path)) as file:
+        with open_tensors(path if isinstance(path, bytes) else Path(path)) as file:
             theirs = {name: (entry.dtype, entry.shape) for name, entry in file.index.items()}
             check_fit(own, theirs, where="the model file")
             with torch.no_grad():

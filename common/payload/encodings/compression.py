@@ -10,13 +10,14 @@ import contextlib
 import hashlib
 import importlib
 from collections.abc import Iterator
-from io import BufferedRandom
+from io import BufferedRandom, BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from common.errors import InvalidTensorsError, MissingExtraError
 from common.ids import Digest
 from common.payload.encodings.writer import WrittenFile
+from common.payload.header import Content
 from common.sqlite import storage_errors
 
 _LEVEL: Final = 1
@@ -43,11 +44,11 @@ def compress_file(source: Path, target: Path) -> WrittenFile:
         return _written(file)
 
 
-def decompress_file(source: Path, target: Path, *, size_bytes: int) -> WrittenFile:
+def decompress_file(source: Content, target: Path, *, size_bytes: int) -> WrittenFile:
     """Undo `compress_file`, given the size that was announced; memory and disk stay within it whatever the source holds.
 
     Args:
-        source: A compressed file; stays.
+        source: A compressed file, or its bytes; stays.
         target: Where to write; the file appears whole or not at all.
         size_bytes: What the result must have; the caller has checked that it accepts so much.
 
@@ -57,7 +58,7 @@ def decompress_file(source: Path, target: Path, *, size_bytes: int) -> WrittenFi
         DiskFullError: If there is no space; nothing is left behind.
     """
     zstd = _zstandard()
-    with storage_errors(target), source.open("rb") as packed, _draft(target) as file:
+    with storage_errors(target), _opened(source) as packed, _draft(target) as file:
         reader = zstd.ZstdDecompressor(max_window_size=_WINDOW_BYTES).stream_reader(packed)
         try:
             while piece := reader.read(min(_PIECE_BYTES, size_bytes + 1 - file.tell())):
@@ -68,6 +69,10 @@ def decompress_file(source: Path, target: Path, *, size_bytes: int) -> WrittenFi
             relation = "more" if file.tell() > size_bytes else "less"
             raise InvalidTensorsError(reason=f"it holds {relation} than the announced {size_bytes} bytes")
         return _written(file)
+
+
+def _opened(source: Content) -> IO[bytes]:
+    return BytesIO(source) if isinstance(source, bytes) else source.open("rb")
 
 
 def _zstandard() -> Any:
