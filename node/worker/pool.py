@@ -48,6 +48,8 @@ _REPORTS_BURST: Final = 16 * REPORT_BYTES
 _REPORTS_PER_S: Final = 1024 * 1024
 """Bytes of JSON; a worker that says more has to wait, so that it cannot drown its agent. What it hands over beside that is bounded by
 `HANDED_BYTES`, and comes once for each task or is the end of the worker."""
+_UNREAD_BYTES: Final = 512 * 1024
+"""What a worker may leave unread before its agent waits for it; the system may allow less."""
 _LAST_WORDS_S: Final = 1.0
 """How long the output of a dead worker is waited for."""
 
@@ -133,6 +135,7 @@ class Worker:
         self._bounds = bounds
         self._over = threading.Event()
         ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNREAD_BYTES)
         reader, writer = os.pipe()
         with theirs, os.fdopen(writer, "wb") as printed:
             self._process = _spawn(theirs, printed, folder.scratch, variables)

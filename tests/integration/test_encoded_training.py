@@ -9,6 +9,7 @@ import pytest
 from common.ids import PartyId, derived_uuid
 from common.messages import PayloadManifest
 from common.payload.encodings.choice import Encoding
+from common.payload.header import Content
 from common.payload.store import PayloadStore
 from common.training_args import TrainingArgs
 from common.training_plans.source import plan_hash
@@ -18,6 +19,7 @@ from node.worker.session import Session
 from researcher.aggregators import Contribution, FedAverage
 from researcher.parcels import Parcels
 from tests.support.plans import loaded
+from tests.support.tasks import content_of, order
 
 PLAN = '''
 import torch
@@ -61,6 +63,7 @@ class Site:
     table: Path
     folder: Path
     session: Session
+    kept: Content | None = None
 
 
 class Study:
@@ -93,12 +96,13 @@ class Study:
         sent = self.parcels.pack(self.model, self.encoding)
         contributions, losses = [], []
         for site in self.sites:
-            done = self._train(site, sent, number)
+            made = self._train(site, sent, number)
+            done = made.done
             losses.append((done.losses[0].loss, done.samples_train))
             contributions.append(
                 Contribution(
                     site.node,
-                    self._take_in(site, done),
+                    self._take_in(site, made),
                     done.samples_seen,
                     done.samples_train,
                     encoded=self.encoding.name != "raw",

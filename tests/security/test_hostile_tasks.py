@@ -208,7 +208,8 @@ import os, stat, sys
 caller = sys._getframe()
 while "order" not in caller.f_locals:
     caller = caller.f_back
-task = caller.f_locals["order"]
+order = caller.f_locals["order"]
+task = order.task
 def say(document):
     for fd in range(3, 64):
         try:
@@ -216,8 +217,9 @@ def say(document):
                 os.write(fd, document)
         except OSError:
             pass
-def frame(document):
-    return len(document).to_bytes(4, "big") + document.encode()
+def frame(document, update=b"", state=b""):
+    parts = document.encode(), update, state
+    return b"".join([len(part).to_bytes(4, "big") for part in parts] + [*parts])
 """
 
 
@@ -225,7 +227,7 @@ def test_a_forged_report_without_an_update_fails_the_task(ward):
     forged = """
 from node.worker.protocol import Done
 say(frame(Done(task_id=task.task_id, samples_seen=1, samples_train=1, samples_test=1, losses=(), validations=(),
-    update_sha256="0" * 64, update_size=1, loaded_s=0, trained_s=0, validated_s=0, saved_s=0).model_dump_json()))
+    loaded_s=0, trained_s=0, validated_s=0, saved_s=0).model_dump_json()))
 while True: pass
 """
     failed = ward.attack(FORGE + forged)
@@ -237,12 +239,12 @@ while True: pass
 def test_an_update_that_is_no_file_fails_the_task(ward):
     replaced = """
 from node.worker import session
-real = session._done
-def fake(*args, **kwargs):
-    os.unlink(task.update_path)
-    os.mkdir(task.update_path)
-    return real(*args, **kwargs)
-session._done = fake
+from node.worker.exchange import SavedUpdate
+from pathlib import Path
+def fake(order, *args, **kwargs):
+    os.mkdir(order.run.update_path)
+    return SavedUpdate(Path(order.run.update_path))
+session.save_update = fake
 """
     failed = ward.attack(FORGE + replaced)
 

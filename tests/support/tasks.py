@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from common.ids import DatasetId, ExperimentId, PartyId, RunId, TaskId, new_uuid
+from common.payload.header import Content
 from common.training_args import TrainingArgs
 from common.training_plans import TrainingPlan
 from common.training_plans.source import load_plan, plan_hash, plan_source
-from common.payload.header import Content
 from node.worker.protocol import DatasetSource, Order, RunSpec, TaskSpec
 from tests.support.plans import LogisticPlan, write_table
 

@@ -305,7 +305,7 @@ def test_a_warm_worker_gives_bit_for_bit_what_a_fresh_one_gives(tmp_path, plan):
     warm = session.run(desk.task(args=args, model_args=arguments), lambda progress: None)
     fresh = Session().run(desk.task(args=args, model_args=arguments), lambda progress: None)
 
-    assert warm.update_sha256 == fresh.update_sha256
+    assert warm.update == fresh.update
     assert warm.validations == fresh.validations
     assert 0 <= warm.validations[0].metrics["ACCURACY"] <= 1
 
