@@ -95,7 +95,7 @@ def save_tensors(
     return SavedTensors(Digest(digest.hexdigest()), size)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, few_bytes: int) -> Content:
+def write_tensors(path: str, tensors: Mapping[str, Tensor], *, few_bytes: int) -> Content:
     """Return the bytes that `save_tensors` would write if they are not too many, or write them and return the path.
 
     Raises:
@@ -107,8 +107,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, few_bytes: int) 
         content = b"".join([_header(ordered, None), *(_bytes_of(tensor) for _, tensor in ordered)])
         if len(content) <= few_bytes:
             return content
-    save_tensors(path, tensors)
-    return path
+    save_tensors(file := Path(path), tensors)
+    return file
 
 
 def load_tensors(source: Content) -> dict[str, Tensor]:

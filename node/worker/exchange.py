@@ -87,10 +87,11 @@ def save_update(order: Order, trained: Mapping[str, Tensor], base: Content, kept
         MissingExtraError: If it is to be compressed and the package for that is not installed.
         DiskFullError: If there is no space.
     """
-    target, encoding = Path(order.run.update_path), Encoding.parse(order.run.encoding)
+    encoding = Encoding.parse(order.run.encoding)
     if encoding == Encoding():
-        content = write_tensors(target, trained, few_bytes=HANDED_BYTES)
+        content = write_tensors(order.run.update_path, trained, few_bytes=HANDED_BYTES)
         return SavedUpdate(content, residual=kept.section("residual"))
+    target = Path(order.run.update_path)
     plain, encoded = _beside(order, "update.plain"), _beside(order, "update.encoded")
     size, path = save_tensors(plain, trained).size_bytes, plain
     residual = left = kept.section("residual")

@@ -7,7 +7,6 @@ gives the same bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
@@ -44,7 +43,7 @@ class Kept:
             return {name.removeprefix(prefix): file[name] for name in file if name.startswith(prefix)}
 
 
-def keep(path: Path, sections: Mapping[Section, Mapping[str, Tensor]]) -> Content | None:
+def keep(path: str, sections: Mapping[Section, Mapping[str, Tensor]]) -> Content | None:
     """Return what is to be kept, written to this path if it is large; none if there is nothing.
 
     Raises:

@@ -133,7 +133,7 @@ class Session:
             if args.test_on_global_updates or args.test_on_local_updates or not order.task.train:
                 validations += _validated(plan, parts, order, on="personal")
             watch.lap("validated")
-        state = keep(Path(order.run.state_path), keeps) if order.task.train else None
+        state = keep(order.run.state_path, keeps) if order.task.train else None
         watch.lap("saved")
         done = Done(
             **_facts(order, watch, choice),
