@@ -236,6 +236,33 @@ while True: pass
     assert ward.works()
 
 
+def test_a_forged_update_beside_a_file_fails_the_task(ward):
+    forged = """
+from node.worker.protocol import Done
+open(order.run.update_path, "wb").write(order.model)
+say(frame(Done(task_id=task.task_id, samples_seen=1, samples_train=1, samples_test=1, losses=(), validations=(),
+    loaded_s=0, trained_s=0, validated_s=0, saved_s=0).model_dump_json(), b"\\x08" + bytes(100)))
+while True: pass
+"""
+    failed = ward.attack(FORGE + forged)
+
+    assert "WRN-610" == failed.code
+    assert ward.works()
+
+
+def test_a_worker_that_is_done_with_what_it_was_not_given_is_killed(ward):
+    forged = """
+from node.worker.protocol import Done
+say(frame(Done(task_id=order.run.run_id, samples_seen=1, samples_train=1, samples_test=1, losses=(), validations=(),
+    loaded_s=0, trained_s=0, validated_s=0, saved_s=0).model_dump_json(), order.model))
+while True: pass
+"""
+    failed = ward.attack(FORGE + forged)
+
+    assert ("WRN-601", False) == (failed.code, failed.final)
+    assert ward.works()
+
+
 def test_an_update_that_is_no_file_fails_the_task(ward):
     replaced = """
 from node.worker import session
@@ -252,7 +279,7 @@ session.save_update = fake
     assert ward.works()
 
 
-@pytest.mark.parametrize("noise", ["b'\\xff' * 8", "frame('[' * 100_000)"])
+@pytest.mark.parametrize("noise", ["b'\\xff' * 16", "frame('[' * 100_000)"])
 def test_a_worker_that_talks_nonsense_is_killed(ward, noise):
     failed = ward.attack(FORGE + f"say({noise})\nwhile True: pass")
 
