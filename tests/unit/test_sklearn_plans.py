@@ -306,8 +306,8 @@ def test_a_warm_worker_gives_bit_for_bit_what_a_fresh_one_gives(tmp_path, plan):
     fresh = Session().run(desk.task(args=args, model_args=arguments), lambda progress: None)
 
     assert warm.update == fresh.update
-    assert warm.validations == fresh.validations
-    assert 0 <= warm.validations[0].metrics["ACCURACY"] <= 1
+    assert warm.done.validations == fresh.done.validations
+    assert 0 <= warm.done.validations[0].metrics["ACCURACY"] <= 1
 
 
 def test_a_model_travels_through_a_file_of_tensors(tmp_path):

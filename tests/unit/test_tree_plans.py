@@ -196,7 +196,7 @@ def test_a_warm_worker_gives_bit_for_bit_what_a_fresh_one_gives(tmp_path):
     fresh = Session().run(desk.task(args=args, model_args=arguments), lambda progress: None)
 
     assert warm.update == fresh.update
-    assert warm.validations[0].metrics.keys() == {"loss", "ACCURACY"}
+    assert warm.done.validations[0].metrics.keys() == {"loss", "ACCURACY"}
     assert 2 * 30 == warm.samples_seen
 
 
