@@ -197,7 +197,7 @@ def test_a_warm_worker_gives_bit_for_bit_what_a_fresh_one_gives(tmp_path):
 
     assert warm.update == fresh.update
     assert warm.done.validations[0].metrics.keys() == {"loss", "ACCURACY"}
-    assert 2 * 30 == warm.samples_seen
+    assert 2 * 30 == warm.done.samples_seen
 
 
 @pytest.mark.parametrize("args", [{"num_updates": 3}, {"epochs": 1, "optimizer_args": {"lr": 0.1}}])
