@@ -23,6 +23,7 @@ from common.errors import (
 from common.payload.tensors import load_tensors, save_tensors
 from common.pooling import metrics_of
 from common.training_plans import TorchTrainingPlan
+from node.worker import exchange
 from node.worker.protocol import LOSS_POINTS, DatasetSource
 from node.worker.session import Session
 from tests.support.tasks import DATASET, Desk, content_of
@@ -93,6 +94,15 @@ def test_a_warm_worker_gives_bit_for_bit_what_a_fresh_one_gives(desk):
     run(desk, session, seed=2, args={"num_updates": 3})
 
     assert trained(desk, session) == trained(desk)
+
+
+def test_small_and_large_models_are_trained_alike(desk, monkeypatch):
+    few = Session().run(desk.task(model=desk.model.read_bytes()), lambda progress: None)
+    monkeypatch.setattr(exchange, "HANDED_BYTES", 100)
+    many = Session().run(desk.task(), lambda progress: None)
+
+    assert desk.update == many.update
+    assert desk.update.read_bytes() == few.update
 
 
 @pytest.mark.parametrize("changed", [{"seed": 12}, {"node_id": "south"}])
