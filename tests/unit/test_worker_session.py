@@ -45,6 +45,13 @@ class ChoosingPlan(TorchTrainingPlan):
         return DataManager(TabularDataset(self.optimizer_args().get("column", "a"), "y"), batch_size=8)
 
 
+class SizedPlan(ChoosingPlan):
+    """Take as many inputs as the researcher says."""
+
+    def init_model(self, model_args):
+        return torch.nn.Linear(model_args["inputs"], 1)
+
+
 @pytest.fixture
 def desk(tmp_path):
     made = Desk(tmp_path)
@@ -94,6 +101,15 @@ def test_a_warm_worker_gives_bit_for_bit_what_a_fresh_one_gives(desk):
     run(desk, session, seed=2, args={"num_updates": 3})
 
     assert trained(desk, session) == trained(desk)
+
+
+def test_a_warm_worker_makes_the_model_anew_for_other_arguments(tmp_path):
+    desk, session = Desk(tmp_path, SizedPlan), Session()
+    desk.write_model(inputs=1)
+    run(desk, session, model_args={"inputs": 1})
+
+    with pytest.raises(ModelMismatchError):
+        run(desk, session, model_args={"inputs": 2})
 
 
 def test_small_and_large_models_are_trained_alike(desk, monkeypatch):
