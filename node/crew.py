@@ -119,8 +119,8 @@ class Crew:
             return None if event.task_id is None else TaskBroke(event.task_id, Failure.of(event.error))
         match event.report:
             case Ready():
-                if event.worker.task is not None:
-                    self._shift.ready(event.worker.task.task_id)
+                if event.worker.task_id is not None:
+                    self._shift.ready(event.worker.task_id)
                 return None
             case Progress() as progress:
                 self._progress(progress)
@@ -227,6 +227,6 @@ class Crew:
             "worker unprotected",
             extra={"action": "worker_unprotected", "error": str(error), "remedy": error.advice},
         )
-        if worker.task is None or not self._shift.end(worker.task.task_id):
+        if worker.task_id is None or not self._shift.end(worker.task_id):
             return None
-        return TaskBroke(worker.task.task_id, Failure.of(error))
+        return TaskBroke(worker.task_id, Failure.of(error))

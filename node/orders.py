@@ -1,4 +1,4 @@
-"""Write what a worker gets to do a task: files in the folder of its run, and the order that names them."""
+"""Write what a worker gets to do a task: the order, and files in the folder of its run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from node.replies import share
 from node.stock import Stock
 from node.task_events import Task
 from node.worker.folder import RunFolder
-from node.worker.protocol import DatasetSource, RunTask
+from node.worker.protocol import DatasetSource, Order, RunSpec, TaskSpec
 
+_MODEL: Final = "model.safetensors"
 _UPDATE: Final = "update.safetensors"
 _STATE: Final = "state.safetensors"
 
@@ -27,29 +28,22 @@ def order(
     folder: RunFolder,
     stock: Stock,
     gpu: GpuOffer,
-) -> RunTask:
-    """Put plan, model and state into the folder, and return the order to do the task with them.
+) -> Order:
+    """Put the plan and what is large into the folder, and return the order to do the task.
 
     Raises:
         PayloadMissingError: If the model is not here.
         DiskFullError: If there is no space.
     """
-    plan = folder.keep(f"{request.plan_hash}.py", request.source.encode())
-    model = folder.place("model.safetensors", stock.content(task.model))
-    base = share(request, node).state_of
-    state = stock.state(task, base)
-    return RunTask(
-        task_id=task.task_id,
+    assigned = share(request, node)
+    state = stock.state(task, assigned.state_of)
+    scratch = str(folder.scratch)
+    run = RunSpec(
         experiment_id=task.experiment_id,
         run_id=task.run_id,
-        round=task.round,
         node_id=node,
-        seed=request.seed,
         gpu=gpu,
-        updates_done=share(request, node).updates_done,
-        train=request.train,
-        moments=request.moments,
-        plan_path=str(plan),
+        plan_path=str(folder.keep(f"{request.plan_hash}.py", request.source.encode())),
         plan_name=request.plan_name,
         plan_hash=request.plan_hash,
         model_args=request.model_args,
@@ -57,16 +51,24 @@ def order(
         dataset=_source(dataset),
         test_dataset=None if dataset.test is None else _source(dataset.test),
         joined_dataset=None if dataset.joined is None else _source(dataset.joined),
-        model_path=str(model),
         model_encoding=request.model.encoding,
-        model_decoded_bytes=request.model.decoded_bytes,
-        update_path=str(folder.scratch / _UPDATE),
         encoding=request.encoding,
+        update_path=f"{scratch}/{_UPDATE}",
+        state_path=f"{scratch}/{_STATE}",
+        moments=request.moments,
         correction=request.correction,
-        state_of=base,
-        state_path=None if state is None else str(folder.place(_STATE, state)),
-        state_to=str(folder.scratch / _STATE),
     )
+    own = TaskSpec(
+        task_id=task.task_id,
+        round=task.round,
+        seed=request.seed,
+        updates_done=assigned.updates_done,
+        train=request.train,
+        model_decoded_bytes=request.model.decoded_bytes,
+        state_of=assigned.state_of,
+    )
+    model = folder.handed(_MODEL, stock.content(task.model))
+    return Order(run, own, model, None if state is None else folder.handed(_STATE, state))
 
 
 def _source(dataset: Dataset) -> DatasetSource:

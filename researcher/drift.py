@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from common.ids import PartyId
-from common.payload.blocks import Content, Doubles
+from common.payload.blocks import Doubles
+from common.payload.header import Content
 from researcher.aggregators.base import Contribution
 from researcher.aggregators.stack import Stack
 

@@ -9,8 +9,9 @@ from common.errors import InvalidTensorsError, UpdateRefusedError
 from common.ids import Digest
 from common.limits import METRICS, UPDATE_NORM
 from common.messages import DatasetDescription, PayloadManifest, TrainReply
-from common.payload.blocks import Content, Layout
+from common.payload.blocks import Layout
 from common.payload.encodings.choice import Encoding
+from common.payload.header import Content
 from common.payload.soundness import unsound
 from common.training_args import TrainingArgs
 from common.training_plans.metric_names import is_declared

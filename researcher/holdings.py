@@ -10,7 +10,7 @@ from tempfile import NamedTemporaryFile
 from typing import Final
 
 from common.ids import Digest
-from common.payload.blocks import Content
+from common.payload.header import Content
 from common.payload.store import PayloadStore
 from common.sqlite import storage_errors
 from researcher.ledger import Ledger

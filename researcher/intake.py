@@ -11,7 +11,8 @@ from common.errors import InvalidTensorsError, UpdateRefusedError
 from common.ids import Digest, TaskId
 from common.mailbox import Mail
 from common.messages import PayloadManifest, TaskFailed, TrainReply
-from common.payload.blocks import BlockFile, Content, Layout
+from common.payload.blocks import BlockFile, Layout
+from common.payload.header import Content
 from researcher import round as rounds
 from researcher.gate import Gate
 from researcher.history import NodeRecord

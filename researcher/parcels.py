@@ -9,11 +9,11 @@ from typing import Protocol
 from common.ids import Digest
 from common.limits import INLINE_BYTES
 from common.messages import PayloadManifest
-from common.payload.blocks import Content
 from common.payload.carried import combine
 from common.payload.encodings.choice import Encoding
 from common.payload.encodings.compression import compress_file, decompress_file
 from common.payload.encodings.encoder import encode_model
+from common.payload.header import Content
 from common.payload.store import PayloadStore
 
 

@@ -14,8 +14,9 @@ from typing import Final
 import numpy as np
 
 from common.optimizers import Optimizer
-from common.payload.blocks import BlockFile, Content, blocks, from_doubles, to_doubles
+from common.payload.blocks import BlockFile, blocks, from_doubles, to_doubles
 from common.payload.encodings.writer import BlockWriter
+from common.payload.header import Content
 from researcher.memory import settle
 
 _STEP: Final = "step"

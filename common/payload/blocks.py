@@ -1,4 +1,4 @@
-"""Read safetensors in blocks of numbers, so that memory does not depend on the size of a model.
+"""Read safetensors files in blocks of numbers, so that memory does not depend on the size of a model.
 
 Works on numpy alone; bfloat16, which numpy lacks, is the upper half of a float32.
 """
@@ -8,18 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from common.errors import InvalidTensorsError
-from common.payload.header import ITEM_BYTES, TensorEntry, TensorIndex, read_header
+from common.payload.header import ITEM_BYTES, Content, TensorEntry, TensorIndex, read_header
 
-Content = Path | bytes
-"""A payload: the file that it is in, or all of its bytes where they are few."""
 Array = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
 
@@ -50,10 +47,10 @@ class Layout:
 
 
 class BlockFile:
-    """Safetensors from which any run of elements can be read.
+    """A safetensors file from which any run of elements can be read.
 
     Args:
-        content: A file, or its bytes.
+        source: The file.
         like: The layout of another file; one that begins with the same bytes and is as long has the same layout, and its
             header need not be parsed.
 
@@ -61,15 +58,10 @@ class BlockFile:
         InvalidTensorsError: If the file is not valid safetensors.
     """
 
-    _seen: ClassVar[Layout | None] = None
-    """The layout that was parsed last: the next file is often alike."""
-
-    def __init__(self, content: Content, like: Layout | None = None) -> None:
-        self._bytes = content if isinstance(content, bytes) else None
-        self._descriptor = -1 if isinstance(content, bytes) else os.open(content, os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, source: Content, like: Layout | None = None) -> None:
+        self._file = source if isinstance(source, bytes) else os.open(source, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            known = (one for one in (like, self._seen) if one is not None and self._is_like(one))
-            self.layout = next(known, None) or self._parsed(content)
+            self.layout = like if like is not None and self._is_like(like) else self._parsed(source)
         except BaseException:
             self._close()
             raise
@@ -91,29 +83,28 @@ class BlockFile:
         """
         entry = self.index[name]
         width = ITEM_BYTES[entry.dtype]
-        data = self._read(entry.start + first * width, count * width)
+        data = self._bytes(entry.start + first * width, count * width)
         if len(data) != count * width:
             raise InvalidTensorsError(reason="the file changed while it was read")
         return np.frombuffer(data, dtype=_NUMPY[entry.dtype])
 
     def _is_like(self, like: Layout) -> bool:
-        size = os.fstat(self._descriptor).st_size if self._bytes is None else len(self._bytes)
-        return size == like.index.size_bytes and like.header == self._read(0, len(like.header))
+        size = len(self._file) if isinstance(self._file, bytes) else os.fstat(self._file).st_size
+        return size == like.index.size_bytes and like.header == self._bytes(0, len(like.header))
 
-    def _parsed(self, content: Content) -> Layout:
-        index = read_header(content)
+    def _parsed(self, source: Content) -> Layout:
+        index = read_header(source)
         length = min((entry.start for entry in index.values()), default=index.size_bytes)
-        BlockFile._seen = Layout(self._read(0, length), index)
-        return BlockFile._seen
+        return Layout(self._bytes(0, length), index)
 
-    def _read(self, start: int, length: int) -> bytes:
-        if self._bytes is None:
-            return os.pread(self._descriptor, length, start)
-        return self._bytes[start : start + length]
+    def _bytes(self, start: int, count: int) -> bytes:
+        if isinstance(self._file, bytes):
+            return self._file[start : start + count]
+        return os.pread(self._file, count, start)
 
     def _close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
+        if not isinstance(self._file, bytes):
+            os.close(self._file)
 
 
 def blocks(entry: TensorEntry) -> Iterator[tuple[int, int]]:

@@ -11,8 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from common.payload.blocks import BlockFile, Content, blocks
+from common.payload.blocks import BlockFile, blocks
 from common.payload.encodings.writer import BlockWriter
+from common.payload.header import Content
 
 PREFIX: Final = "warren.carried/"
 
@@ -43,7 +44,7 @@ def combine(model: Content, carried: Path, target: Path) -> None:
         _write(stack, sources, files[""].index.metadata, target)
 
 
-def model_alone(payload: Path, target: Path) -> Path:
+def model_alone(payload: Content, target: Path) -> Path:
     """Write a file with the model in a payload and nothing else, and return it.
 
     Raises:

@@ -5,6 +5,7 @@ file = length of the JSON (8 bytes, little endian) | JSON, padded with blanks | 
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -40,6 +41,13 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
     "BOOL": 1,
 }
 """Bytes of one element, for every dtype that a model may have here."""
+
+Content = bytes | Path
+"""A safetensors file, or its bytes where they are few."""
+
+_KNOWN: Final = 16
+_KNOWN_BYTES: Final = 64 * 1024
+"""So many headers up to this size are remembered: round after round they are the same."""
 
 _MOST_DIMENSIONS: Final = 32
 _LONGEST_NAME: Final = 500
@@ -96,7 +104,7 @@ class TensorIndex(Mapping[str, TensorEntry]):
         return len(self.entries)
 
 
-def read_header(source: Path | bytes | bytearray | memoryview) -> TensorIndex:
+def read_header(source: Content | bytearray | memoryview) -> TensorIndex:
     """Return what a safetensors file holds, after checking everything that its header can lie about.
 
     Reads the header alone. Every byte behind it belongs to exactly one tensor, and every tensor is as long as its shape
@@ -144,6 +152,10 @@ def _json_length(prefix: bytes, size: int) -> int:
 
 
 def _index(header: bytes, size: int) -> TensorIndex:
+    return _known(header, size) if len(header) <= _KNOWN_BYTES else _parsed(header, size)
+
+
+def _parsed(header: bytes, size: int) -> TensorIndex:
     if not header.startswith(b"{"):
         _refuse("the header is not a JSON object")
     try:
@@ -165,6 +177,9 @@ def _index(header: bytes, size: int) -> TensorIndex:
     if reached != size:
         _refuse(f"{size - reached} bytes belong to no tensor")
     return TensorIndex(ordered, metadata, size)
+
+
+_known = functools.lru_cache(_KNOWN)(_parsed)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

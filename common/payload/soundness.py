@@ -12,11 +12,11 @@ from typing import Final
 
 import numpy as np
 
-from common.payload.blocks import Array, BlockFile, Content, Layout, blocks, finite, to_doubles
+from common.payload.blocks import Array, BlockFile, Layout, blocks, finite, to_doubles
 from common.payload.carried import is_carried
 from common.payload.encodings.choice import Encoding
 from common.payload.encodings.decoder import DecodedFile
-from common.payload.header import TensorIndex
+from common.payload.header import Content, TensorIndex
 
 Readable = BlockFile | DecodedFile
 
@@ -24,12 +24,12 @@ _FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
 
 
 def unsound(
-    update: Content, model: Content, encoding: Encoding, *, layout: Layout | None = None, norm_limit: float
+    content: Content, model: Content, encoding: Encoding, *, layout: Layout | None = None, norm_limit: float
 ) -> str | None:
     """Return what is wrong with an update, in words that hold nothing of its own, or None.
 
     Args:
-        update: It, not compressed.
+        content: The update, not compressed.
         model: The global model that it started from, not encoded; what it carries beside that is no part of it.
         encoding: How the update is to be encoded.
         layout: Where the tensors of the model lie, if that is known.
@@ -38,14 +38,16 @@ def unsound(
     Raises:
         InvalidTensorsError: If one of the files is not valid.
     """
-    with BlockFile(model, layout) as base, _opened(update, model, base.layout, encoding) as file:
+    with BlockFile(model, layout) as base, _opened(content, model, base.layout, encoding) as update:
         return (
-            _misencoding(file, encoding) or _misfit(file.index, base.index) or _wild(file, base, norm_limit)
+            _misencoding(update, encoding)
+            or _misfit(update.index, base.index)
+            or _wild(update, base, norm_limit)
         )
 
 
-def _opened(update: Content, model: Content, layout: Layout, encoding: Encoding) -> Readable:
-    return BlockFile(update, layout) if encoding.name == "raw" else DecodedFile(update, model)
+def _opened(content: Content, model: Content, layout: Layout, encoding: Encoding) -> Readable:
+    return BlockFile(content, layout) if encoding.name == "raw" else DecodedFile(content, model)
 
 
 def _misencoding(update: Readable, encoding: Encoding) -> str | None:

@@ -11,6 +11,7 @@ import json
 import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -20,7 +21,15 @@ from torch import Tensor
 
 from common.errors import InvalidTensorsError
 from common.ids import Digest
-from common.payload.header import ITEM_BYTES, PREFIX_BYTES, TensorIndex, read_header_of
+from common.payload.header import (
+    ITEM_BYTES,
+    PREFIX_BYTES,
+    Content,
+    TensorEntry,
+    TensorIndex,
+    read_header,
+    read_header_of,
+)
 from common.sqlite import storage_errors
 
 DTYPES: Final[Mapping[torch.dtype, str]] = {
@@ -66,7 +75,7 @@ def save_tensors(
         InvalidTensorsError: If a tensor cannot be written as safetensors.
         DiskFullError: If there is no space.
     """
-    ordered = sorted(tensors.items(), key=lambda item: (-_item_bytes(*item), item[0]))
+    ordered = _ordered(tensors)
     header = _header(ordered, metadata)
     digest = hashlib.sha256(header)
     size = len(header)
@@ -86,23 +95,39 @@ def save_tensors(
     return SavedTensors(Digest(digest.hexdigest()), size)
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
+def write_tensors(path: str, tensors: Mapping[str, Tensor], *, few_bytes: int) -> Content:
+    """Return the bytes that `save_tensors` would write if they are not too many, or write them and return the path.
+
+    Raises:
+        InvalidTensorsError: If a tensor cannot be written as safetensors.
+        DiskFullError: If there is no space.
+    """
+    if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) <= few_bytes:
+        ordered = _ordered(tensors)
+        content = b"".join([_header(ordered, None), *(_bytes_of(tensor) for _, tensor in ordered)])
+        if len(content) <= few_bytes:
+            return content
+    save_tensors(file := Path(path), tensors)
+    return file
+
+
+def load_tensors(source: Content) -> dict[str, Tensor]:
     """Return all tensors of a file, on the CPU, each with memory of its own.
 
     Raises:
         InvalidTensorsError: If the file is not valid safetensors.
     """
-    with open_tensors(path) as file:
+    with open_tensors(source) as file:
         return {name: tensor.clone() for name, tensor in file.items()}
 
 
-def open_tensors(path: Path) -> TensorFile:
+def open_tensors(source: Content) -> TensorFile:
     """Open a file to read its tensors one by one.
 
     Raises:
         InvalidTensorsError: If the file is not valid safetensors.
     """
-    return TensorFile(path)
+    return TensorFile(source)
 
 
 class TensorFile(Mapping[str, Tensor]):
@@ -112,13 +137,17 @@ class TensorFile(Mapping[str, Tensor]):
     changes neither the file nor what is read next. Thread-safe.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: Content) -> None:
+        if isinstance(source, bytes):
+            self._file: bytes | FileIO = source
+            self.index: TensorIndex = read_header(source)
+            return
         try:
-            self._file = path.open("rb", buffering=0)
+            self._file = FileIO(source)
         except OSError as error:
             raise InvalidTensorsError(reason=f"it cannot be read: {error.strerror}") from error
         try:
-            self.index: TensorIndex = read_header_of(self._file)
+            self.index = read_header_of(self._file)
         except BaseException:
             self._file.close()
             raise
@@ -127,14 +156,7 @@ class TensorFile(Mapping[str, Tensor]):
         entry = self.index[name]
         if not entry.elements:
             return torch.empty(entry.shape, dtype=_TORCH[entry.dtype])
-        skip = entry.start % mmap.ALLOCATIONGRANULARITY
-        # a private mapping is writable without touching the file; torch warns about read-only memory
-        view = mmap.mmap(
-            self._file.fileno(),
-            entry.end - entry.start + skip,
-            access=mmap.ACCESS_COPY,
-            offset=entry.start - skip,
-        )
+        view, skip = self._view(entry)
         if entry.dtype == "BOOL":  # a byte other than 0 and 1 is no bool, and torch does not check
             flags = torch.frombuffer(view, dtype=torch.uint8, count=entry.elements, offset=skip)
             return (flags != 0).reshape(entry.shape)
@@ -149,7 +171,16 @@ class TensorFile(Mapping[str, Tensor]):
 
     def close(self) -> None:
         """Close the file; tensors that were read stay valid. Idempotent."""
-        self._file.close()
+        if not isinstance(self._file, bytes):
+            self._file.close()
+
+    def _view(self, entry: TensorEntry) -> tuple[bytearray | mmap.mmap, int]:
+        """Return memory in which a tensor may be written to, and where it begins there; torch warns about read-only memory."""
+        if isinstance(self._file, bytes):
+            return bytearray(memoryview(self._file)[entry.start : entry.end]), 0
+        skip = entry.start % mmap.ALLOCATIONGRANULARITY
+        size, offset = entry.end - entry.start + skip, entry.start - skip
+        return mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_COPY, offset=offset), skip
 
     def __enter__(self) -> Self:
         return self
@@ -158,6 +189,10 @@ class TensorFile(Mapping[str, Tensor]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _ordered(tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+    return sorted(tensors.items(), key=lambda item: (-_item_bytes(*item), item[0]))
 
 
 def _item_bytes(name: str, tensor: Tensor) -> int:

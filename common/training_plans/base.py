@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from typing_extensions import TypeVar
@@ -116,8 +118,8 @@ class TrainingPlan(ABC):
         """Write the model's tensors to a safetensors file, whole or not at all."""
 
     @abstractmethod
-    def import_model(self, path: Path | str) -> None:
-        """Read the model's tensors from a safetensors file; nothing changes if they do not fit.
+    def import_model(self, path: Path | str | bytes) -> None:
+        """Read the model's tensors from a safetensors file, or from its bytes; nothing changes if they do not fit.
 
         Raises:
             InvalidTensorsError: If the file is not valid safetensors.
@@ -300,7 +302,9 @@ class TrainingPlan(ABC):
             PlanContractError: If calling it fails elsewhere.
         """
         with PlanCode(type(self), method.__name__):
-            parameters = inspect.signature(method).parameters
+            parameters = _parameters(
+                getattr(method, "__func__", method), bound=isinstance(method, MethodType)
+            )
             named = {name: value for name, value in offered.items() if name in parameters}
             own = any(
                 parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
@@ -308,3 +312,9 @@ class TrainingPlan(ABC):
                 if name not in named
             )
             return method(*list(offered.values())[: int(own)], **named)
+
+
+@functools.lru_cache(64)
+def _parameters(function: Callable[..., object], *, bound: bool) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a function, without the first one if it is bound."""
+    return inspect.signature(MethodType(function, function) if bound else function).parameters

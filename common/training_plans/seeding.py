@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 from typing import Final
@@ -12,6 +13,7 @@ import torch
 _NUMPY_SEEDS: Final = 2**32
 
 
+@functools.lru_cache(64, typed=True)
 def derived_seed(*parts: int | str) -> int:
     """Return 63 bits of the SHA-256 of these parts: another stream for each combination, the same everywhere."""
     text = "\x1f".join(str(part) for part in parts)

@@ -103,14 +103,14 @@ class TensorPlan(TrainingPlan, Generic[A]):
         metadata = {BUFFERS: json.dumps(list(self.buffers))} if self.buffers else None
         return save_tensors(Path(path), self.get_model_params(), metadata)
 
-    def import_model(self, path: Path | str) -> None:
-        """Read the model's tensors from a safetensors file; nothing changes if they do not fit.
+    def import_model(self, path: Path | str | bytes) -> None:
+        """Read the model's tensors from a safetensors file, or from its bytes; nothing changes if they do not fit.
 
         Raises:
             InvalidTensorsError: If the file is not valid safetensors.
             ModelMismatchError: If names, shapes or dtypes differ; says which.
         """
-        params = load_tensors(Path(path))
+        params = load_tensors(path if isinstance(path, bytes) else Path(path))
         check_fit(self.get_model_params(), kinds(params), where="the model file")
         self.load(params)
 

@@ -253,10 +253,11 @@ class TorchTrainingPlan(TrainingPlan):
             for name, value in own.items():
                 value.copy_(params[name])
 
-    def _buffers(self) -> dict[str, Tensor]:
-        """Return the buffers by name; they share the model's memory."""
+    def _buffers(self, params: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the buffers among the tensors of the global model; they share the model's memory."""
         parameters = {name for name, _ in self.model().named_parameters(remove_duplicate=False)}
-        return {name: value for name, value in self.get_model_params().items() if name not in parameters}
+        shared = self.get_model_params() if params is None else params
+        return {name: value for name, value in shared.items() if name not in parameters}
 
     def after_training_params(self) -> dict[str, Tensor]:
         """Return the tensors to send: the model's, after `postprocess` if the plan has one.
@@ -311,18 +312,18 @@ class TorchTrainingPlan(TrainingPlan):
         """
         self.set_model_params(read_state_dict(Path(path)))
 
-    def import_model(self, path: Path | str) -> None:
-        """Read the model's tensors from a safetensors file; nothing changes if they do not fit.
+    def import_model(self, path: Path | str | bytes) -> None:
+        """Read the model's tensors from a safetensors file, or from its bytes; nothing changes if they do not fit.
 
         Raises:
             InvalidTensorsError: If the file is not valid safetensors.
             ModelMismatchError: If names, shapes or dtypes differ; says which.
         """
         own = self.get_model_params()
-        with open_tensors(Path(path)) as file:
+        with open_tensors(path if isinstance(path, bytes) else Path(path)) as file:
             theirs = {name: (entry.dtype, entry.shape) for name, entry in file.index.items()}
             check_fit(own, theirs, where="the model file")
             with torch.no_grad():
                 for name, value in own.items():
                     value.copy_(file[name])
-        self._received = {name: value.clone() for name, value in self._buffers().items()}
+        self._received = {name: value.clone() for name, value in self._buffers(own).items()}

@@ -17,7 +17,8 @@ import traceback
 from common.errors import PlanFailedError, ProtectionMissingError, WarrenError, WorkerFaultError
 from common.ids import TaskId
 from node.sandbox import Protections, confine
-from node.worker.protocol import Failed, Ready, Unprotected, read_order, read_policy, write_report
+from node.worker.protocol import Failed, Ready, RunSpec, Unprotected
+from node.worker.wire import read_order, read_policy, write_report
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +42,14 @@ def serve(connection: socket.socket, stands: Protections) -> None:
 
     session = Session()
     write_report(connection, Ready(torch_version=_warm_up(), stands=stands))
-    while (order := read_order(connection)) is not None:
+    run: RunSpec | None = None
+    while (order := read_order(connection, run)) is not None:
+        run = order.run
         try:
-            done = session.run(order, lambda progress: write_report(connection, progress))
-            write_report(connection, done)
+            made = session.run(order, lambda progress: write_report(connection, progress))
+            write_report(connection, made)
         except Exception as error:  # noqa: BLE001 - whatever a task meets, the agent is told and decides
-            write_report(connection, _failed(order.task_id, error))
+            write_report(connection, _failed(order.task.task_id, error))
 
 
 def _warm_up() -> str:

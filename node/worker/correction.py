@@ -13,7 +13,7 @@ from common.messages import FedDynCorrection, ScaffoldCorrection
 from common.training_plans.base import Effort, TrainingPlan
 from common.training_plans.steering import Steering
 from node.worker.kept import Kept, Section
-from node.worker.protocol import RunTask
+from node.worker.protocol import Order
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +37,19 @@ class Corrector(Protocol):
         ...
 
 
-def corrector(task: RunTask, plan: TrainingPlan, kept: Kept, carried: Tensors) -> Corrector | None:
+def corrector(order: Order, plan: TrainingPlan, kept: Kept, carried: Tensors) -> Corrector | None:
     """Return what a task asks for beyond plain training, with the plan's model as it was received; None for nothing.
 
     Raises:
         PlanContractError: If the gradients of the plan cannot be corrected.
     """
-    match task.correction:
+    match order.run.correction:
         case None:
             return None
         case ScaffoldCorrection():
-            return Scaffold(plan, _own(task, kept, "scaffold"), carried)
+            return Scaffold(plan, _own(order, kept, "scaffold"), carried)
         case FedDynCorrection(alpha=alpha):
-            return FedDyn(plan, _own(task, kept, "feddyn"), alpha)
+            return FedDyn(plan, _own(order, kept, "feddyn"), alpha)
 
 
 class Scaffold:
@@ -106,12 +106,12 @@ class FedDyn:
         }
 
 
-def _own(task: RunTask, kept: Kept, section: Section) -> Tensors:
+def _own(order: Order, kept: Kept, section: Section) -> Tensors:
     own = kept.section(section)
-    if not own and task.state_of is not None:
+    if not own and order.task.state_of is not None:
         log.warning(
             "nothing was kept, starting afresh",
-            extra={"action": "state_missing", "task": task.task_id, "section": section},
+            extra={"action": "state_missing", "task": order.task.task_id, "section": section},
         )
     return own
 

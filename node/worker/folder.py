@@ -1,8 +1,8 @@
 """Keep what the agent and the worker of one run share on disk.
 
 work/<run>/
-    in/       plan and model; the worker reads them
-    scratch/  the only folder that the worker may write to; its update appears here
+    in/       the plan, and the model if it is large; the worker reads them
+    scratch/  the only folder that the worker may write to; its update appears here if it is large
     *         the agent's own copies of what it took from there
 
 A worker runs the code of others, so nothing in `scratch` is trusted: it is opened without following links, bounded, and
@@ -21,8 +21,10 @@ from typing import Final
 
 from common.errors import TaskRefusedError, WorkerFaultError
 from common.ids import PartyId
+from common.payload.header import Content
 from common.sqlite import storage_errors
 from node.sandbox import WorkerUser, hand_over, remove_scratch
+from node.worker.protocol import HANDED_BYTES
 
 _COPY_BYTES: Final = 64 * 1024 * 1024
 _NO_RANGE_COPY: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
@@ -62,7 +64,12 @@ class RunFolder:
                 let_in(folder, self.user)
             hand_over(self.scratch, self.user)
 
-    def place(self, name: str, content: bytes | Path) -> Path:
+    def handed(self, name: str, content: Content) -> Content:
+        """Return what a worker is given: bytes that cross its socket, or else the path of a file; see `place`."""
+        few = isinstance(content, bytes) and len(content) <= HANDED_BYTES
+        return content if few else self.place(name, content)
+
+    def place(self, name: str, content: Content) -> Path:
         """Give the worker bytes, or a file that never changes, under a name; return its path.
 
         Each one is another inode: the worker may have the last one of that name mapped.
@@ -82,7 +89,7 @@ class RunFolder:
     def keep(self, name: str, content: bytes) -> Path:
         """Give the worker bytes under a name that always means these bytes, unless it has them; return the path."""
         path = self.inputs / name
-        return path if path.exists() else self.place(name, content)
+        return path if os.path.exists(path) else self.place(name, content)  # noqa: PTH110 - in every round
 
     def take(self, name: str, node: PartyId, limit_bytes: int) -> Path:
         """Copy a file of the worker to where the worker cannot change it, and remove the original; return the copy.
@@ -101,9 +108,7 @@ class RunFolder:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise WorkerFaultError(error_type="an update that is no file")
-            if status.st_size > limit_bytes:
-                reason = f"an update of {status.st_size} bytes exceeds its limit of {limit_bytes}"
-                raise TaskRefusedError(node=node, reason=reason)
+            bound(status.st_size, node, limit_bytes)
             copy.unlink(missing_ok=True)  # and not written over: some file systems write a file to disk then
             with storage_errors(copy), copy.open("wb") as target:
                 os.fchmod(target.fileno(), stat.S_IRUSR | stat.S_IWUSR)
@@ -117,6 +122,17 @@ class RunFolder:
         if self.user is not None:
             os.chown(file, -1, self.user.gid)
             file.chmod(0o640)
+
+
+def bound(size_bytes: int, node: PartyId, limit_bytes: int) -> None:
+    """Refuse what is larger than the node allows.
+
+    Raises:
+        TaskRefusedError: If it is.
+    """
+    if size_bytes > limit_bytes:
+        reason = f"an update of {size_bytes} bytes exceeds its limit of {limit_bytes}"
+        raise TaskRefusedError(node=node, reason=reason)
 
 
 def let_in(folder: Path, user: WorkerUser) -> None:

@@ -7,28 +7,29 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import InvalidTensorsError, UpdateUnsoundError, WarrenError
+from common.errors import InvalidTensorsError, UpdateUnsoundError, WarrenError, WorkerFaultError
 from common.ids import Digest
 from common.limits import INLINE_BYTES
 from common.payload.encodings.choice import Encoding
 from common.payload.encodings.compression import decompress_file
 from common.payload.encodings.decoder import decode_file
+from common.payload.header import Content
 from common.payload.soundness import unsound
 from common.sqlite import storage_errors
-from node.worker.folder import RunFolder
-from node.worker.protocol import Done, RunTask
+from node.worker.folder import RunFolder, bound
+from node.worker.protocol import Made, Order
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A file that was taken from a worker.
+    """What was taken from a worker.
 
     Attributes:
         content: Its bytes if they are few enough for the journal, or else the agent's own copy, which is on disk (fsync).
         digest: Its SHA-256.
     """
 
-    content: bytes | Path
+    content: Content
     digest: Digest
 
 
@@ -54,41 +55,48 @@ class Bounds:
     norm: float
 
 
-def harvest(folder: RunFolder, task: RunTask, done: Done, bounds: Bounds) -> Harvest:
-    """Take the files of a task that is done, and look at the tensors; slow if they are large, so not for the agent's own thread."""
+def harvest(folder: RunFolder, order: Order, made: Made, bounds: Bounds) -> Harvest:
+    """Take what came of a task that is done, and look at the tensors; slow if they are large, so not for the agent's own thread."""
 
-    def take(path: str) -> Path:
-        return folder.take(Path(path).name, task.node_id, bounds.size_bytes)
+    def take(content: Content | None, path: str) -> Content:
+        if not isinstance(content, bytes):
+            return folder.take(Path(path).name, order.run.node_id, bounds.size_bytes)
+        bound(len(content), order.run.node_id, bounds.size_bytes)
+        return content
 
     try:
-        update = take(task.update_path) if task.train else None
+        if made.update is not None and not order.task.train:
+            raise WorkerFaultError(error_type="an update that nobody asked for")
+        update = take(made.update, order.run.update_path) if order.task.train else None
         if update is not None:
-            _check(folder, task, update, done.update_decoded_bytes, bounds)
-        state = take(task.state_to) if done.keeps_state else None
+            _check(folder, order, update, made.done.update_decoded_bytes, bounds)
+        state = None if made.state is None else take(made.state, order.run.state_path)
         return Harvest(_crop(update), _crop(state))
     except WarrenError as error:
         return Harvest(error=error)
 
 
-def _check(folder: RunFolder, task: RunTask, update: Path, decoded_bytes: int | None, bounds: Bounds) -> None:
+def _check(
+    folder: RunFolder, order: Order, update: Content, decoded_bytes: int | None, bounds: Bounds
+) -> None:
     """Refuse an update that is not one of the model; what is unpacked for that lies where no worker can write."""
-    encoding, scratch = Encoding.parse(task.encoding), []
+    encoding, scratch = Encoding.parse(order.run.encoding), []
 
-    def unpacked(path: Path, size_bytes: int | None) -> Path:
-        scratch.append(folder.path / f"{path.name}.unpacked")
-        decompress_file(path, scratch[-1], size_bytes=min(size_bytes or 0, bounds.size_bytes))
+    def unpacked(name: str, content: Content, size_bytes: int | None) -> Path:
+        scratch.append(folder.path / f"{name}.unpacked")
+        decompress_file(content, scratch[-1], size_bytes=min(size_bytes or 0, bounds.size_bytes))
         return scratch[-1]
 
     try:
-        model, sent = Path(task.model_path), Encoding.parse(task.model_encoding)
+        model, sent = order.model, Encoding.parse(order.run.model_encoding)
         if sent.zstd:
-            model = unpacked(model, task.model_decoded_bytes)
+            model = unpacked("model", model, order.task.model_decoded_bytes)
         if sent.name != "raw":
             scratch.append(folder.path / "model.decoded")
             decode_file(model, scratch[-1])
             model = scratch[-1]
         if encoding.zstd:
-            update = unpacked(update, decoded_bytes)
+            update = unpacked("update", update, decoded_bytes)
         problem = unsound(update, model, encoding, norm_limit=bounds.norm)
     except InvalidTensorsError as error:
         raise UpdateUnsoundError(reason=error.public_text) from error
@@ -99,13 +107,14 @@ def _check(folder: RunFolder, task: RunTask, update: Path, decoded_bytes: int | 
         raise UpdateUnsoundError(reason=problem)
 
 
-def _crop(path: Path | None) -> Crop | None:
-    if path is None:
+def _crop(content: Content | None) -> Crop | None:
+    if content is None:
         return None
-    with storage_errors(path), path.open("rb") as file:
+    if isinstance(content, bytes):
+        return Crop(content, Digest(hashlib.sha256(content).hexdigest()))
+    with storage_errors(content), content.open("rb") as file:
         if os.fstat(file.fileno()).st_size <= INLINE_BYTES:
-            content = file.read()
-            return Crop(content, Digest(hashlib.sha256(content).hexdigest()))
+            return _crop(file.read())
         digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
         os.fsync(file.fileno())
-    return Crop(path, digest)
+    return Crop(content, digest)

@@ -7,12 +7,13 @@ gives the same bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
 
-from common.payload.tensors import open_tensors, save_tensors
+from common.payload.header import Content
+from common.payload.tensors import open_tensors, write_tensors
+from node.worker.protocol import HANDED_BYTES
 
 Section = Literal["residual", "scaffold", "feddyn", "plan", "ditto", "optimizer"]
 """What an encoding left out, the control variate of SCAFFOLD, the gradient of FedDyn, persistent tensors of the plan, a personal model,
@@ -23,11 +24,11 @@ class Kept:
     """What was kept of an earlier task.
 
     Args:
-        path: Its file; None if there is none, which is as good as an empty one.
+        content: Its file; None if there is none, which is as good as an empty one.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    def __init__(self, content: Content | None) -> None:
+        self._content = content
 
     def section(self, section: Section) -> dict[str, Tensor]:
         """Return the tensors of a section by name; they are read from the file when they are used.
@@ -35,21 +36,19 @@ class Kept:
         Raises:
             InvalidTensorsError: If the file is damaged.
         """
-        if self._path is None:
+        if self._content is None:
             return {}
-        with open_tensors(self._path) as file:
+        with open_tensors(self._content) as file:
             prefix = f"{section}/"
             return {name.removeprefix(prefix): file[name] for name in file if name.startswith(prefix)}
 
 
-def keep(path: Path, sections: Mapping[Section, Mapping[str, Tensor]]) -> bool:
-    """Write what is to be kept, and return whether there is anything; if not, nothing is written.
+def keep(path: str, sections: Mapping[Section, Mapping[str, Tensor]]) -> Content | None:
+    """Return what is to be kept, written to this path if it is large; none if there is nothing.
 
     Raises:
         InvalidTensorsError: If a tensor cannot be written.
         DiskFullError: If there is no space.
     """
     tensors = {f"{section}/{name}": value for section, own in sections.items() for name, value in own.items()}
-    if tensors:
-        save_tensors(path, tensors)
-    return bool(tensors)
+    return write_tensors(path, tensors, few_bytes=HANDED_BYTES) if tensors else None

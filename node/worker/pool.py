@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -33,19 +34,22 @@ from node.worker.protocol import (
     Done,
     Failed,
     FromWorker,
+    Made,
+    Order,
     Progress,
     Ready,
-    RunTask,
     Unprotected,
-    read_report,
-    write_order,
 )
+from node.worker.wire import read_report, write_order, write_policy
 
 log = logging.getLogger(__name__)
 
 _REPORTS_BURST: Final = 16 * REPORT_BYTES
 _REPORTS_PER_S: Final = 1024 * 1024
-"""Bytes of reports; a worker that says more has to wait, so that it cannot drown its agent."""
+"""Bytes of JSON; a worker that says more has to wait, so that it cannot drown its agent. What it hands over beside that is bounded by
+`HANDED_BYTES`, and comes once for each task or is the end of the worker."""
+_UNREAD_BYTES: Final = 512 * 1024
+"""What a worker may leave unread before its agent waits for it; the system may allow less."""
 _LAST_WORDS_S: Final = 1.0
 """How long the output of a dead worker is waited for."""
 
@@ -122,12 +126,16 @@ class Worker:
         """Spawn the process; it shuts itself in, imports torch, and then says that it is ready."""
         self.run_id = run_id
         self.folder = folder
-        self.task: RunTask | None = None
+        self.task_id: TaskId | None = None
+        """The task that it has, until the agent has heard what came of it."""
         self.ready = False
+        self._order: Order | None = None
+        self._told = b""
         self._post = post
         self._bounds = bounds
         self._over = threading.Event()
         ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNREAD_BYTES)
         reader, writer = os.pipe()
         with theirs, os.fdopen(writer, "wb") as printed:
             self._process = _spawn(theirs, printed, folder.scratch, variables)
@@ -139,17 +147,19 @@ class Worker:
         self._thread = threading.Thread(target=self._listen, name=name, daemon=True)
         self._output.start()
         self._thread.start()
-        self._tell(policy)
+        with _unless_gone():
+            write_policy(self._socket, policy)
 
     @property
     def pid(self) -> int:
         """Return the process id."""
         return self._process.pid
 
-    def give(self, task: RunTask) -> None:
+    def give(self, order: Order) -> None:
         """Hand over a task; the answer comes as an event."""
-        self.task = task
-        self._tell(task)
+        self.task_id, self._order = order.task.task_id, order
+        with _unless_gone():
+            self._told = write_order(self._socket, order, self._told)
 
     def stop(self) -> None:
         """Kill the process with everything it started; it has nothing to lose that is not on disk."""
@@ -159,32 +169,30 @@ class Worker:
         self._thread.join()
         self._output.join(_LAST_WORDS_S)
 
-    def _tell(self, order: SandboxPolicy | RunTask) -> None:
-        # A broken pipe means that the process is gone; the listening thread sees that too and says why.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            write_order(self._socket, order)
-
-    def _harvest(self, report: FromWorker) -> Harvest | None:
-        task = self.task
-        if not isinstance(report, Done) or task is None or task.task_id != report.task_id:
-            return None
-        return harvest(self.folder, task, report, self._bounds)
+    def _harvest(self, made: Made) -> Harvest:
+        order, self._order = self._order, None
+        if order is None or order.task.task_id != made.done.task_id:
+            raise MalformedMessageError(sender="the worker", reason="it is done with what it was not given")
+        return harvest(self.folder, order, made, self._bounds)
 
     def _listen(self) -> None:
         heard = Bucket(_REPORTS_BURST, _REPORTS_PER_S)
         with self._socket:
             try:
                 while report := read_report(self._socket, lambda size: heard.admit(size, self._over)):
-                    self._post(WorkerSaid(self, report, self._harvest(report)))
+                    if isinstance(report, Made):
+                        self._post(WorkerSaid(self, report.done, self._harvest(report)))
+                    else:
+                        self._post(WorkerSaid(self, report))
             except MalformedMessageError as error:
                 log.warning("worker misbehaved", extra={"action": "worker_killed", "error": str(error)})
                 os.killpg(self._process.pid, signal.SIGKILL)
         status = self._process.wait()
         self._over.set()
-        task = self.task
-        step = "start" if not self.ready else "a task" if task else "idling"
+        task_id = self.task_id
+        step = "start" if not self.ready else "a task" if task_id else "idling"
         death = WorkerDiedError(status=_status(status), step=step)
-        self._post(WorkerEnded(self, task.task_id if task else None, death))
+        self._post(WorkerEnded(self, task_id, death))
 
 
 class WorkerPool:
@@ -250,7 +258,7 @@ class WorkerPool:
             self._datasets[run_id] = datasets
         return folder
 
-    def give(self, run_id: RunId, task: RunTask) -> None:
+    def give(self, run_id: RunId, order: Order) -> None:
         """Hand a task to the worker of its run, spawning it first if there is none; `folder` was asked for before."""
         worker = self._workers.pop(run_id, None)
         if worker is None:
@@ -263,7 +271,7 @@ class WorkerPool:
             worker = Worker(run_id, folder, policy, self._output, variables, self._post, self._bounds)
             log.info("worker started", extra={"action": "worker_started", "run": run_id, "pid": worker.pid})
         self._workers[run_id] = worker  # last in order: most recently used
-        worker.give(task)
+        worker.give(order)
 
     def is_warm(self, run_id: RunId) -> bool:
         """Tell whether the run has a worker that has loaded everything it needs to start."""
@@ -288,9 +296,9 @@ class WorkerPool:
                     "worker ready", extra={"action": "worker_ready", "run": worker.run_id, "missing": missing}
                 )
             case Done() | Failed() as report:
-                if worker.task is None or worker.task.task_id != report.task_id:
+                if worker.task_id != report.task_id:
                     return False
-                worker.task = None
+                worker.task_id = None
             case Progress():
                 pass
         return True
@@ -311,9 +319,14 @@ class WorkerPool:
         self._output.close()
 
     def _make_room(self) -> None:
-        idle = [run_id for run_id, worker in self._workers.items() if worker.task is None]
+        idle = [run_id for run_id, worker in self._workers.items() if worker.task_id is None]
         for run_id in idle[: max(0, len(idle) - self._max_idle + 1)]:
             self.retire(run_id)
+
+
+def _unless_gone() -> AbstractContextManager[None]:
+    """Pass over that the process is gone; the thread that listens to it sees that too and says why."""
+    return contextlib.suppress(BrokenPipeError, ConnectionResetError)
 
 
 def _spawn(

@@ -1,41 +1,36 @@
-"""Define what an agent and its worker process say to each other, and how it crosses their socket.
-
-frame = length of the JSON (4 bytes, big endian) | JSON
-"""
+"""Define what an agent and its worker process say to each other."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable
-from typing import Annotated, Final, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import Field, JsonValue
 
-from common.errors import MalformedMessageError, MessageTooLargeError
 from common.ids import DatasetId, Digest, ExperimentId, PartyId, RunId, TaskId
 from common.limits import HEADER_BYTES
 from common.messages import Correction, GpuNotice, LossPoint, Validation
 from common.messages.base import Count, Duration, Name, Part, Text
 from common.messages.moments import Moments
 from common.messages.payload import EncodingText, PayloadSize
-from common.settings import describe
+from common.payload.header import Content
 from common.training_args import TrainingArgs
 from node.gpus import GpuOffer
-from node.sandbox import Protections, SandboxPolicy
+from node.sandbox import Protections
 
 ORDER_BYTES: Final = 4 * 1024 * 1024
-"""Largest frame from the agent."""
+"""Largest JSON from the agent."""
 
 REPORT_BYTES: Final = HEADER_BYTES * 3 // 4
-"""Largest frame from the worker: what it says goes on to the researcher in one message. A worker runs the code of others, so
+"""Largest JSON from the worker: what it says goes on to the researcher in one message. A worker runs the code of others, so
 its agent believes no length beyond this."""
+
+HANDED_BYTES: Final = 64 * 1024
+"""Largest model, update or state that crosses the socket: an order fits the buffer of the system, so that no agent waits for a worker
+that does not read yet. Others are handed over as files."""
 
 LOSS_POINTS: Final = 1000
 """Most points in one report."""
-
-_PREFIX: Final = 4
-
-T = TypeVar("T")
 
 ValidatedOn = Literal["global", "local", "personal"]
 """What a validation is of."""
@@ -52,23 +47,14 @@ class DatasetSource(Part):
     parameters: dict[str, JsonValue]
 
 
-class RunTask(Part):
-    """Ask the worker for one task; closing the socket asks it to end."""
+class RunSpec(Part):
+    """What mostly is the same for all tasks of a run; a worker gets it again only when something of it is another."""
 
-    kind: Literal["run_task"] = "run_task"
-    task_id: TaskId
     experiment_id: ExperimentId
     run_id: RunId
-    round: Count
     node_id: PartyId
-    seed: Count
-    """Seed of the round; the worker derives the node's own stream from it."""
-    updates_done: Count = 0
-    """Optimisation steps of earlier rounds; with `num_updates` the stream of batches goes on behind them."""
     gpu: GpuOffer = "none"
     """What the node offers."""
-    train: bool = True
-    """False asks for validation of the given model alone."""
     plan_path: str
     plan_name: Name
     plan_hash: Digest
@@ -79,31 +65,57 @@ class RunTask(Part):
     """Another one to validate on; none takes a part of the first."""
     joined_dataset: DatasetSource | None = None
     """Another one that is joined to the first."""
-    model_path: str
-    """The global model, safetensors."""
     model_encoding: EncodingText = "raw"
-    """How it is encoded."""
-    model_decoded_bytes: PayloadSize | None = None
-    """Its size once decompressed, if it is compressed."""
-    update_path: str
-    """Where to write the trained model; its folder exists, and is free for other files."""
+    """How the global model is encoded."""
     encoding: EncodingText = "raw"
-    """How to encode it."""
+    """How to encode the trained one."""
+    update_path: str
+    """Where to write that if it is large; its folder exists, and is free for other files."""
+    state_path: str
+    """Where to write what a task leaves for others, if that is large; in the same folder."""
     moments: Moments | None = None
     """Of the columns of the whole federation, if it is known."""
     correction: Correction | None = None
     """What the aggregator asks for beyond plain training."""
-    state_of: TaskId | None = None
-    """The task that this one builds on."""
-    state_path: str | None = None
-    """What that one has left; none if nothing is here."""
-    state_to: str
-    """Where to write what this one leaves, if it leaves anything; in the folder of the update."""
 
     @property
     def measures(self) -> bool:
         """Tell whether it is about the moments of columns alone."""
         return self.training_args.moments == "federation" and self.moments is None
+
+
+class TaskSpec(Part):
+    """What is of one task alone."""
+
+    task_id: TaskId
+    round: Count
+    seed: Count
+    """Seed of the round; the worker derives the node's own stream from it."""
+    updates_done: Count = 0
+    """Optimisation steps of earlier rounds; with `num_updates` the stream of batches goes on behind them."""
+    train: bool = True
+    """False asks for validation of the given model alone."""
+    model_decoded_bytes: PayloadSize | None = None
+    """Size of the global model once decompressed, if it is compressed."""
+    state_of: TaskId | None = None
+    """The task that this one builds on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Asks the worker for one task; closing the socket asks it to end.
+
+    Attributes:
+        run: What may be as it was for the task before; it is the same object then.
+        task: What is not.
+        model: The global model, safetensors; encoded as the run says.
+        state: What the task has left that this one builds on; none if nothing is here.
+    """
+
+    run: RunSpec
+    task: TaskSpec
+    model: Content
+    state: Content | None = None
 
 
 class Unprotected(Part):
@@ -133,7 +145,7 @@ class Progress(Part):
 
 
 class Done(Part):
-    """A task is done; its update, if any, lies at the path that was asked for."""
+    """A task is done."""
 
     kind: Literal["done"] = "done"
     task_id: TaskId
@@ -148,16 +160,10 @@ class Done(Part):
     losses: Losses
     """The whole curve, thinned if it is long."""
     validations: Annotated[tuple[Validation, ...], Field(max_length=3)]
-    update_sha256: Digest | None
-    """None if only validation was asked for."""
-    update_size: Count | None
-    """In bytes."""
     update_decoded_bytes: PayloadSize | None = None
-    """In bytes, before compression; none if it is not compressed."""
+    """Size of the update before compression; none if it is not compressed."""
     moments: Moments | None = None
     """Of the columns of the training part, if these were asked for."""
-    keeps_state: bool = False
-    """Whether it left something for the tasks that build on it."""
     device: Literal["cpu", "gpu"] = "cpu"
     """Where it was done."""
     gpu_bytes: Count | None = None
@@ -183,104 +189,20 @@ class Failed(Part):
     """Traceback and message text, which may hold values of the data: for the node's own log only."""
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A task is done, and this is what it made. To the agent, which file a path names is hearsay.
+
+    Attributes:
+        done: What is told of it.
+        update: The trained model, encoded as the run says; none if only validation was asked for.
+        state: What it leaves for the tasks that build on it; none if it leaves nothing.
+    """
+
+    done: Done
+    update: Content | None = None
+    state: Content | None = None
+
+
 FromWorker = Unprotected | Ready | Progress | Done | Failed
-
-_POLICY: Final[TypeAdapter[SandboxPolicy]] = TypeAdapter(SandboxPolicy)
-_TO_WORKER: Final[TypeAdapter[RunTask]] = TypeAdapter(RunTask)
-_FROM_WORKER: Final[TypeAdapter[FromWorker]] = TypeAdapter(Annotated[FromWorker, Field(discriminator="kind")])
-
-
-def write_order(connection: socket.socket, order: SandboxPolicy | RunTask) -> None:
-    """Send a worker what to do, blocking until the system has taken it: first how to shut itself in, then task after task.
-
-    Raises:
-        OSError: If the worker is gone.
-    """
-    _write(connection, order, ORDER_BYTES)
-
-
-def write_report(connection: socket.socket, report: FromWorker) -> None:
-    """Send the agent a report, blocking until the system has taken it.
-
-    Raises:
-        MessageTooLargeError: If it is larger than `REPORT_BYTES`; nothing was sent.
-        OSError: If the agent is gone.
-    """
-    _write(connection, report, REPORT_BYTES)
-
-
-def read_report(
-    connection: socket.socket, admit: Callable[[int], None] = lambda _: None
-) -> FromWorker | None:
-    """Return what a worker says next, blocking until it says it; none once it is gone.
-
-    Args:
-        connection: Leads to the worker.
-        admit: Called with the size of each report before it is decoded; may wait.
-
-    Raises:
-        MalformedMessageError: If the worker sent anything else; the stream cannot be read further.
-    """
-    document = _read(connection, REPORT_BYTES)
-    if document is None:
-        return None
-    admit(len(document))
-    return _decode(_FROM_WORKER, document, "the worker")
-
-
-def read_policy(connection: socket.socket) -> SandboxPolicy | None:
-    """Return how to shut oneself in, which the agent says first, blocking until it does; none once it is gone.
-
-    Raises:
-        MalformedMessageError: If the agent sent anything else.
-    """
-    document = _read(connection, ORDER_BYTES)
-    return None if document is None else _decode(_POLICY, document, "the agent")
-
-
-def read_order(connection: socket.socket) -> RunTask | None:
-    """Return the task that the agent asks for next, blocking until it does; none once it is gone.
-
-    Raises:
-        MalformedMessageError: If the agent sent anything else.
-    """
-    document = _read(connection, ORDER_BYTES)
-    return None if document is None else _decode(_TO_WORKER, document, "the agent")
-
-
-def _decode(adapter: TypeAdapter[T], document: bytes, sender: str) -> T:
-    try:
-        return adapter.validate_json(document)
-    except ValidationError as error:
-        raise MalformedMessageError(sender=sender, reason=describe(error)) from error
-
-
-def _write(connection: socket.socket, message: BaseModel, limit: int) -> None:
-    document = message.__pydantic_serializer__.to_json(message)
-    if len(document) > limit:
-        raise MessageTooLargeError(size_bytes=len(document), limit_bytes=limit)
-    connection.sendall(len(document).to_bytes(_PREFIX) + document)
-
-
-def _read(connection: socket.socket, limit: int) -> bytes | None:
-    prefix = _exactly(connection, _PREFIX)
-    if prefix is None:
-        return None
-    size = int.from_bytes(prefix)
-    if size > limit:
-        raise MalformedMessageError(sender="the other process", reason=f"{size} bytes are more than {limit}")
-    return _exactly(connection, size)
-
-
-def _exactly(connection: socket.socket, size: int) -> bytes | None:
-    """Return so many bytes, or none if the other side went away first."""
-    parts = bytearray()
-    while len(parts) < size:
-        try:
-            part = connection.recv(size - len(parts))
-        except ConnectionResetError:
-            return None
-        if not part:
-            return None
-        parts += part
-    return bytes(parts)
+Report = Unprotected | Ready | Progress | Made | Failed

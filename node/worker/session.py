@@ -20,10 +20,19 @@ from common.training_plans.seeding import derived_seed, seed_everything
 from common.training_plans.source import load_plan
 from node.gpus import Choice, choose_device
 from node.worker.correction import corrector
-from node.worker.exchange import Received, SavedUpdate, received, save_update
+from node.worker.exchange import Received, received, save_update
 from node.worker.kept import Kept, Section, keep
 from node.worker.personal import ditto, fine_tune
-from node.worker.protocol import LOSS_POINTS, DatasetSource, Done, Progress, RunTask, ValidatedOn
+from node.worker.protocol import (
+    LOSS_POINTS,
+    DatasetSource,
+    Done,
+    Made,
+    Order,
+    Progress,
+    RunSpec,
+    ValidatedOn,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,67 +44,71 @@ class Session:
     """The warm state of one worker.
 
     Plan and model are made again when source or model arguments change, the data when the data set or its loading changes. After a
-    failure nothing is kept. The model file is read for each task, so no task can see what the one before made of the weights.
+    failure nothing is kept. The model is read for each task, so no task can see what the one before made of the weights.
     """
 
     def __init__(self) -> None:
-        self._plan: tuple[Hashable, TrainingPlan] | None = None
-        self._data: tuple[Hashable, DataManager, DataManager | None] | None = None
+        self._run: RunSpec | None = None
+        self._made_of: tuple[Hashable, Hashable] = (None, None)
+        """What the plan and what the data depend on."""
+        self._plan: TrainingPlan | None = None
+        self._data: tuple[DataManager, DataManager | None] | None = None
         self._parts: tuple[Hashable, Parts] | None = None
 
-    def run(self, task: RunTask, report: Callable[[Progress], None]) -> Done:
+    def run(self, order: Order, report: Callable[[Progress], None]) -> Made:
         """Do one task: validate, train, validate and write the update, as far as the task asks for it.
 
         Args:
-            task: What to do.
+            order: What to do.
             report: Takes losses while training goes on.
 
         Raises:
             PlanError: If the plan cannot be used or fails.
             DataError: If the data cannot be used.
-            InvalidTensorsError: If the model file is damaged, or not encoded as the task says.
+            InvalidTensorsError: If the model is damaged, or not encoded as the order says.
             MissingExtraError: If something is compressed and the package for that is not installed.
-            ModelMismatchError: If the model file does not fit the plan's model.
+            ModelMismatchError: If the model does not fit the plan's model.
         """
         try:
-            return self._run(task, report)
+            return self._do(order, report)
         except BaseException:
             self._plan = self._data = self._parts = None
             raise
 
-    def _run(self, task: RunTask, report: Callable[[Progress], None]) -> Done:
+    def _do(self, order: Order, report: Callable[[Progress], None]) -> Made:
         watch = _Stopwatch()
-        args = task.training_args
-        choice = _choice(task)
+        self._forget_what_changed(order.run)
+        args = order.run.training_args
+        choice = _choice(order)
         if choice.device != "cpu":
             torch.cuda.reset_peak_memory_stats()
-        plan = self._ready_plan(task, choice)
-        data, test_set = self._ready_data(plan, task)
-        if task.measures:
-            return _measured(plan, data, task, watch, choice)
-        parts = self._ready_parts(plan, task, data, test_set)
-        came = received(task)
-        kept = Kept(Path(task.state_path) if task.state_path else None)
+        plan = self._ready_plan(order, choice)
+        data, test_set = self._ready_data(plan, order)
+        if order.run.measures:
+            return Made(_measured(plan, data, order, watch, choice))
+        parts = self._ready_parts(plan, order, data, test_set)
+        came = received(order)
+        kept = Kept(order.state)
         keeps: dict[Section, Mapping[str, Tensor]] = {}
         _begin(plan, came, kept)
         watch.lap("loaded")
 
         validations: list[Validation] = []
-        if args.test_on_global_updates or not task.train:
-            validations += _validated(plan, parts, task, on="global")
+        if args.test_on_global_updates or not order.task.train:
+            validations += _validated(plan, parts, order, on="global")
             if args.finetune_updates is not None:
-                fine_tune(plan, parts, task, args.finetune_updates)
-                validations += _validated(plan, parts, task, on="personal")
+                fine_tune(plan, parts, order, args.finetune_updates)
+                validations += _validated(plan, parts, order, on="personal")
                 _begin(plan, came, kept)
         watch.lap("validated")
 
-        curve = _Curve(task, report)
+        curve = _Curve(order, report)
         seen, saved, effort = 0, None, Effort()
-        if task.train:
-            correct = corrector(task, plan, kept, came.carried)
+        if order.task.train:
+            correct = corrector(order, plan, kept, came.carried)
             plan.steer(correct.steering if correct else None)
-            seed_everything(derived_seed("round", task.seed, task.node_id))
-            _take_up(parts, task)
+            seed_everything(derived_seed("round", order.task.seed, order.run.node_id))
+            _take_up(parts, order)
             if args.keep_optimizer:
                 plan.recall_optimizer(kept.section("optimizer"))
             seen = plan.train(plan.preprocessed(parts.train), curve.add)
@@ -105,73 +118,80 @@ class Session:
                 plan.recall_optimizer({})
             watch.lap("trained")
             if args.test_on_local_updates:
-                validations += _validated(plan, parts, task, on="local")
+                validations += _validated(plan, parts, order, on="local")
             watch.lap("validated")
             sent = plan.after_training_params()
-            saved = save_update(task, sent, came.model, kept)
+            saved = save_update(order, sent, came.model, kept)
             keeps |= {"residual": saved.residual, "plan": _copies(plan.kept_params())}
             if correct is not None:
                 keeps[correct.section] = correct.after(plan, sent, effort)
             watch.lap("saved")
         if args.ditto_lambda is not None:
             _begin(plan, came, kept)
-            keeps["ditto"] = ditto(plan, parts, task, kept, args.ditto_lambda)
+            keeps["ditto"] = ditto(plan, parts, order, kept, args.ditto_lambda)
             watch.lap("trained")
-            if args.test_on_global_updates or args.test_on_local_updates or not task.train:
-                validations += _validated(plan, parts, task, on="personal")
+            if args.test_on_global_updates or args.test_on_local_updates or not order.task.train:
+                validations += _validated(plan, parts, order, on="personal")
             watch.lap("validated")
-        keeps_state = task.train and keep(Path(task.state_to), keeps)
+        state = keep(order.run.state_path, keeps) if order.task.train else None
         watch.lap("saved")
-        done = _done(
-            *(task, parts, watch, choice),
-            seen=seen,
-            losses=curve.points,
-            validations=validations,
-            saved=saved,
+        done = Done(
+            **_facts(order, watch, choice),
+            samples_seen=seen,
+            samples_train=parts.train.samples,
+            samples_test=parts.test.samples,
+            steps=effort.steps,
+            lr_sum=effort.lr_sum,
+            losses=tuple(curve.points),
+            validations=tuple(validations),
+            update_decoded_bytes=saved.decoded_bytes if saved else None,
+            gpu_bytes=None if choice.device == "cpu" else torch.cuda.max_memory_reserved(),
         )
-        return done.model_copy(
-            update={"steps": effort.steps, "lr_sum": effort.lr_sum, "keeps_state": keeps_state}
-        )
+        return Made(done, saved.content if saved else None, state)
 
-    def _ready_plan(self, task: RunTask, choice: Choice) -> TrainingPlan:
-        args = task.training_args
-        key = (task.plan_hash, task.plan_name, repr(task.model_args), args.model_dump_json())
-        if self._plan is None or self._plan[0] != key:
-            kind = load_plan(Path(task.plan_path), task.plan_name, task.plan_hash)
+    def _forget_what_changed(self, run: RunSpec) -> None:
+        if run is self._run:
+            return
+        plan = (run.plan_hash, run.plan_name, repr(run.model_args), run.training_args.model_dump_json())
+        sets = (run.dataset, run.test_dataset, run.joined_dataset)
+        made_of = plan, tuple(one and one.model_dump_json() for one in sets)
+        if made_of[0] != self._made_of[0]:
+            self._plan = None
+        if made_of != self._made_of:
+            self._data = self._parts = None
+        self._run, self._made_of = run, made_of
+
+    def _ready_plan(self, order: Order, choice: Choice) -> TrainingPlan:
+        run = order.run
+        if self._plan is None:
+            kind = load_plan(Path(run.plan_path), run.plan_name, run.plan_hash)
             with PlanCode(kind, "__init__"):
                 plan = kind()
-            plan.prepare(model_args=task.model_args, training_args=args)
-            self._plan = (key, plan)
-            self._data = self._parts = None
-        plan = self._plan[1]
-        plan.enter(
-            node_id=task.node_id,
-            round_=task.round,
-            training_args=args,
-            dataset_path=Path(task.dataset.path),
+            plan.prepare(model_args=run.model_args, training_args=run.training_args)
+            self._plan = plan
+        self._plan.enter(
+            node_id=run.node_id,
+            round_=order.task.round,
+            training_args=run.training_args,
+            dataset_path=Path(run.dataset.path),
             device=choice.device,
         )
-        return plan
+        return self._plan
 
-    def _ready_data(self, plan: TrainingPlan, task: RunTask) -> tuple[DataManager, DataManager | None]:
+    def _ready_data(self, plan: TrainingPlan, order: Order) -> tuple[DataManager, DataManager | None]:
         """Return the data set of a task, and the one to validate on, if it names one."""
-        args, source, apart, joined = (
-            *(task.training_args, task.dataset),
-            *(task.test_dataset, task.joined_dataset),
-        )
-        seen = (source, apart, joined, args)  # by the plan, when it chooses its data
-        key = tuple(one and one.model_dump_json() for one in seen)
-        if self._data is None or self._data[0] != key:
-            seed_everything(derived_seed("data", _campaign(task), task.node_id))
-            test_set = None if apart is None else _bound(plan, task, apart, None)
-            self._data, self._parts = (key, _bound(plan, task, source, joined), test_set), None
-        return self._data[1:]
+        run = order.run
+        if self._data is None:
+            seed_everything(derived_seed("data", _campaign(order), run.node_id))
+            test_set = None if run.test_dataset is None else _bound(plan, order, run.test_dataset, None)
+            self._data = _bound(plan, order, run.dataset, run.joined_dataset), test_set
+        return self._data
 
     def _ready_parts(
-        self, plan: TrainingPlan, task: RunTask, data: DataManager, test_set: DataManager | None
+        self, plan: TrainingPlan, order: Order, data: DataManager, test_set: DataManager | None
     ) -> Parts:
-        args, seed = task.training_args, _split_seed(task)
-        split = (seed, args.test_ratio, args.fold, args.test_batch_size, task.moments)
+        args, seed = order.run.training_args, _split_seed(order)
+        split = (seed, args.test_ratio, args.fold, args.test_batch_size, order.run.moments)
         if self._parts is None or self._parts[0] != split:
             with PlanCode(type(plan)):
                 parts = data.split(
@@ -181,26 +201,24 @@ class Session:
                     loader_args=args.loader_args,
                     test_batch_size=args.test_batch_size,
                     test_set=test_set,
-                    moments=by_name(task.moments),
+                    moments=by_name(order.run.moments),
                 )
             self._parts = (split, parts)
         return self._parts[1]
 
 
-def _split_seed(task: RunTask) -> int:
+def _split_seed(order: Order) -> int:
     """Return what decides the split: the same in all rounds, and in another experiment with the same seed."""
-    shuffled = task.training_args.shuffle_testing_dataset
-    return derived_seed("split", task.seed if shuffled else _campaign(task), task.node_id)
+    shuffled = order.run.training_args.shuffle_testing_dataset
+    return derived_seed("split", order.task.seed if shuffled else _campaign(order), order.run.node_id)
 
 
-def _measured(
-    plan: TrainingPlan, data: DataManager, task: RunTask, watch: _Stopwatch, choice: Choice
-) -> Done:
+def _measured(plan: TrainingPlan, data: DataManager, order: Order, watch: _Stopwatch, choice: Choice) -> Done:
     """Return the moments of the columns that the plan standardises or fills, from the training part."""
-    args = task.training_args
+    args = order.run.training_args
     with PlanCode(type(plan)):
         moments, train, test = data.measure(
-            test_ratio=args.test_ratio, seed=_split_seed(task), fold=args.fold
+            test_ratio=args.test_ratio, seed=_split_seed(order), fold=args.fold
         )
     if not 0 < len(moments) <= MOMENTS:
         plan.breaks_contract(
@@ -209,26 +227,24 @@ def _measured(
         )
     watch.lap("loaded")
     return Done(
-        **_facts(task, watch, choice),
+        **_facts(order, watch, choice),
         samples_seen=0,
         samples_train=train,
         samples_test=test,
         losses=(),
         validations=(),
-        update_sha256=None,
-        update_size=None,
         moments=moments,
     )
 
 
 def _bound(
-    plan: TrainingPlan, task: RunTask, source: DatasetSource, joined: DatasetSource | None
+    plan: TrainingPlan, order: Order, source: DatasetSource, joined: DatasetSource | None
 ) -> DataManager:
     """Return the plan's data, read from this data set and the one that is joined to it."""
     plan.enter(
-        node_id=task.node_id,
-        round_=task.round,
-        training_args=task.training_args,
+        node_id=order.run.node_id,
+        round_=order.task.round,
+        training_args=order.run.training_args,
         dataset_path=Path(source.path),
     )
     manager = plan.call(plan.training_data, **plan.loader_args())
@@ -245,31 +261,37 @@ def _bound(
     return manager
 
 
-def _campaign(task: RunTask) -> int | str:
+def _campaign(order: Order) -> int | str:
     """Return what seeds whatever is the same in all rounds."""
-    seed = task.training_args.random_seed
-    return task.experiment_id if seed is None else seed
+    seed = order.run.training_args.random_seed
+    return order.run.experiment_id if seed is None else seed
 
 
-def _choice(task: RunTask) -> Choice:
+def _choice(order: Order) -> Choice:
     """Choose the device of a task, and log if it is another than was wanted."""
-    choice = choose_device(task.gpu, asked=task.training_args.use_gpu, found=torch.cuda.device_count())
+    choice = choose_device(
+        order.run.gpu, asked=order.run.training_args.use_gpu, found=torch.cuda.device_count()
+    )
     if choice.notice is not None:
-        log.warning("no gpu", extra={"action": "gpu_missing", "task": task.task_id, "why": choice.notice})
+        log.warning(
+            "no gpu", extra={"action": "gpu_missing", "task": order.task.task_id, "why": choice.notice}
+        )
     return choice
 
 
-def _take_up(parts: Parts, task: RunTask) -> None:
+def _take_up(parts: Parts, order: Order) -> None:
     """Go to the batches of a round.
 
     With `num_updates` all rounds of a node are one stream, and this one begins behind the updates that count: a round that the node
     did not take part in, or that failed, moves nothing, and a task that is done again gets the same batches. With `epochs` each
     round is whole passes in an order of its own.
     """
-    if task.training_args.num_updates is None:
-        parts.passes.begin(derived_seed("round", task.seed, task.node_id))
+    if order.run.training_args.num_updates is None:
+        parts.passes.begin(derived_seed("round", order.task.seed, order.run.node_id))
     else:
-        parts.passes.begin(derived_seed("stream", _campaign(task), task.node_id), task.updates_done)
+        parts.passes.begin(
+            derived_seed("stream", _campaign(order), order.run.node_id), order.task.updates_done
+        )
 
 
 class _Stopwatch:
@@ -289,10 +311,10 @@ class _Stopwatch:
 class _Curve:
     """Keeps the losses of a task, thinned to what one message holds, and reports them while it takes long."""
 
-    def __init__(self, task: RunTask, report: Callable[[Progress], None]) -> None:
+    def __init__(self, order: Order, report: Callable[[Progress], None]) -> None:
         self.points: list[LossPoint] = []
         self._fresh: list[LossPoint] = []
-        self._task = task
+        self._order = order
         self._report = report
         self._told = time.monotonic()
 
@@ -301,7 +323,7 @@ class _Curve:
         _keep(self.points, point)
         _keep(self._fresh, point)
         if (now := time.monotonic()) - self._told >= REPORT_EVERY_S:
-            self._report(Progress(task_id=self._task.task_id, losses=tuple(self._fresh)))
+            self._report(Progress(task_id=self._order.task.task_id, losses=tuple(self._fresh)))
             self._fresh, self._told = [], now
 
 
@@ -323,45 +345,21 @@ def _copies(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in params.items()}
 
 
-def _validated(plan: TrainingPlan, parts: Parts, task: RunTask, *, on: ValidatedOn) -> list[Validation]:
+def _validated(plan: TrainingPlan, parts: Parts, order: Order, *, on: ValidatedOn) -> list[Validation]:
     if not parts.test.samples:
         log.warning(
-            "nothing to validate on", extra={"action": "validation_skipped", "task": task.task_id, "on": on}
+            "nothing to validate on",
+            extra={"action": "validation_skipped", "task": order.task.task_id, "on": on},
         )
         return []
     found = plan.validate(parts.test)
     return [Validation(on=on, samples=parts.test.samples, metrics=found.metrics, statistics=found.statistics)]
 
 
-def _done(
-    task: RunTask,
-    parts: Parts,
-    watch: _Stopwatch,
-    choice: Choice,
-    *,
-    seen: int,
-    losses: list[LossPoint],
-    validations: list[Validation],
-    saved: SavedUpdate | None,
-) -> Done:
-    return Done(
-        **_facts(task, watch, choice),
-        samples_seen=seen,
-        samples_train=parts.train.samples,
-        samples_test=parts.test.samples,
-        losses=tuple(losses),
-        validations=tuple(validations),
-        update_sha256=saved.sha256 if saved else None,
-        update_size=saved.size_bytes if saved else None,
-        update_decoded_bytes=saved.decoded_bytes if saved else None,
-        gpu_bytes=None if choice.device == "cpu" else torch.cuda.max_memory_reserved(),
-    )
-
-
-def _facts(task: RunTask, watch: _Stopwatch, choice: Choice) -> dict[str, Any]:
+def _facts(order: Order, watch: _Stopwatch, choice: Choice) -> dict[str, Any]:
     """Return what every result tells: whose it is, where it was made, and the seconds of each step."""
     return {
-        "task_id": task.task_id,
+        "task_id": order.task.task_id,
         "device": "cpu" if choice.device == "cpu" else "gpu",
         "notice": choice.notice,
         **{f"{step}_s": seconds for step, seconds in watch.seconds.items()},

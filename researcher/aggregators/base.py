@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from common.ids import PartyId
-from common.payload.blocks import Array, BlockFile, Content, Layout, from_doubles, to_doubles
+from common.payload.blocks import Array, BlockFile, Layout, from_doubles, to_doubles
 from common.payload.encodings.decoder import DecodedFile
+from common.payload.header import Content
 
 
 class RebasedFile:

@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 
 from common.errors import InvalidSettingsError
-from common.payload.blocks import BlockFile, Content, blocks, from_doubles, to_doubles
+from common.payload.blocks import BlockFile, blocks, from_doubles, to_doubles
+from common.payload.header import Content
 from researcher.aggregators.base import Contribution
 
 Weights = Literal["samples_seen", "dataset_size"]

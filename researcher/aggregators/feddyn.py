@@ -8,7 +8,8 @@ from pathlib import Path
 
 from common.errors import InvalidSettingsError
 from common.messages import Correction, FedDynCorrection
-from common.payload.blocks import Content, Doubles
+from common.payload.blocks import Doubles
+from common.payload.header import Content
 from researcher.aggregators.base import Contribution
 from researcher.aggregators.stateful import Recall, StatefulAggregator, fold
 

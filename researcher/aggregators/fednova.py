@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from common.errors import InvalidSettingsError
-from common.payload.blocks import Content, Doubles
+from common.payload.blocks import Doubles
+from common.payload.header import Content
 from researcher.aggregators.base import Contribution
 from researcher.aggregators.fedavg import Weights, check_weights, shares_of
 from researcher.aggregators.stateful import Told, fold

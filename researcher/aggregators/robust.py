@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 
 from common.errors import InvalidSettingsError, TooFewUpdatesError
-from common.payload.blocks import Content, Doubles
+from common.payload.blocks import Doubles
+from common.payload.header import Content
 from researcher.aggregators.base import Contribution
 from researcher.aggregators.fedavg import FedAverage
 from researcher.aggregators.stack import Stack

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from common.errors import InvalidSettingsError
 from common.messages import Correction, ScaffoldCorrection
-from common.payload.blocks import Content, Doubles
+from common.payload.blocks import Doubles
+from common.payload.header import Content
 from researcher.aggregators.base import Contribution
 from researcher.aggregators.stateful import Recall, StatefulAggregator, Told, fold
 

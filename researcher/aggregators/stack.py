@@ -10,8 +10,8 @@ from typing import Final, Self
 
 import numpy as np
 
-from common.payload.blocks import BLOCK_ELEMENTS, BlockFile, Content, Doubles, from_doubles, to_doubles
-from common.payload.header import TensorEntry
+from common.payload.blocks import BLOCK_ELEMENTS, BlockFile, Doubles, from_doubles, to_doubles
+from common.payload.header import Content, TensorEntry
 from researcher.aggregators.base import Contribution
 
 _STACKED_ELEMENTS: Final = 8 * BLOCK_ELEMENTS

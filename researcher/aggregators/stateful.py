@@ -13,9 +13,9 @@ from typing import ClassVar, Final, Literal
 import numpy as np
 
 from common.messages import Correction
-from common.payload.blocks import BlockFile, Content, Doubles, blocks, from_doubles, to_doubles
+from common.payload.blocks import BlockFile, Doubles, blocks, from_doubles, to_doubles
 from common.payload.encodings.writer import BlockWriter
-from common.payload.header import BUFFERS, TensorEntry
+from common.payload.header import BUFFERS, Content, TensorEntry
 from researcher.aggregators.base import Contribution
 from researcher.memory import settle
 

@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 
 from common.errors import NotSolvableError
-from common.payload.blocks import Array, BlockFile, Content, Doubles, blocks, from_doubles, to_doubles
-from common.payload.header import SUMS
+from common.payload.blocks import Array, BlockFile, Doubles, blocks, from_doubles, to_doubles
+from common.payload.header import SUMS, Content
 from researcher.aggregators.base import Contribution
 
 _NOISE: Final = 1e-10

@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 
 from common.errors import InvalidSettingsError, NotSolvableError
-from common.payload.blocks import Array, BlockFile, Content, from_doubles
+from common.payload.blocks import Array, BlockFile, from_doubles
+from common.payload.header import Content
 from researcher.aggregators.base import Contribution
 
 _COUNT: Final = "trees"

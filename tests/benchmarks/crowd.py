@@ -21,13 +21,14 @@ from typing import Final
 import node.agent
 import node.parts
 from common.allocator import keep_freed_memory
-from common.ids import RunId
+from common.ids import RunId, TaskId
 from common.payload.blocks import BlockFile, blocks
+from common.payload.header import Content
 from node.home import NodeHome
 from node.worker.folder import RunFolder
 from node.worker.harvest import Bounds, harvest
 from node.worker.pool import WorkerPool, WorkerSaid
-from node.worker.protocol import Done, RunTask
+from node.worker.protocol import Done, Made, Order
 from researcher.federation import Federation as Place
 from tests.support.world import World
 
@@ -41,7 +42,7 @@ class Light:
 
     run_id: RunId
     folder: RunFolder
-    task: RunTask | None = None
+    task_id: TaskId | None = None
     ready: bool = True
     pid: int = field(default_factory=os.getpid)
 
@@ -54,31 +55,31 @@ class LightPool(WorkerPool):
 
     _hands = ThreadPoolExecutor(max_workers=1)
 
-    def give(self, run_id: RunId, task: RunTask) -> None:
+    def give(self, run_id: RunId, order: Order) -> None:
         worker = self._workers.setdefault(run_id, Light(run_id, RunFolder(self.work / run_id)))
-        worker.task = task
-        self._hands.submit(self._do, worker, task)
+        worker.task_id = order.task.task_id
+        self._hands.submit(self._do, worker, order)
 
-    def _do(self, worker: Light, task: RunTask) -> None:
-        add_to(Path(task.model_path), int(task.node_id.removeprefix("node")) + 1.0, Path(task.update_path))
+    def _do(self, worker: Light, order: Order) -> None:
+        path = Path(order.run.update_path)
+        add_to(order.model, int(order.run.node_id.removeprefix("node")) + 1.0, path)
         done = Done(
-            task_id=task.task_id,
+            task_id=order.task.task_id,
             samples_seen=16,
             samples_train=16,
             samples_test=0,
             losses=(),
             validations=(),
-            update_sha256=None,
-            update_size=None,
             loaded_s=0.0,
             trained_s=0.0,
             validated_s=0.0,
             saved_s=0.0,
         )
-        self._post(WorkerSaid(worker, done, harvest(worker.folder, task, done, Bounds(2**40, math.inf))))
+        taken = harvest(worker.folder, order, Made(done, path), Bounds(2**40, math.inf))
+        self._post(WorkerSaid(worker, done, taken))
 
 
-def add_to(model: Path, number: float, update: Path) -> None:
+def add_to(model: Content, number: float, update: Path) -> None:
     """Write a model with a number added to every parameter."""
     with BlockFile(model) as source, update.open("wb") as target:
         target.write(source.layout.header)

@@ -17,7 +17,7 @@ from common.training_plans.source import plan_hash, plan_source
 from deploy.demo.hospitals import hospitals, write_csv
 from deploy.ports import free_port
 from researcher.experiment_file import ExperimentFile, import_plan
-from tests.support.tasks import Desk
+from tests.support.tasks import DATASET, Desk
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("forked_processes")]
 
@@ -166,17 +166,17 @@ def test_the_plan_of_its_page_trains_on_the_data_of_the_demo(tmp_path, monkeypat
     arguments = {"num_updates": 5, "random_seed": 1, "optimizer_args": {"lr": 0.1}, "test_ratio": 0.2}
     desk = Desk(tmp_path, plan)
     desk.write_model(hidden=4)
-    task = desk.task(args=arguments, model_args={"hidden": 4})
     from node.worker.protocol import DatasetSource
     from node.worker.session import Session
 
     source = DatasetSource(
-        dataset_id=task.dataset.dataset_id,
+        dataset_id=DATASET,
         data_type="tabular",
         path=str(tmp_path / "hungary.csv"),
         parameters={},
     )
-    done = Session().run(task.model_copy(update={"dataset": source}), lambda progress: None)
+    task = desk.task(args=arguments, model_args={"hidden": 4}, dataset=source)
+    done = Session().run(task, lambda progress: None).done
 
     assert isinstance(made.training_data(), DataManager)
     assert (5 * 32, 261) == (done.samples_seen, done.samples_train + done.samples_test)

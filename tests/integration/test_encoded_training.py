@@ -9,15 +9,17 @@ import pytest
 from common.ids import PartyId, derived_uuid
 from common.messages import PayloadManifest
 from common.payload.encodings.choice import Encoding
+from common.payload.header import Content
 from common.training_args import TrainingArgs
 from common.training_plans.source import plan_hash
 from deploy.demo.hospitals import FEATURES, hospitals, write_csv
-from node.worker.protocol import DatasetSource, Done, RunTask
+from node.worker.protocol import DatasetSource, Made
 from node.worker.session import Session
 from researcher.aggregators import Contribution, FedAverage
 from researcher.parcels import Parcels
 from tests.support.holdings import Files
 from tests.support.plans import loaded
+from tests.support.tasks import content_of, order
 
 PLAN = '''
 import torch
@@ -61,6 +63,7 @@ class Site:
     table: Path
     folder: Path
     session: Session
+    kept: Content | None = None
 
 
 class Study:
@@ -93,12 +96,13 @@ class Study:
         sent = self.parcels.pack(self.model, self.encoding)
         contributions, losses = [], []
         for site in self.sites:
-            done = self._train(site, sent, number)
+            made = self._train(site, sent, number)
+            done = made.done
             losses.append((done.losses[0].loss, done.samples_train))
             contributions.append(
                 Contribution(
                     site.node,
-                    self._take_in(site, done),
+                    self._take_in(site, made),
                     done.samples_seen,
                     done.samples_train,
                     encoded=self.encoding.name != "raw",
@@ -110,15 +114,14 @@ class Study:
         loss, patients = np.array(losses).T
         return float((loss * patients).sum() / patients.sum())
 
-    def _train(self, site: Site, sent: PayloadManifest, number: int) -> Done:
-        state, left = site.folder / "state", site.folder / "left"
+    def _train(self, site: Site, sent: PayloadManifest, number: int) -> Made:
         source = DatasetSource(
             dataset_id=derived_uuid("data", site.node),
             data_type="tabular",
             path=str(site.table),
             parameters={},
         )
-        task = RunTask(
+        task = order(
             task_id=derived_uuid("task", site.node, number),
             experiment_id=derived_uuid("experiment"),
             run_id=derived_uuid("run"),
@@ -131,25 +134,27 @@ class Study:
             model_args={"inputs": self.inputs},
             training_args=self.args,
             dataset=source,
-            model_path=str(self.parcels.packed(sent)),
+            model=self.parcels.packed(sent),
             model_encoding=sent.encoding,
             model_decoded_bytes=sent.decoded_bytes,
             update_path=str(site.folder / "update"),
             encoding=str(self.encoding),
-            state_path=str(state) if state.exists() else None,
-            state_to=str(left),
+            state=site.kept,
+            state_path=str(site.folder / f"state-{number}"),
         )
-        done = site.session.run(task, lambda progress: None)
-        if self.encoding.feeds_back:
-            left.replace(state)
-        return done
+        made = site.session.run(task, lambda progress: None)
+        site.kept = made.state
+        return made
 
-    def _take_in(self, site: Site, done: Done) -> Path:
+    def _take_in(self, site: Site, made: Made) -> Path:
+        path = site.folder / "sent"
+        path.write_bytes(content_of(made.update))
+        size = path.stat().st_size
         update = PayloadManifest(
-            sha256=self.store.add(site.folder / "update"),
-            size_bytes=done.update_size,
+            sha256=self.store.add(path),
+            size_bytes=size,
             encoding=str(self.encoding),
-            decoded_bytes=done.update_decoded_bytes,
+            decoded_bytes=made.done.update_decoded_bytes,
             inline=False,
         )
         self.sent_bytes += update.size_bytes

@@ -7,6 +7,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,14 +20,13 @@ from node.sandbox import Limits, ProtectionName, Protections, SandboxPolicy
 from node.worker.child import serve
 from node.worker.protocol import (
     REPORT_BYTES,
-    Done,
     Failed,
+    Made,
     Progress,
     Ready,
     Unprotected,
-    read_report,
-    write_order,
 )
+from node.worker.wire import read_report, write_order, write_policy
 from tests.support.tasks import Desk
 
 DEADLINE_S = 60.0
@@ -86,7 +86,7 @@ def process(folder, **policy):
     with child:
         try:
             with ours:
-                write_order(ours, SandboxPolicy(agent_pid=os.getpid(), scratch=folder, **policy))
+                write_policy(ours, SandboxPolicy(agent_pid=os.getpid(), scratch=folder, **policy))
                 yield ours, child
         finally:
             child.kill()
@@ -102,12 +102,12 @@ def test_tasks_are_answered_in_order(desk):
         reports = iter(lambda: read_report(connection), None)  # a slow machine tells of progress too
         answers = list(islice((one for one in reports if not isinstance(one, Progress)), len(tasks)))
 
-    assert [type(answer) for answer in answers] == [Done] * 3
-    assert [answer.task_id for answer in answers] == [task.task_id for task in tasks]
+    assert [type(answer) for answer in answers] == [Made] * 3
+    assert [answer.done.task_id for answer in answers] == [task.task.task_id for task in tasks]
 
 
 def test_a_task_that_fails_is_told_and_the_next_one_is_done(desk):
-    wrong, right = desk.task(model_path="/nowhere"), desk.task()
+    wrong, right = desk.task(model=Path("/nowhere")), desk.task()
 
     with worker() as connection:
         read_report(connection)
@@ -116,8 +116,8 @@ def test_a_task_that_fails_is_told_and_the_next_one_is_done(desk):
         write_order(connection, right)
         done = read_report(connection)
 
-    assert isinstance(done, Done)
-    assert (failed.task_id, failed.code, failed.plan_line) == (wrong.task_id, "WRN-105", None)
+    assert isinstance(done, Made)
+    assert (failed.task_id, failed.code, failed.plan_line) == (wrong.task.task_id, "WRN-105", None)
     assert "InvalidTensorsError" in failed.detail
 
 
@@ -159,7 +159,7 @@ def test_a_private_fact_stays_in_the_detail(desk):
 def test_an_error_that_nobody_foresaw_is_told_by_its_type(desk):
     with worker() as connection:
         read_report(connection)
-        write_order(connection, desk.task(update_path="/nowhere/update.safetensors"))
+        write_order(connection, desk.task(update_path="/nowhere/update.safetensors", encoding="fp16"))
         failed = read_report(connection)
 
     assert (failed.code, failed.text) == ("WRN-608", "the worker met FileNotFoundError outside the plan")
@@ -174,7 +174,7 @@ def test_a_process_trains_and_ends_with_its_socket(desk):
         connection.close()
 
         assert child.wait(DEADLINE_S) == 0
-    assert answer.samples_seen == 40
+    assert answer.done.samples_seen == 40
     assert ready.stands[ProtectionName.PRIVILEGES].active
 
 
@@ -203,8 +203,8 @@ def test_a_process_behind_its_walls_trains_with_scikit_learn_and_xgboost(tmp_pat
             write_order(connection, desk.task(args=args, model_args=arguments))
             while isinstance(answer := read_report(connection), Progress):
                 pass
-            assert isinstance(answer, Done), answer
-            assert answer.samples_seen == 40
+            assert isinstance(answer, Made), answer
+            assert answer.done.samples_seen == 40
         connection.close()
 
         assert child.wait(DEADLINE_S) == 0
@@ -279,20 +279,23 @@ def test_a_process_whose_agent_is_gone_before_it_began_ends(tmp_path):
 
 @pytest.mark.parametrize(
     "sent",
-    [b"\0\0\0\x02{}", b'\0\0\0\x11{"kind":"nothing"}', (REPORT_BYTES + 1).to_bytes(4), b"\0\0\0\x01\xff"],
+    [b"{}", b'{"kind":"nothing"}', bytes(REPORT_BYTES + 1), b"\xff"],
     ids=["empty", "unknown", "too long", "no text"],
 )
 def test_an_agent_believes_no_frame_that_is_not_one(sent):
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        theirs.sendall(sent)
+        theirs.sendall(len(sent).to_bytes(4) + bytes(8) + sent[:REPORT_BYTES])
+        theirs.shutdown(socket.SHUT_WR)
 
         with pytest.raises(MalformedMessageError):
             read_report(ours)
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"\0\0", b"\0\0\0\x09{"], ids=["nothing", "half a length", "half a frame"]
+    "sent",
+    [b"", bytes(2), b"\0\0\0\x09" + bytes(8) + b"{"],
+    ids=["nothing", "half a length", "half a frame"],
 )
 def test_a_worker_that_went_away_has_nothing_more_to_say(sent):
     ours, theirs = socket.socketpair()

@@ -26,7 +26,7 @@ from common.security.sealing import addressees
 from common.settings import load_toml
 from deploy.federation import Federation, FederationSettings
 from node.policy import Policy
-from node.worker.protocol import read_report
+from node.worker.wire import read_report
 from researcher.experiment_file import ExperimentFile
 from tests.property.test_sealing import FRAMES, SEALED, mutated
 
@@ -165,7 +165,10 @@ def test_the_envelope_of_any_bytes_is_read_or_refused(data):
 
 
 @given(
-    st.one_of(st.binary(max_size=300), st.binary(max_size=200).map(lambda data: len(data).to_bytes(4) + data))
+    st.one_of(
+        st.binary(max_size=300),
+        st.binary(max_size=200).map(lambda data: len(data).to_bytes(4) + bytes(8) + data),
+    )
 )
 @ONCE
 def test_whatever_a_worker_says_is_a_report_or_a_typed_error(data):

@@ -221,7 +221,8 @@ import os, stat, sys
 caller = sys._getframe()
 while "order" not in caller.f_locals:
     caller = caller.f_back
-task = caller.f_locals["order"]
+order = caller.f_locals["order"]
+task = order.task
 def say(document):
     for fd in range(3, 64):
         try:
@@ -229,8 +230,9 @@ def say(document):
                 os.write(fd, document)
         except OSError:
             pass
-def frame(document):
-    return len(document).to_bytes(4, "big") + document.encode()
+def frame(document, update=b"", state=b""):
+    parts = document.encode(), update, state
+    return b"".join([len(part).to_bytes(4, "big") for part in parts] + [*parts])
 """
 
 
@@ -239,7 +241,7 @@ def test_a_forged_report_without_an_update_fails_the_task(ward):
     forged = """
 from node.worker.protocol import Done
 say(frame(Done(task_id=task.task_id, samples_seen=1, samples_train=1, samples_test=1, losses=(), validations=(),
-    update_sha256="0" * 64, update_size=1, loaded_s=0, trained_s=0, validated_s=0, saved_s=0).model_dump_json()))
+    loaded_s=0, trained_s=0, validated_s=0, saved_s=0).model_dump_json()))
 while True: pass
 """
     failed = ward.attack(FORGE + forged)
@@ -249,15 +251,44 @@ while True: pass
 
 
 @pytest.mark.usefixtures("forked_processes")
+def test_a_forged_update_beside_a_file_fails_the_task(ward):
+    forged = """
+from node.worker.protocol import Done
+open(order.run.update_path, "wb").write(order.model)
+say(frame(Done(task_id=task.task_id, samples_seen=1, samples_train=1, samples_test=1, losses=(), validations=(),
+    loaded_s=0, trained_s=0, validated_s=0, saved_s=0).model_dump_json(), b"\\x08" + bytes(100)))
+while True: pass
+"""
+    failed = ward.attack(FORGE + forged)
+
+    assert "WRN-610" == failed.code
+    assert ward.works()
+
+
+@pytest.mark.usefixtures("forked_processes")
+def test_a_worker_that_is_done_with_what_it_was_not_given_is_killed(ward):
+    forged = """
+from node.worker.protocol import Done
+say(frame(Done(task_id=order.run.run_id, samples_seen=1, samples_train=1, samples_test=1, losses=(), validations=(),
+    loaded_s=0, trained_s=0, validated_s=0, saved_s=0).model_dump_json(), order.model))
+while True: pass
+"""
+    failed = ward.attack(FORGE + forged)
+
+    assert ("WRN-601", False) == (failed.code, failed.final)
+    assert ward.works()
+
+
+@pytest.mark.usefixtures("forked_processes")
 def test_an_update_that_is_no_file_fails_the_task(ward):
     replaced = """
 from node.worker import session
-real = session._done
-def fake(*args, **kwargs):
-    os.unlink(task.update_path)
-    os.mkdir(task.update_path)
-    return real(*args, **kwargs)
-session._done = fake
+from node.worker.exchange import SavedUpdate
+from pathlib import Path
+def fake(order, *args, **kwargs):
+    os.mkdir(order.run.update_path)
+    return SavedUpdate(Path(order.run.update_path))
+session.save_update = fake
 """
     failed = ward.attack(FORGE + replaced)
 
@@ -266,7 +297,7 @@ session._done = fake
 
 
 @pytest.mark.usefixtures("forked_processes")
-@pytest.mark.parametrize("noise", ["b'\\xff' * 8", "frame('[' * 100_000)"])
+@pytest.mark.parametrize("noise", ["b'\\xff' * 16", "frame('[' * 100_000)"])
 def test_a_worker_that_talks_nonsense_is_killed(ward, noise):
     failed = ward.attack(FORGE + f"say({noise})\nwhile True: pass")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.numpy import load
 
 from common.ids import Digest
-from common.payload.blocks import Content
+from common.payload.header import Content
 from common.payload.store import PayloadStore
 from researcher.holdings import Holdings
 from researcher.ledger import Ledger

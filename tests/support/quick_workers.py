@@ -17,7 +17,7 @@ import pytest
 from node.sandbox import Protection, ProtectionName, Protections
 from node.worker import pool, session
 from node.worker.child import serve
-from node.worker.protocol import read_policy
+from node.worker.wire import read_policy
 
 _ONE_AT_A_TIME = threading.Lock()
 """Random generators are global."""

@@ -15,15 +15,17 @@ from common.datasets import TabularDataset
 from common.ids import PartyId, TaskId, derived_uuid
 from common.messages import PayloadManifest
 from common.payload.encodings.choice import Encoding
+from common.payload.header import Content
 from common.training_args import TrainingArgs
 from common.training_plans import TorchTrainingPlan
 from common.training_plans.source import plan_hash, plan_source
-from node.worker.protocol import DatasetSource, Done, RunTask
+from node.worker.protocol import DatasetSource, Done, Made, Order
 from node.worker.session import Session
 from researcher.aggregators import Aggregator, Contribution, Recall, StatefulAggregator
 from researcher.parcels import Parcels
 from tests.support.holdings import Files
 from tests.support.plans import loaded
+from tests.support.tasks import content_of, order
 
 BATCH = 4
 LR = 0.05
@@ -92,7 +94,7 @@ class Study:
         self.model = self.store.add(folder / "draft")
         self.memory: Path | None = None
         self.sessions = {node: Session() for node in tables}
-        self.kept: dict[str, Path] = {}
+        self.kept: dict[str, Content] = {}
         self.number = 0
         self.done: dict[str, Done] = {}
         for node, table in tables.items():
@@ -128,10 +130,11 @@ class Study:
         contributions = []
         for node in sorted(nodes or self.tables):
             task = self.task(node, sent)
-            done = self.done[node] = self.sessions[node].run(task, lambda _: None)
-            if done.keeps_state:
-                self.kept[node] = Path(task.state_to)
-            contributions.append(self._contribution(node, Path(task.update_path), done))
+            made = self.sessions[node].run(task, lambda _: None)
+            self.done[node] = made.done
+            if made.state is not None:
+                self.kept[node] = made.state
+            contributions.append(self._contribution(node, made))
         draft, base = self.folder / "draft", self.store.path(self.model)
         if isinstance(self.aggregator, StatefulAggregator):
             after = self.folder / "memory" / f"{self.number}"
@@ -142,7 +145,7 @@ class Study:
             self.aggregator.aggregate(base, contributions, draft)
         self.model = self.store.add(draft)
 
-    def task(self, node: str, sent: PayloadManifest, **changed: Any) -> RunTask:
+    def task(self, node: str, sent: PayloadManifest, **changed: Any) -> Order:
         """Return what a node is asked in this round."""
         place = self.folder / node
         args = self.args | ({"num_updates": self.updates[node]} if node in self.updates else {})
@@ -165,22 +168,24 @@ class Study:
                 path=str(place / "table.csv"),
                 parameters={},
             ),
-            "model_path": str(self.parcels.packed(sent)),
+            "model": self.parcels.packed(sent),
             "model_encoding": sent.encoding,
             "model_decoded_bytes": sent.decoded_bytes,
             "update_path": str(place / "update"),
             "encoding": str(self.encoding),
             "correction": self.aggregator.correction() if stateful else None,
-            "state_path": str(self.kept[node]) if node in self.kept else None,
-            "state_to": str(place / f"state-{self.number}"),
+            "state": self.kept.get(node),
+            "state_path": str(place / f"state-{self.number}"),
         }
-        return RunTask(**(fields | changed))
+        return order(**(fields | changed))
 
-    def _contribution(self, node: str, path: Path, done: Done) -> Contribution:
-        digest = self.store.add(path)
+    def _contribution(self, node: str, made: Made) -> Contribution:
+        done, path = made.done, self.folder / node / "sent"
+        path.write_bytes(content_of(made.update))
+        size = path.stat().st_size
         update = PayloadManifest(
-            sha256=digest,
-            size_bytes=done.update_size or 0,
+            sha256=self.store.add(path),
+            size_bytes=size,
             encoding=str(self.encoding),
             decoded_bytes=done.update_decoded_bytes,
             inline=False,

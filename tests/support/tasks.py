@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from common.ids import DatasetId, ExperimentId, PartyId, RunId, TaskId, new_uuid
+from common.payload.header import Content
 from common.training_args import TrainingArgs
 from common.training_plans import TrainingPlan
 from common.training_plans.source import load_plan, plan_hash, plan_source
-from node.worker.protocol import DatasetSource, RunTask
+from node.worker.protocol import DatasetSource, Order, RunSpec, TaskSpec
 from tests.support.plans import LogisticPlan, write_table
 
 EXPERIMENT = ExperimentId("01900000-0000-7000-8000-000000000001")
@@ -39,8 +40,15 @@ class Desk:
         made.prepare(model_args=model_args, training_args=TrainingArgs(epochs=1, random_seed=3))
         made.export_model(self.model)
 
-    def task(self, *, args: dict[str, Any] | None = None, **changed: Any) -> RunTask:
-        """Return a task of five updates, or one with other training arguments or fields."""
+    def task(
+        self,
+        *,
+        args: dict[str, Any] | None = None,
+        model: Content | None = None,
+        state: Content | None = None,
+        **changed: Any,
+    ) -> Order:
+        """Return a task of five updates, or one with other training arguments or fields; the model is that of the folder if none is given."""
         fields: dict[str, Any] = {
             "task_id": TaskId(new_uuid()),
             "experiment_id": EXPERIMENT,
@@ -56,8 +64,20 @@ class Desk:
             "dataset": DatasetSource(
                 dataset_id=DATASET, data_type="tabular", path=str(self.table), parameters={}
             ),
-            "model_path": str(self.model),
             "update_path": str(self.update),
-            "state_to": str(self.state),
+            "state_path": str(self.state),
         }
-        return RunTask(**(fields | changed))
+        return order(self.model if model is None else model, state, **(fields | changed))
+
+
+def order(model: Content, state: Content | None = None, **fields: Any) -> Order:
+    """Return an order, each field put where it belongs."""
+    own = {name: value for name, value in fields.items() if name in TaskSpec.model_fields}
+    shared = {name: value for name, value in fields.items() if name not in own}
+    return Order(RunSpec(**shared), TaskSpec(**own), model, state)
+
+
+def content_of(content: Content | None) -> bytes:
+    """Return what a worker made, from memory or a file."""
+    assert content is not None
+    return content if isinstance(content, bytes) else content.read_bytes()

@@ -10,9 +10,10 @@ import numpy as np
 from common.ids import DatasetId, derived_uuid
 from common.messages import Assignment, DatasetDescription, TrainRequest
 from common.payload.store import PayloadStore
-from node.worker.protocol import DatasetSource, RunTask
+from node.worker.protocol import DatasetSource
 from node.worker.session import Session
 from tests.support.fake_node import FakeNode, Trial, Update, dataset
+from tests.support.tasks import content_of, order
 
 _ONE_AT_A_TIME = threading.Lock()
 """Random generators are global."""
@@ -41,7 +42,7 @@ def start_working(
     def script(request: TrainRequest, assignment: Assignment) -> Update:
         plan = work / f"{request.plan_hash}.py"
         plan.write_text(request.source or "")
-        task = RunTask(
+        task = order(
             task_id=assignment.task_id,
             experiment_id=request.experiment_id,
             run_id=request.run_id,
@@ -61,15 +62,16 @@ def start_working(
                 path=str(path),
                 parameters={},
             ),
-            model_path=str(PayloadStore(folder).path(request.model.sha256)),
+            model=PayloadStore(folder).path(request.model.sha256),
             update_path=str(work / "update.safetensors"),
             encoding=request.encoding,
-            state_to=str(work / "state.safetensors"),
+            state_path=str(work / "state.safetensors"),
         )
         with _ONE_AT_A_TIME:
-            done = session.run(task, lambda progress: None)
+            made = session.run(task, lambda progress: None)
+        done = made.done
         return Update(
-            raw=(work / "update.safetensors").read_bytes() if request.train else None,
+            raw=content_of(made.update) if request.train else None,
             samples_seen=done.samples_seen,
             samples_train=done.samples_train,
             loss=done.losses[-1].loss if done.losses else None,

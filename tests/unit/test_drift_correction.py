@@ -21,6 +21,7 @@ from researcher.aggregators import (
     aggregator_of,
 )
 from tests.support.study import LR, Study, gradient, hospitals, optimum
+from tests.support.tasks import content_of
 
 TABLES = hospitals((1.0, -2.0, 0.5), (3.0, 0.0, -1.0), (-1.0, 1.0, 2.0))
 PARTICIPATION = [("n0", "n1", "n2"), ("n0", "n2"), ("n1",), ("n0", "n1"), ("n2", "n1")]
@@ -132,8 +133,8 @@ def test_a_task_that_is_repeated_gives_the_same_update_and_the_same_state(tmp_pa
 
     def did(session):
         task = study.task("n1", sent)
-        done = session.run(task, lambda _: None)
-        return done.update_sha256, (tmp_path / "n1" / f"state-{study.number}").read_bytes()
+        made = session.run(task, lambda _: None)
+        return content_of(made.update), content_of(made.state)
 
     warm = did(study.sessions["n1"])
     assert warm == did(study.sessions["n1"])
@@ -147,7 +148,7 @@ def test_a_node_that_lost_its_state_starts_afresh_and_says_so(tmp_path, caplog):
     study.number += 1
 
     Session().run(
-        study.task("n1", sent, state_path=None, state_of=study.task("n1", sent).task_id), lambda _: None
+        study.task("n1", sent, state=None, state_of=study.task("n1", sent).task.task_id), lambda _: None
     )
 
     assert [("state_missing", "scaffold")] == [

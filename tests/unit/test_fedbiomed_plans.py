@@ -51,8 +51,9 @@ class Ran:
         self.desk.write_model(**model_args)
         source = DatasetSource(dataset_id=DATASET, data_type="custom", path=str(pictures), parameters={})
         order = self.desk.task(args=ARGS | (args or {}), model_args=model_args, dataset=source)
-        self.done = Session().run(order, lambda progress: None)
-        self.before, self.after = load_tensors(self.desk.model), load_tensors(self.desk.update)
+        made = Session().run(order, lambda progress: None)
+        self.done = made.done
+        self.before, self.after = load_tensors(self.desk.model), load_tensors(made.update)
 
     @property
     def changed(self):

@@ -630,8 +630,10 @@ def trained(folder, path, plan, **model_args):
     desk = Desk(folder, plan)
     desk.write_model(**model_args)
     source = DatasetSource(dataset_id=DATASET, data_type="genomics", path=str(path), parameters=OPTIONS)
-    return Session().run(
-        desk.task(dataset=source, model_args=model_args, args={"test_ratio": 0.25}), lambda point: None
+    return (
+        Session()
+        .run(desk.task(dataset=source, model_args=model_args, args={"test_ratio": 0.25}), lambda point: None)
+        .done
     )
 
 

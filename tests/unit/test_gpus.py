@@ -105,11 +105,11 @@ def test_without_a_gpu_a_task_is_done_on_the_cpu_and_says_why(tmp_path, monkeypa
     desk = Desk(tmp_path)
     desk.write_model()
 
-    done = Session().run(desk.task(args={"use_gpu": asked}, gpu=offer), lambda progress: None)
+    made = Session().run(desk.task(args={"use_gpu": asked}, gpu=offer), lambda progress: None)
     plain = Session().run(desk.task(), lambda progress: None)
 
-    assert ("cpu", notice, None) == (done.device, done.notice, done.gpu_bytes)
-    assert plain.update_sha256 == done.update_sha256
+    assert ("cpu", notice, None) == (made.done.device, made.done.notice, made.done.gpu_bytes)
+    assert plain.update == made.update
 
 
 # Moving

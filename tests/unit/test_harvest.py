@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import torch
 from common.payload.tensors import save_tensors
 from node.worker.folder import RunFolder
 from node.worker.harvest import Bounds, harvest
-from node.worker.protocol import Done
+from node.worker.protocol import Done, Made
 from tests.support.tasks import Desk
 
 MODEL = {"w": torch.zeros(2, 3), "b": torch.zeros(2)}
@@ -21,14 +22,12 @@ MODEL = {"w": torch.zeros(2, 3), "b": torch.zeros(2)}
 def done(task):
     """Return the report of a worker."""
     return Done(
-        task_id=task.task_id,
+        task_id=task.task.task_id,
         samples_seen=1,
         samples_train=1,
         samples_test=0,
         losses=(),
         validations=(),
-        update_sha256=None,
-        update_size=None,
         loaded_s=0.0,
         trained_s=0.0,
         validated_s=0.0,
@@ -36,22 +35,26 @@ def done(task):
     )
 
 
-@pytest.fixture
-def made(tmp_path):
-    """Return a function that lets a worker write tensors, or bytes, and the agent take them."""
+@pytest.fixture(params=["bytes", "file"])
+def made(tmp_path, request):
+    """Return a function that lets a worker hand over tensors, or bytes, from memory or as a file, and the agent take them."""
     folder = RunFolder(tmp_path / "run")
     folder.make()
     desk = Desk(tmp_path)
     save_tensors(desk.model, MODEL)
 
-    def made(tensors, norm=1e12, **changes):
+    def made(tensors, norm=1e12, size=10**6, **changes):
         update = folder.scratch / "update.safetensors"
         if isinstance(tensors, bytes):
             update.write_bytes(tensors)
         else:
             save_tensors(update, tensors)
         task = desk.task(update_path=str(update), **changes)
-        return harvest(folder, task, done(task), Bounds(10**6, norm))
+        handed = update
+        if request.param == "bytes":
+            handed, task = update.read_bytes(), replace(task, model=desk.model.read_bytes())
+            update.write_bytes(b"another one")
+        return harvest(folder, task, Made(done(task), handed), Bounds(size, norm))
 
     return made
 
@@ -86,6 +89,48 @@ def test_an_update_that_is_not_one_of_the_model_stays_here(made, tensors, reason
 def test_the_policy_bounds_how_far_an_update_goes(made):
     assert made({"w": MODEL["w"] + 1, "b": MODEL["b"]}, norm=2.5).error is None
     assert "WRN-610" == made({"w": MODEL["w"] + 1, "b": MODEL["b"]}, norm=2.4).error.code
+
+
+def test_an_update_larger_than_the_node_allows_stays_here(made):
+    error = made({name: value + 1 for name, value in MODEL.items()}, size=100).error
+
+    assert ("WRN-606", "exceeds its limit of 100") == (error.code, error.public_text[-24:])
+
+
+def test_an_update_that_nobody_asked_for_stays_here(made):
+    assert "WRN-608" == made(MODEL, train=False).error.code
+
+
+def test_an_update_that_is_compressed_or_encoded_is_one_of_the_model_too(made):
+    pytest.importorskip("zstandard")
+    error = made(MODEL, model_encoding="raw+zstd", model_decoded_bytes=100).error
+
+    assert ("WRN-610", "zstd" in str(error)) == (error.code, True)
+    assert made(MODEL, encoding="int8").error is None
+
+
+def test_a_worker_that_hands_over_no_update_leaves_none(tmp_path):
+    folder, desk = RunFolder(tmp_path / "run"), Desk(tmp_path)
+    folder.make()
+    save_tensors(desk.model, MODEL)
+    task = desk.task()
+
+    assert "WRN-608" == harvest(folder, task, Made(done(task)), Bounds(10**6, 1e12)).error.code
+
+
+def test_a_path_that_a_worker_makes_up_is_not_followed(tmp_path):
+    folder, desk = RunFolder(tmp_path / "run"), Desk(tmp_path)
+    folder.make()
+    save_tensors(desk.model, MODEL)
+    task = desk.task(update_path=str(folder.scratch / "update"), state_path=str(folder.scratch / "state"))
+    (folder.scratch / "state").write_bytes(b"its own")
+    save_tensors(folder.scratch / "update", MODEL)
+
+    taken = harvest(folder, task, Made(done(task), desk.model, desk.table), Bounds(10**6, 1e12))
+
+    assert (None, b"its own") == (taken.error, taken.state.content)
+    assert desk.model.exists()
+    assert desk.table.exists()
 
 
 def test_bytes_that_are_not_compressed_as_agreed_stay_here(made):

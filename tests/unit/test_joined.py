@@ -235,7 +235,7 @@ def test_a_worker_trains_on_both_sets(tmp_path):
     desk.write_model()
     task = desk.task(args={"test_ratio": 0.3}, **sources(visits(tmp_path), ages(tmp_path)))
 
-    done = Session().run(task, lambda _: None)
+    done = Session().run(task, lambda _: None).done
 
     assert 60 == done.samples_train + done.samples_test
     assert 0 == done.samples_train % 2
@@ -262,9 +262,13 @@ def test_a_plan_of_scikit_learn_takes_images_and_covariates_side_by_side(tmp_pat
     model_args = {"n_features": 17, "n_classes": 2}
     desk.write_model(**model_args)
 
-    done = Session().run(
-        desk.task(model_args=model_args, **sources(images(tmp_path), ages(tmp_path), "images")),
-        lambda _: None,
+    done = (
+        Session()
+        .run(
+            desk.task(model_args=model_args, **sources(images(tmp_path), ages(tmp_path), "images")),
+            lambda _: None,
+        )
+        .done
     )
 
     assert 30 == done.samples_train

@@ -53,8 +53,6 @@ def done(metrics=None, **changes):
         "samples_test": 20,
         "losses": (),
         "validations": (Validation(on="global", samples=20, metrics=metrics or {"dice": 0.5}),),
-        "update_sha256": None,
-        "update_size": None,
         "loaded_s": 0.0,
         "trained_s": 0.0,
         "validated_s": 0.0,

@@ -17,6 +17,7 @@ from node.worker.session import Session
 from researcher.aggregators import FedAverage
 from tests.support.plans import prepared
 from tests.support.study import LR, Study, gradient, hospitals, line
+from tests.support.tasks import content_of
 
 TABLES = hospitals((1.0, -2.0, 0.5), (3.0, 0.0, -1.0))
 
@@ -174,8 +175,8 @@ def test_a_warm_worker_knows_nothing_of_a_head_that_was_not_kept(tmp_path):
 
     def did(session):
         task = study.task("n0", sent)
-        digest = session.run(task, lambda _: None).update_sha256
-        return digest, (tmp_path / "n0" / f"state-{study.number}").read_bytes()
+        made = session.run(task, lambda _: None)
+        return content_of(made.update), content_of(made.state)
 
     assert did(Session()) == did(study.sessions["n0"])
     study.kept.clear()
@@ -185,7 +186,7 @@ def test_a_warm_worker_knows_nothing_of_a_head_that_was_not_kept(tmp_path):
 def test_what_a_node_kept_of_another_model_is_refused(tmp_path):
     study = Study(tmp_path, TABLES, FedAverage(), plan=Headed)
     study.round()
-    study.kept["n0"] = study.kept["n0"].with_name("other")
+    study.kept["n0"] = tmp_path / "other"
     save_tensors(study.kept["n0"], {"plan/bias": torch.zeros(7)})
 
     with pytest.raises(ModelMismatchError, match="what the node kept"):
@@ -245,11 +246,11 @@ def test_a_validation_alone_is_of_the_personal_model_too_and_changes_nothing(tmp
     sent = study.parcels.pack(study.model, study.encoding)
     study.number += 1
 
-    done = Session().run(study.task("n0", sent, train=False), lambda _: None)
+    made = Session().run(study.task("n0", sent, train=False), lambda _: None)
 
-    assert {"global", "personal"} == losses(done).keys()
-    assert losses(done)["personal"] == pytest.approx(losses(study.done["n0"])["personal"])
-    assert not done.keeps_state
+    assert {"global", "personal"} == losses(made.done).keys()
+    assert losses(made.done)["personal"] == pytest.approx(losses(study.done["n0"])["personal"])
+    assert made.state is None
 
 
 def test_fine_tuning_is_validated_and_forgotten(tmp_path):

@@ -305,9 +305,9 @@ def test_a_warm_worker_gives_bit_for_bit_what_a_fresh_one_gives(tmp_path, plan):
     warm = session.run(desk.task(args=args, model_args=arguments), lambda progress: None)
     fresh = Session().run(desk.task(args=args, model_args=arguments), lambda progress: None)
 
-    assert warm.update_sha256 == fresh.update_sha256
-    assert warm.validations == fresh.validations
-    assert 0 <= warm.validations[0].metrics["ACCURACY"] <= 1
+    assert warm.update == fresh.update
+    assert warm.done.validations == fresh.done.validations
+    assert 0 <= warm.done.validations[0].metrics["ACCURACY"] <= 1
 
 
 def test_a_model_travels_through_a_file_of_tensors(tmp_path):

@@ -9,7 +9,7 @@ import torch
 
 from common.errors import InvalidTensorsError
 from common.payload.header import read_header
-from common.payload.tensors import DTYPES, load_tensors, open_tensors, save_tensors
+from common.payload.tensors import DTYPES, load_tensors, open_tensors, save_tensors, write_tensors
 
 
 def some_tensors():
@@ -133,3 +133,31 @@ def test_the_header_tells_names_dtypes_and_shapes_without_the_data(tmp_path):
         "w": ("F32", (3, 2), 6),
     }
     assert (index.metadata, index.size_bytes) == ({"round": "3"}, saved.size_bytes)
+
+
+def test_few_bytes_stay_in_memory_and_are_those_of_the_file(tmp_path):
+    tensors = some_tensors()
+    size = save_tensors(tmp_path / "saved", tensors).size_bytes
+
+    few = write_tensors(str(tmp_path / "file"), tensors, few_bytes=size)
+    assert (tmp_path / "saved").read_bytes() == few
+    assert not (tmp_path / "file").exists()
+    assert tmp_path / "file" == write_tensors(str(tmp_path / "file"), tensors, few_bytes=size - 1)
+    assert few == (tmp_path / "file").read_bytes()
+
+
+def test_tensors_of_bytes_are_those_of_the_file_and_can_be_written_to(tmp_path):
+    save_tensors(tmp_path / "saved", some_tensors())
+    content = (tmp_path / "saved").read_bytes()
+
+    with open_tensors(content) as read, open_tensors(tmp_path / "saved") as file:
+        assert repr(dict(file)) == repr(dict(read))
+        for name in read:
+            read[name].zero_()
+    assert content == (tmp_path / "saved").read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"", b"12345678", (1 << 40).to_bytes(8, "little") + b"{}"])
+def test_bytes_that_are_no_tensors_are_refused(content):
+    with pytest.raises(InvalidTensorsError):
+        open_tensors(content)

@@ -195,9 +195,9 @@ def test_a_warm_worker_gives_bit_for_bit_what_a_fresh_one_gives(tmp_path):
     warm = session.run(desk.task(args=args, model_args=arguments), lambda progress: None)
     fresh = Session().run(desk.task(args=args, model_args=arguments), lambda progress: None)
 
-    assert warm.update_sha256 == fresh.update_sha256
-    assert warm.validations[0].metrics.keys() == {"loss", "ACCURACY"}
-    assert 2 * 30 == warm.samples_seen
+    assert warm.update == fresh.update
+    assert warm.done.validations[0].metrics.keys() == {"loss", "ACCURACY"}
+    assert 2 * 30 == warm.done.samples_seen
 
 
 @pytest.mark.parametrize("args", [{"num_updates": 3}, {"epochs": 1, "optimizer_args": {"lr": 0.1}}])

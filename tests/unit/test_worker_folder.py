@@ -8,6 +8,7 @@ import pytest
 from common.errors import TaskRefusedError, WorkerFaultError
 from common.ids import PartyId
 from node.worker.folder import RunFolder
+from node.worker.protocol import HANDED_BYTES
 
 NORTH = PartyId("north")
 
@@ -59,6 +60,16 @@ def test_a_file_is_placed_without_copying_it(folder, tmp_path):
     model.write_bytes(b"large")
 
     assert model.samefile(folder.place("model", model))
+
+
+def test_what_is_small_is_no_file(folder, tmp_path):
+    (tmp_path / "model").write_bytes(b"large")
+    few, many = bytes(HANDED_BYTES), bytes(HANDED_BYTES + 1)
+
+    assert few is folder.handed("model", few)
+    assert [] == list(folder.inputs.iterdir())
+    assert many == folder.handed("model", many).read_bytes()
+    assert (tmp_path / "model").samefile(folder.handed("model", tmp_path / "model"))
 
 
 @pytest.mark.parametrize("size", [0, 5, 3_000_000])

@@ -1,6 +1,5 @@
 """A worker does the tasks of a run, warm and reproducibly."""
 
-import hashlib
 import json
 import sys
 
@@ -24,9 +23,10 @@ from common.errors import (
 from common.payload.tensors import load_tensors, save_tensors
 from common.pooling import metrics_of
 from common.training_plans import TorchTrainingPlan
+from node.worker import exchange
 from node.worker.protocol import LOSS_POINTS, DatasetSource
 from node.worker.session import Session
-from tests.support.tasks import DATASET, Desk
+from tests.support.tasks import DATASET, Desk, content_of
 
 
 class ChoosingPlan(TorchTrainingPlan):
@@ -45,6 +45,13 @@ class ChoosingPlan(TorchTrainingPlan):
         return DataManager(TabularDataset(self.optimizer_args().get("column", "a"), "y"), batch_size=8)
 
 
+class SizedPlan(ChoosingPlan):
+    """Take as many inputs as the researcher says."""
+
+    def init_model(self, model_args):
+        return torch.nn.Linear(model_args["inputs"], 1)
+
+
 @pytest.fixture
 def desk(tmp_path):
     made = Desk(tmp_path)
@@ -55,23 +62,27 @@ def desk(tmp_path):
 def run(desk, session=None, **task):
     """Run one task and return what came of it, with the progress that was reported."""
     progress = []
-    done = (session or Session()).run(desk.task(**task), progress.append)
-    return done, progress
+    made = (session or Session()).run(desk.task(**task), progress.append)
+    return made.done, progress
 
 
-def weights(desk):
-    return {name: value.tolist() for name, value in load_tensors(desk.update).items()}
+def trained(desk, session=None, **task):
+    """Run one task and return its update."""
+    return content_of((session or Session()).run(desk.task(**task), lambda progress: None).update)
+
+
+def weights(model):
+    return {name: value.tolist() for name, value in load_tensors(model).items()}
 
 
 def test_a_task_trains_the_model_and_tells_what_it_took(desk):
-    done, _ = run(desk, args={"log_interval": 2})
+    made = Session().run(desk.task(args={"log_interval": 2}), lambda progress: None)
 
-    content = desk.update.read_bytes()
-    assert (done.update_sha256, done.update_size) == (hashlib.sha256(content).hexdigest(), len(content))
+    done = made.done
     assert (done.samples_seen, done.samples_train, done.samples_test) == (40, 40, 0)
     assert [(point.iteration, point.samples) for point in done.losses] == [(2, 16), (4, 32), (5, 40)]
-    assert load_tensors(desk.update).keys() == load_tensors(desk.model).keys()
-    assert weights(desk) != {name: value.tolist() for name, value in load_tensors(desk.model).items()}
+    assert load_tensors(made.update).keys() == load_tensors(desk.model).keys()
+    assert weights(made.update) != weights(desk.model)
     assert done.validations == ()
 
 
@@ -88,26 +99,42 @@ def test_a_warm_worker_gives_bit_for_bit_what_a_fresh_one_gives(desk):
     session = Session()
     run(desk, session, seed=1)
     run(desk, session, seed=2, args={"num_updates": 3})
-    warm, _ = run(desk, session)
-    fresh, _ = run(desk)
 
-    assert warm.update_sha256 == fresh.update_sha256
+    assert trained(desk, session) == trained(desk)
+
+
+def test_a_warm_worker_makes_the_model_anew_for_other_arguments(tmp_path):
+    desk, session = Desk(tmp_path, SizedPlan), Session()
+    desk.write_model(inputs=1)
+    run(desk, session, model_args={"inputs": 1})
+
+    with pytest.raises(ModelMismatchError):
+        run(desk, session, model_args={"inputs": 2})
+
+
+def test_small_and_large_models_are_trained_alike(desk, monkeypatch):
+    few = Session().run(desk.task(model=desk.model.read_bytes()), lambda progress: None)
+    monkeypatch.setattr(exchange, "HANDED_BYTES", 100)
+    many = Session().run(desk.task(), lambda progress: None)
+
+    assert desk.update == many.update
+    assert desk.update.read_bytes() == few.update
 
 
 @pytest.mark.parametrize("changed", [{"seed": 12}, {"node_id": "south"}])
 def test_another_seed_or_node_gives_another_stream(desk, changed):
     args = {"num_updates": None, "epochs": 2}
 
-    assert run(desk, args=args)[0].update_sha256 != run(desk, args=args, **changed)[0].update_sha256
+    assert trained(desk, args=args) != trained(desk, args=args, **changed)
 
 
 def test_data_and_plan_are_read_once(desk):
     session = Session()
-    first, _ = run(desk, session)
+    first = trained(desk, session)
     desk.table.unlink()
     desk.plan.unlink()
 
-    assert run(desk, session)[0].update_sha256 == first.update_sha256
+    assert trained(desk, session) == first
 
 
 def test_other_arguments_are_seen_by_the_plan_when_it_chooses_its_data(tmp_path):
@@ -116,9 +143,9 @@ def test_other_arguments_are_seen_by_the_plan_when_it_chooses_its_data(tmp_path)
     session = Session()
     run(desk, session)
 
-    warm, _ = run(desk, session, args={"optimizer_args": {"column": "b"}})
+    warm = trained(desk, session, args={"optimizer_args": {"column": "b"}})
 
-    assert run(desk, args={"optimizer_args": {"column": "b"}})[0].update_sha256 == warm.update_sha256
+    assert trained(desk, args={"optimizer_args": {"column": "b"}}) == warm
 
 
 def test_a_failure_leaves_nothing_warm_behind(desk):
@@ -181,10 +208,11 @@ def test_the_registered_split_column_decides_what_is_tested(desk):
 
 
 def test_validation_alone_writes_no_update(desk):
-    done, _ = run(desk, train=False, args={"test_ratio": 0.5})
+    made = Session().run(desk.task(train=False, args={"test_ratio": 0.5}), lambda progress: None)
+    done = made.done
 
     assert [one.on for one in done.validations] == ["global"]
-    assert (done.update_sha256, done.update_size, done.samples_seen, done.losses) == (None, None, 0, ())
+    assert (made.update, made.state, done.samples_seen, done.losses) == (None, None, 0, ())
     assert not desk.update.exists()
 
 

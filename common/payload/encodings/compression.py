@@ -12,12 +12,12 @@ import importlib
 from collections.abc import Iterator
 from io import BufferedRandom, BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, Final
 
 from common.errors import InvalidTensorsError, MissingExtraError
 from common.ids import Digest
-from common.payload.blocks import Content
 from common.payload.encodings.writer import WrittenFile
+from common.payload.header import Content
 from common.sqlite import storage_errors
 
 _LEVEL: Final = 1
@@ -71,15 +71,15 @@ def decompress_file(source: Content, target: Path, *, size_bytes: int) -> Writte
         return _written(file)
 
 
+def _opened(source: Content) -> IO[bytes]:
+    return BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
 def _zstandard() -> Any:
     try:
         return importlib.import_module("zstandard")
     except ImportError as error:
         raise MissingExtraError(feature="zstd compression", package="zstandard", extra="zstd") from error
-
-
-def _opened(source: Content) -> BinaryIO:
-    return BytesIO(source) if isinstance(source, bytes) else source.open("rb")
 
 
 @contextlib.contextmanager

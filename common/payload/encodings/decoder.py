@@ -10,11 +10,11 @@ from typing import Self
 import numpy as np
 
 from common.errors import InvalidTensorsError
-from common.payload.blocks import Array, BlockFile, Content, blocks, from_doubles, to_doubles
+from common.payload.blocks import Array, BlockFile, blocks, from_doubles, to_doubles
 from common.payload.encodings.forms import SPAN
 from common.payload.encodings.note import decoded_kinds, read_note
 from common.payload.encodings.writer import BlockWriter, WrittenFile, layout
-from common.payload.header import TensorIndex
+from common.payload.header import Content, TensorIndex
 
 
 class DecodedFile:
@@ -24,16 +24,16 @@ class DecodedFile:
     the file is opened, what the numbers can lie about when they are read.
 
     Args:
-        content: The file, or its bytes.
+        source: The file.
         base: The global model that an update is about, decoded; none to read a global model.
 
     Raises:
         InvalidTensorsError: If a file is not valid safetensors, or the note about its encoding does not fit.
     """
 
-    def __init__(self, content: Content, base: Content | None = None) -> None:
+    def __init__(self, source: Content, base: Content | None = None) -> None:
         with ExitStack() as stack:
-            self._file = stack.enter_context(BlockFile(content))
+            self._file = stack.enter_context(BlockFile(source))
             self._note = read_note(self._file.index)
             self._base: BlockFile | None = None
             if self._note is not None and self._note.of == "change":
@@ -77,7 +77,7 @@ class DecodedFile:
             return from_doubles(numbers, entry.dtype)
 
 
-def decode_file(source: Path, target: Path, base: Path | None = None) -> WrittenFile:
+def decode_file(source: Content, target: Path, base: Content | None = None) -> WrittenFile:
     """Write what an encoded file stands for, as a safetensors file without encoding.
 
     Args:

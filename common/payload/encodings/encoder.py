@@ -10,12 +10,12 @@ from typing import Final
 import numpy as np
 
 from common.errors import InvalidTensorsError
-from common.payload.blocks import BlockFile, Content, Doubles, from_doubles, to_doubles
+from common.payload.blocks import BlockFile, Doubles, from_doubles, to_doubles
 from common.payload.encodings.choice import Encoding
 from common.payload.encodings.forms import LARGEST, SPAN, Form, form_of
 from common.payload.encodings.note import EncodingNote
 from common.payload.encodings.writer import BlockWriter, Kind, WrittenFile
-from common.payload.header import ITEM_BYTES, TensorEntry
+from common.payload.header import ITEM_BYTES, Content, TensorEntry
 
 SMALL_ELEMENTS: Final = 1024
 """Tensors with fewer elements are never encoded: a longer header would eat the gain."""
@@ -47,7 +47,7 @@ def encode_update(
     target: Path,
     encoding: Encoding,
     *,
-    base: Path,
+    base: Content,
     residual: Path | None = None,
     residual_to: Path | None = None,
 ) -> WrittenFile:
