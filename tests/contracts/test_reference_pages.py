@@ -30,6 +30,7 @@ NOT_WAITS = {
     "_REDRAW_S": "how often a screen is drawn",
     "_REMIND_S": "how often a log line is repeated",
     "_STOP_S": "Timeouts.stop_s",
+    "_SYNC_S": "steps that come together are brought to disk together",
     "_TEMPORARY_S": "how long an abandoned transfer is kept",
     "WAIT_S": "how often a page that waits says how far it is",
     "_NOTE_EVERY_S": "how exactly the last use of a session is known",

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -65,21 +64,21 @@ def digest_of(content):
 
 
 def test_a_task_gets_its_model_its_share_and_the_state_that_it_builds_on(ordered):
-    task = ordered(BEFORE, kept=True)
+    made = ordered(BEFORE, kept=True)
 
-    assert (MODEL, STATE) == (Path(task.model_path).read_bytes(), Path(task.state_path).read_bytes())
-    assert (BEFORE, 7) == (task.state_of, task.updates_done)
-    assert Path(task.state_path).parent != Path(task.state_to).parent == Path(task.update_path).parent
+    assert (MODEL, STATE) == (made.model, made.state)
+    assert (BEFORE, 7) == (made.task.state_of, made.task.updates_done)
+    assert made.run.update_path != made.run.state_path
 
 
 def test_a_task_is_told_that_it_builds_on_a_state_even_if_that_is_gone(ordered):
     """Else it would start afresh and say nothing of it."""
-    task = ordered(BEFORE, kept=False)
+    made = ordered(BEFORE, kept=False)
 
-    assert (BEFORE, None) == (task.state_of, task.state_path)
+    assert (BEFORE, None) == (made.task.state_of, made.state)
 
 
 def test_a_task_that_builds_on_none_gets_none(ordered):
-    task = ordered(None, kept=True)
+    made = ordered(None, kept=True)
 
-    assert (None, None) == (task.state_of, task.state_path)
+    assert (None, None) == (made.task.state_of, made.state)
