@@ -48,6 +48,7 @@ _MIGRATIONS: Final = (
     CREATE TABLE past (                -- tasks that are forgotten but for this
         task_id      TEXT PRIMARY KEY,
         forgotten_at REAL NOT NULL,
+        attempts     INTEGER NOT NULL,
         losses       TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE payload (             -- models, updates and states small enough to ride inline; larger ones are files
@@ -186,11 +187,13 @@ class Journal:
     def forget(self, task_id: TaskId, now: float) -> list[Digest]:
         """Keep of a task only that it existed, and return the files that nothing needs any more."""
         row = self._db.execute(
-            "DELETE FROM task WHERE task_id = ? RETURNING model, update_digest, losses", (task_id,)
+            "DELETE FROM task WHERE task_id = ? RETURNING model, update_digest, attempts, losses", (task_id,)
         ).fetchone()
         if row is None:
             return []
-        self._db.execute("INSERT OR IGNORE INTO past VALUES (?, ?, ?)", (task_id, now, row["losses"]))
+        self._db.execute(
+            "INSERT OR IGNORE INTO past VALUES (?, ?, ?, ?)", (task_id, now, row["attempts"], row["losses"])
+        )
         return self._free(dict.fromkeys(digest for digest in row[:2] if digest is not None))
 
     def prune(self, before: float) -> list[Digest]:

@@ -78,7 +78,7 @@ def test_a_line_that_delays_breaks_and_goes_silent_costs_time_and_nothing_else(t
         aftermath.check_journals(world)
         for home in world.homes.values():
             with closing(sqlite3.connect(home.journal_path)) as journal:
-                assert [(8, 1)] == journal.execute("SELECT count(*), max(attempts) FROM task").fetchall()
+                assert [(8, 1)] == journal.execute("SELECT count(*), max(attempts) FROM past").fetchall()
         world.leave()
         aftermath.check_queues(world)
         aftermath.check_files(world)
