@@ -67,7 +67,8 @@ class Answers:
         reply = trained(self._node, request, screened(done, self._policy), manifest, timings)
         self._record(update_entry(request, reply, running.dataset))
         self._journal.answer(reply, manifest.sha256 if manifest else None)
-        self._outbox.add(reply)
+        content = made.update.content if made.update else None
+        self._outbox.add(reply, content if isinstance(content, bytes) else None)
         count_task("trained")
         observe_steps(timings)
         note_losses(task.experiment_id, reply.losses)

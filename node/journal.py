@@ -105,6 +105,7 @@ class Journal:
             DatabaseVersionError: If a newer Warren wrote it.
         """
         self._db = open_database(path, kind="journal", application_id=_APPLICATION_ID, migrations=_MIGRATIONS)
+        self._keeps_states = self._db.execute("SELECT 1 FROM state").fetchone() is not None
 
     def transaction(self) -> AbstractContextManager[None]:
         """Group writes; all are kept when the block ends, or none if it raises; see `common.sqlite.transaction`."""
@@ -213,6 +214,7 @@ class Journal:
 
     def keep_state(self, task: Task, state: Digest, now: float) -> None:
         """Record what is kept of a task, together with its answer."""
+        self._keeps_states = True
         self._db.execute(
             "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?)",
             (task.task_id, task.researcher, task.experiment_id, state, now),
@@ -224,6 +226,8 @@ class Journal:
         Returns:
             The files that nothing needs any more.
         """
+        if not self._keeps_states:  # as with most plans
+            return []
         return self._drop(
             "DELETE FROM state WHERE researcher = ? AND experiment_id = ? AND task_id IS NOT ? RETURNING digest",
             *(task.researcher, task.experiment_id, base),

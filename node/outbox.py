@@ -48,15 +48,15 @@ class Outbox:
         self._clock = clock
         self._pause_s = timeouts.reconnect_max_s
         self._again: dict[TaskId, float] = {}
-        self._fresh: dict[TaskId, TrainReply | TaskFailed] = {}
+        self._fresh: dict[TaskId, tuple[TrainReply | TaskFailed, bytes | None]] = {}
 
-    def add(self, reply: TrainReply | TaskFailed) -> None:
-        """Take an answer that was just journalled, so that it need not be read back to be published."""
-        self._fresh[reply.task_id] = reply
+    def add(self, reply: TrainReply | TaskFailed, update: bytes | None = None) -> None:
+        """Take an answer that was just journalled, with its update if that is small, so that they need not be read back to be published."""
+        self._fresh[reply.task_id] = (reply, update)
 
     def publish(self, task_id: TaskId) -> None:
         """Send the answer to a task, its update first if that goes in chunks; a forgotten task is skipped."""
-        reply = self._fresh.pop(task_id, None) or self._journal.reply(task_id)
+        reply, data = self._fresh.pop(task_id, None) or (self._journal.reply(task_id), None)
 
         def ended(future: Future[None]) -> None:
             self._published(ReplyPublished(task_id, failure(future)))
@@ -67,7 +67,9 @@ class Outbox:
         if manifest is None:
             self._mailbox.send(reply).add_done_callback(ended)
             return
-        if (data := self._journal.payload(manifest.sha256)) is not None:
+        if data is None:
+            data = self._journal.payload(manifest.sha256)
+        if data is not None:
             self._mailbox.send(reply, data).add_done_callback(ended)
             return
 

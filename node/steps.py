@@ -77,7 +77,7 @@ class Steps:
                 self._audit.append(*self._told, *self._entries, durable=leaves)
         if sync:
             self._journal.sync()
-            after.synced[:0] = (*self._settling, *after.settled)
+            after.synced.extend((*self._settling, *after.settled))  # behind what others wait for
             self._told, self._settling, self.due = [], [], math.inf
         else:
             self._told += self._entries
