@@ -61,6 +61,11 @@ def publish(running, body):
     connection.close()
 
 
+def leaves_nothing(federation):
+    """Wait until no process of a broker that has ended is left; helpers of the server end by themselves, right after it."""
+    wait_until(lambda: not processes_of(federation), "no process of the broker is left")
+
+
 def test_what_was_confirmed_survives_a_kill_and_who_was_revoked_meanwhile_stays_out(federation):
     broker = PrivateBroker(federation)
     assert running_endpoint(federation) is None
@@ -77,7 +82,7 @@ def test_what_was_confirmed_survives_a_kill_and_who_was_revoked_meanwhile_stays_
             broker.wait()
     finally:
         broker.kill()
-    assert [] == processes_of(federation)
+    leaves_nothing(federation)
     assert running_endpoint(federation) is None
 
     federation.add("south", "node")
@@ -85,8 +90,7 @@ def test_what_was_confirmed_survives_a_kill_and_who_was_revoked_meanwhile_stays_
         running = RunningFederation(federation, again.endpoint)
         assert 1 == running.depth("inbox.alice.north.control")
         running.connect("south").close()
-    # helpers of the server end by themselves, right after it
-    wait_until(lambda: not processes_of(federation), "no process of the broker is left")
+    leaves_nothing(federation)
 
     federation.revoke("north")
     again = PrivateBroker(federation, disposable=True)
@@ -100,7 +104,7 @@ def test_what_was_confirmed_survives_a_kill_and_who_was_revoked_meanwhile_stays_
         assert not [queue for queue in names.queues if "north" in queue]
         with pytest.raises(AMQPConnectionError):
             running.connect("alice", context=north.ssl_context())
-    assert [] == processes_of(federation)
+    leaves_nothing(federation)
 
 
 def start_program(*arguments):
@@ -150,7 +154,7 @@ def test_the_command_runs_a_broker_that_follows_changes_until_it_is_told_to_stop
         process.communicate()
     assert (0, b"") == (process.returncode, errors)
     assert b"" == output
-    assert [] == processes_of(federation)
+    leaves_nothing(federation)
     assert running_endpoint(federation) is None
 
 
@@ -169,7 +173,7 @@ def test_a_taken_port_is_named_and_nothing_is_started(federation):
         with pytest.raises(PortTakenError, match=str(federation.settings.port)):
             PrivateBroker(federation).start()
 
-    assert [] == processes_of(federation)
+    leaves_nothing(federation)
 
 
 def fake_server(folder, monkeypatch, script):
@@ -186,7 +190,7 @@ def test_a_broker_that_ends_while_it_boots_is_an_error_that_names_the_log(federa
         broker.start()
 
     assert str(broker.log) in failure.value.advice
-    assert [] == processes_of(federation)
+    leaves_nothing(federation)
     with pytest.raises(BrokerStartError):  # and not BrokerRunningError
         broker.start()
 
@@ -207,7 +211,7 @@ def test_a_broker_that_never_gets_ready_is_killed_at_the_deadline(federation, tm
     with pytest.raises(BrokerStartError, match="within 0"):
         PrivateBroker(federation, timeouts=Timeouts(worker_start_s=0.2)).start()
 
-    assert [] == processes_of(federation)
+    leaves_nothing(federation)
 
 
 def test_the_broker_dies_with_a_parent_that_is_killed(federation, tmp_path, monkeypatch):
