@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -19,7 +20,7 @@ from common.errors import (
     TaskRefusedError,
 )
 from common.ids import PartyId
-from common.messages import PlanState, TrainRequest
+from common.messages import Assignment, PlanState, TrainRequest
 from common.training_plans.source import plan_hash
 from node.approval import Approvals
 from node.argument_limits import check_limits
@@ -27,9 +28,7 @@ from node.dataset import Dataset
 from node.policy import Policy
 from node.registry import Registry
 from node.replies import share
-from node.task_events import (
-    Failure,
-)
+from node.task_events import Failure, Task
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +37,20 @@ STALE_AFTER_S: Final = 28 * 86400.0
 
 _CLOCKS_DIFFER_S: Final = 86400.0
 """A request from further in the future would be fresh for too long."""
+
+
+def task_of(request: TrainRequest, assignment: Assignment, received_at: float) -> Task:
+    """Return the task that a share of a request is, which came at this Unix time."""
+    return Task(
+        task_id=assignment.task_id,
+        experiment_id=request.experiment_id,
+        run_id=request.run_id,
+        round=request.round,
+        researcher=request.sender,
+        model=request.model.sha256,
+        deadline=min(request.deadline or math.inf, request.created_at + STALE_AFTER_S),
+        received_at=received_at,
+    )
 
 
 class Admission:

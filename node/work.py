@@ -6,7 +6,6 @@ wait for that (acks, publishes, workers) is put into `consequences`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -29,7 +28,7 @@ from common.messages import (
 )
 from common.payload.store import PayloadStore
 from common.settings import Timeouts
-from node.admission import STALE_AFTER_S, Admission
+from node.admission import Admission, task_of
 from node.answers import Answers
 from node.arrivals import Arrivals
 from node.audit import run_entry, task_entry
@@ -209,16 +208,7 @@ class Work:
             raise DigestMismatchError(expected=request.model.sha256, actual=digest)
         self.consequences.settled.append(mail.ack)
         here = request.model.inline or self._payloads.has(request.model.sha256)
-        task = Task(
-            task_id=assignment.task_id,
-            experiment_id=request.experiment_id,
-            run_id=request.run_id,
-            round=request.round,
-            researcher=request.sender,
-            model=request.model.sha256,
-            deadline=min(request.deadline or math.inf, request.created_at + STALE_AFTER_S),
-            received_at=self._clock.now(),
-        )
+        task = task_of(request, assignment, self._clock.now())
         if task.task_id not in self._tasks and self._journal.is_forgotten(task.task_id):
             # Only a researcher that went back to an older copy of its experiment asks for it; a new attempt may run.
             superseded = TaskSupersededError(task=task.task_id, run=task.run_id)

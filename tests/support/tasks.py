@@ -10,7 +10,7 @@ from common.payload.header import Content
 from common.training_args import TrainingArgs
 from common.training_plans import TrainingPlan
 from common.training_plans.source import load_plan, plan_hash, plan_source
-from node.worker.protocol import DatasetSource, Order, RunSpec, TaskSpec
+from node.worker.protocol import DatasetSource, Done, Order, RunSpec, TaskSpec
 from tests.support.plans import LogisticPlan, write_table
 
 EXPERIMENT = ExperimentId("01900000-0000-7000-8000-000000000001")
@@ -75,6 +75,22 @@ def order(model: Content, state: Content | None = None, **fields: Any) -> Order:
     own = {name: value for name, value in fields.items() if name in TaskSpec.model_fields}
     shared = {name: value for name, value in fields.items() if name not in own}
     return Order(RunSpec(**shared), TaskSpec(**own), model, state)
+
+
+def done(task_id: TaskId, **fields: Any) -> Done:
+    """Return the report of a worker that trained on one sample for a second, or with other fields."""
+    usual: dict[str, Any] = {
+        "samples_seen": 1,
+        "samples_train": 1,
+        "samples_test": 0,
+        "losses": (),
+        "validations": (),
+        "loaded_s": 0.0,
+        "trained_s": 1.0,
+        "validated_s": 0.0,
+        "saved_s": 0.0,
+    }
+    return Done(task_id=task_id, **(usual | fields))
 
 
 def content_of(content: Content | None) -> bytes:

@@ -9,7 +9,6 @@ from common import metrics
 from common.ids import PartyId, derived_uuid
 from common.messages import LossPoint, NodePresence, TaskTimings, Validation
 from node.figures import GPU_MEMORY, TRAINING_LOSS, TRAINING_SECONDS, Figures, note_device, note_losses
-from node.worker.protocol import Done
 from researcher.directory import NodeStatus
 from researcher.history import NodeRecord
 from researcher.monitoring import RunStarted, UpdateArrived
@@ -17,21 +16,11 @@ from researcher.monitoring.families import FAMILIES, NODE_FAMILIES
 from researcher.monitoring.figures import EXPERIMENTS, METRICS, ExperimentFigures
 from researcher.monitoring.telemetry import NodesCollector
 from tests.support.fake_node import INFO
+from tests.support.tasks import done
 from tests.support.trial import Trial
 
 NODES = tuple(PartyId(f"node-{number}") for number in range(5))
-DONE = Done(
-    task_id=derived_uuid("task"),
-    samples_seen=1,
-    samples_train=1,
-    samples_test=0,
-    losses=(),
-    validations=(),
-    loaded_s=0,
-    trained_s=1,
-    validated_s=0,
-    saved_s=0,
-)
+DONE = done(derived_uuid("task"))
 TIMINGS = TaskTimings(received_at=0, waited_s=1, loaded_s=1, trained_s=1, validated_s=1, saved_s=1)
 
 

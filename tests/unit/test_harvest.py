@@ -13,26 +13,10 @@ import torch
 from common.payload.tensors import save_tensors
 from node.worker.folder import RunFolder
 from node.worker.harvest import Bounds, harvest
-from node.worker.protocol import Done, Made
-from tests.support.tasks import Desk
+from node.worker.protocol import Made
+from tests.support.tasks import Desk, done
 
 MODEL = {"w": torch.zeros(2, 3), "b": torch.zeros(2)}
-
-
-def done(task):
-    """Return the report of a worker."""
-    return Done(
-        task_id=task.task.task_id,
-        samples_seen=1,
-        samples_train=1,
-        samples_test=0,
-        losses=(),
-        validations=(),
-        loaded_s=0.0,
-        trained_s=0.0,
-        validated_s=0.0,
-        saved_s=0.0,
-    )
 
 
 @pytest.fixture(params=["bytes", "file"])
@@ -54,7 +38,7 @@ def made(tmp_path, request):
         if request.param == "bytes":
             handed, task = update.read_bytes(), replace(task, model=desk.model.read_bytes())
             update.write_bytes(b"another one")
-        return harvest(folder, task, Made(done(task), handed), Bounds(size, norm))
+        return harvest(folder, task, Made(done(task.task.task_id), handed), Bounds(size, norm))
 
     return made
 
@@ -115,7 +99,7 @@ def test_a_worker_that_hands_over_no_update_leaves_none(tmp_path):
     save_tensors(desk.model, MODEL)
     task = desk.task()
 
-    assert "WRN-608" == harvest(folder, task, Made(done(task)), Bounds(10**6, 1e12)).error.code
+    assert "WRN-608" == harvest(folder, task, Made(done(task.task.task_id)), Bounds(10**6, 1e12)).error.code
 
 
 def test_a_path_that_a_worker_makes_up_is_not_followed(tmp_path):
@@ -126,7 +110,7 @@ def test_a_path_that_a_worker_makes_up_is_not_followed(tmp_path):
     (folder.scratch / "state").write_bytes(b"its own")
     save_tensors(folder.scratch / "update", MODEL)
 
-    taken = harvest(folder, task, Made(done(task), desk.model, desk.table), Bounds(10**6, 1e12))
+    taken = harvest(folder, task, Made(done(task.task.task_id), desk.model, desk.table), Bounds(10**6, 1e12))
 
     assert (None, b"its own") == (taken.error, taken.state.content)
     assert desk.model.exists()

@@ -14,7 +14,7 @@ from researcher import Experiment, FedAverage
 from researcher.holdings import FOLDER, SMALL_BYTES, Holdings
 from researcher.ledger import Ledger
 from tests.support.experiments import make
-from tests.support.fake_node import Place, Trial, always, shifted
+from tests.support.fake_node import always, shifted
 
 SMALL, LARGE = b"s" * SMALL_BYTES, b"l" * (SMALL_BYTES + 1)
 
@@ -109,18 +109,10 @@ def test_what_is_removed_is_gone_wherever_it_was(holdings):
 
 
 @pytest.fixture
-def trial(tmp_path):
-    trial = Trial(tmp_path / "nodes")
+def trial(trial):
     trial.start("north", always(shifted(1.0)))
     trial.start("south", always(shifted(2.0)))
-    yield trial
-    trial.close()
-
-
-@pytest.fixture
-def federation(trial, tmp_path):
-    with Place(trial, tmp_path / "home") as federation:
-        yield federation
+    return trial
 
 
 def test_a_round_of_a_small_model_is_two_commits_and_no_file(federation):

@@ -16,7 +16,8 @@ from node.fingerprint import Fingerprint
 from node.leaving import LossPace, refusal, screened, told
 from node.policy import Policy
 from node.replies import task_timings, trained
-from node.worker.protocol import Done, Failed
+from node.worker.protocol import Failed
+from tests.support.tasks import done as report
 from tests.unit.test_policy import request as train_request
 
 SOURCE = """
@@ -46,19 +47,9 @@ def request(source=SOURCE):
 
 
 def done(metrics=None, **changes):
-    facts = {
-        "task_id": TASK,
-        "samples_seen": 80,
-        "samples_train": 80,
-        "samples_test": 20,
-        "losses": (),
-        "validations": (Validation(on="global", samples=20, metrics=metrics or {"dice": 0.5}),),
-        "loaded_s": 0.0,
-        "trained_s": 0.0,
-        "validated_s": 0.0,
-        "saved_s": 0.0,
-    }
-    return Done(**(facts | changes))
+    validations = (Validation(on="global", samples=20, metrics=metrics or {"dice": 0.5}),)
+    usual = {"samples_seen": 80, "samples_train": 80, "samples_test": 20, "validations": validations}
+    return report(TASK, **(usual | changes))
 
 
 def why(done, **settings):

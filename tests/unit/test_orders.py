@@ -7,10 +7,10 @@ import pytest
 
 from common.ids import Digest, TaskId, new_uuid
 from common.payload.store import PayloadStore
+from node.admission import task_of
 from node.journal import Journal
 from node.orders import order
 from node.stock import Stock
-from node.task_events import Task
 from node.worker.folder import RunFolder
 from node.worker.harvest import Crop
 from tests.unit.test_leaving import DATASET
@@ -40,16 +40,7 @@ def ordered(journal, tmp_path):
         (share,) = request.assignments
         share = share.model_copy(update={"state_of": base, "updates_done": 7})
         request = request.model_copy(update={"assignments": (share,)})
-        task = Task(
-            task_id=share.task_id,
-            experiment_id=request.experiment_id,
-            run_id=request.run_id,
-            round=request.round,
-            researcher=request.sender,
-            model=digest_of(MODEL),
-            deadline=None,
-            received_at=0.0,
-        )
+        task = replace(task_of(request, share, 0.0), model=digest_of(MODEL))
         if kept:
             before = replace(task, task_id=BEFORE)
             stock.keep_state(before, Crop(STATE, digest_of(STATE)), 1.0)

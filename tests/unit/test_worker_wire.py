@@ -10,23 +10,12 @@ import pytest
 
 from common.errors import MalformedMessageError, MessageTooLargeError
 from common.ids import derived_uuid
-from node.worker.protocol import HANDED_BYTES, REPORT_BYTES, Done, Made, Progress
+from node.worker.protocol import HANDED_BYTES, REPORT_BYTES, Made, Progress
 from node.worker.wire import read_order, read_report, write_order, write_report
-from tests.support.tasks import Desk
+from tests.support.tasks import Desk, done
 
 DEADLINE_S = 20
-DONE = Done(
-    task_id=derived_uuid("task"),
-    samples_seen=1,
-    samples_train=1,
-    samples_test=0,
-    losses=(),
-    validations=(),
-    loaded_s=0,
-    trained_s=1,
-    validated_s=0,
-    saved_s=0,
-)
+DONE = done(derived_uuid("task"))
 PROGRESS = Progress(task_id=DONE.task_id, losses=())
 
 
