@@ -21,7 +21,7 @@ from node.task_events import (
     Task,
 )
 
-_APPLICATION_ID: Final = 0x57524E4A  # "WRNJ"
+_APPLICATION_ID: Final = int.from_bytes(b"WRNj")
 
 _MIGRATIONS: Final = (
     """

@@ -34,7 +34,7 @@ from researcher.rows import (
 )
 
 FILE: Final = "ledger.sqlite"
-_APPLICATION_ID: Final = 0x57524E4C  # "WRNL"
+_APPLICATION_ID: Final = int.from_bytes(b"WRNl")
 _NODES: Final = """
     SELECT tasks.*, run, round, opened_at, digest, outcome, updates.reason AS update_reason, arrived_at, record
     FROM rounds CROSS JOIN tasks ON asked = rounds.position LEFT JOIN updates ON task = tasks.position
