@@ -223,13 +223,16 @@ while "order" not in caller.f_locals:
     caller = caller.f_back
 order = caller.f_locals["order"]
 task = order.task
+def is_socket(fd):
+    try:
+        return stat.S_ISSOCK(os.fstat(fd).st_mode)
+    except OSError:
+        return False
+sockets = [fd for fd in range(3, 65536) if is_socket(fd)]
+assert sockets
 def say(document):
-    for fd in range(3, 64):
-        try:
-            if stat.S_ISSOCK(os.fstat(fd).st_mode):
-                os.write(fd, document)
-        except OSError:
-            pass
+    for fd in sockets:
+        os.write(fd, document)
 def frame(document, update=b"", state=b""):
     parts = document.encode(), update, state
     return b"".join([len(part).to_bytes(4, "big") for part in parts] + [*parts])
