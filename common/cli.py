@@ -23,6 +23,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from common import logs
 from common.errors import WarrenError
@@ -87,7 +88,7 @@ def emit(document: object, *views: RenderableType, as_json: bool) -> None:
 
     Args:
         document: What `json.dumps` can write; paths and dates become text.
-        views: Strings, tables or anything else that rich can show; strings may carry rich's markup.
+        views: Strings, tables or anything else that rich can show; strings may carry rich's markup, so what others chose goes through `plain`.
         as_json: Which of the two to print.
     """
     if as_json:
@@ -106,6 +107,11 @@ def table(*columns: str, rows: Iterable[Sequence[object]]) -> Table:
     for row in rows:
         view.add_row(*("-" if cell is None else escape(visible_lines(str(cell))) for cell in row))
     return view
+
+
+def plain(text: str) -> Text:
+    """Return text of one or several lines that is shown as it is, what hides in it as escapes."""
+    return Text(visible_lines(text))
 
 
 def moment(unix: float | None) -> str | None:

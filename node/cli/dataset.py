@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
-from common.cli import FAILED, AsJson, emit, moment, new_app, reported, table
+from common.cli import FAILED, AsJson, emit, moment, new_app, plain, reported, table
 from common.text import visible_lines
 from node.cli.options import Home, person
 from node.cli.registration import OptionTexts, from_file, from_terminal, options_of
@@ -73,7 +72,7 @@ def add(
             watched=watch or wish.watched,
         )
     )
-    emit(_document(dataset), Text(f"registered {dataset.name}"), *_views(dataset), as_json=as_json)
+    emit(_document(dataset), plain(f"registered {dataset.name}"), *_views(dataset), as_json=as_json)
 
 
 @app.command()
@@ -109,7 +108,7 @@ def update(
     new = ", which is another data set now" if made.is_another else ""
     emit(
         _document(made.dataset),
-        Text(f"updated {made.dataset.name}{new}"),
+        plain(f"updated {made.dataset.name}{new}"),
         *_views(made.dataset),
         as_json=as_json,
     )
@@ -191,7 +190,7 @@ def remove(home: Home, which: Which, as_json: AsJson = False) -> None:
     dataset = _datasets(home).remove(which)
     emit(
         {"removed": dataset.dataset_id},
-        Text(f"forgot {dataset.name}; {dataset.path} stays"),
+        plain(f"forgot {dataset.name}; {dataset.path} stays"),
         as_json=as_json,
     )
 
@@ -205,7 +204,7 @@ def _register_in_dialogue(datasets: Datasets, given: Mapping[str, str | None]) -
     if dataset is None:
         emit({}, "nothing was registered", as_json=False)
         raise typer.Exit(FAILED)
-    emit({}, Text(f"registered {dataset.name}"), *_views(dataset), as_json=False)
+    emit({}, plain(f"registered {dataset.name}"), *_views(dataset), as_json=False)
 
 
 class _Keyboard:

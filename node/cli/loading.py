@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
-from common.cli import AsJson, emit, moment, new_app, reported, table
+from common.cli import AsJson, emit, moment, new_app, plain, reported, table
 from node.cli.options import Home, person
 from node.cli.registration import OptionTexts, options_of
 
@@ -45,7 +44,7 @@ def save(
         plan = loading.save_of(name, of, description=description)
     else:
         plan = loading.save(name, type_ or "", options_of(option or ()), description=description)
-    emit(_document(plan), Text(f"saved {plan.name}"), as_json=as_json)
+    emit(_document(plan), plain(f"saved {plan.name}"), as_json=as_json)
 
 
 @app.command("list")
@@ -85,7 +84,7 @@ def show(home: Home, name: Name, as_json: AsJson = False) -> None:
 def remove(home: Home, name: Name, as_json: AsJson = False) -> None:
     """Forget a plan that no data set uses."""
     _loading(home).remove(name)
-    emit({"removed": name}, Text(f"forgot {name}"), as_json=as_json)
+    emit({"removed": name}, plain(f"forgot {name}"), as_json=as_json)
 
 
 def _loading(home: Path) -> Loading:

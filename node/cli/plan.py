@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
-from common.cli import AsJson, emit, moment, new_app, reported, table
+from common.cli import AsJson, emit, moment, new_app, plain, reported, table
 from common.text import visible
 from node.cli.options import Home, person
 
@@ -74,17 +73,17 @@ def show(home: Home, which: Which, as_json: AsJson = False) -> None:
         "difference": changes,
         "history": [asdict(event) | {"limits": list(map(str, event.limits))} for event in reading.history],
     }
-    difference_view = (Text("\n".join(map(visible, changes))), Text()) if changes else ()
+    difference_view = (plain("\n".join(changes)), "") if changes else ()
     rows = [(remark.line, remark.concern, visible(remark.name)) for remark in reading.remarks]
     emit(
         document,
-        Text(_numbered(plan.source)),
+        plain(_numbered(plan.source)),
         "",
         *difference_view,
-        Text("What to look at (a hint, not a proof: a plan can hide what it does):"),
+        plain("What to look at (a hint, not a proof: a plan can hide what it does):"),
         table("line", "why", "what", rows=rows),
         "",
-        Text(f"{visible(plan.name)} is {plan.state}; hash {plan.plan_hash}"),
+        plain(f"{visible(plan.name)} is {plan.state}; hash {plan.plan_hash}"),
         table("on", "step", "by", "limits", "note", rows=steps),
         as_json=as_json,
     )
@@ -136,7 +135,7 @@ def _tell(plan: Plan, as_json: bool) -> None:
     bound = _bound(plan.limits)
     emit(
         _document(plan),
-        Text(f"{visible(plan.name)} ({plan.plan_hash[:12]}) is {plan.state}{bound and f' for {bound}'}"),
+        plain(f"{visible(plan.name)} ({plan.plan_hash[:12]}) is {plan.state}{bound and f' for {bound}'}"),
         as_json=as_json,
     )
 

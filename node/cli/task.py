@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
-from common.cli import AsJson, emit, moment, new_app, reported, table
+from common.cli import AsJson, emit, moment, new_app, plain, reported, table
 from node.cli.options import Home, person
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def cancel(
 ) -> None:
     """Stop a task that is received, waiting or running; its researcher is told that the node stopped it."""
     task_id = _tasks(home).cancel(task)
-    emit({"cancelled": task_id}, Text(f"the agent stops task {task_id}"), as_json=as_json)
+    emit({"cancelled": task_id}, plain(f"the agent stops task {task_id}"), as_json=as_json)
 
 
 def _tasks(home: Path) -> Tasks:

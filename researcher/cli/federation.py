@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
-from common.cli import AsJson, emit, moment, table
+from common.cli import AsJson, emit, moment, plain, table
 from common.errors import HomeInUseError
-from common.text import visible
 from researcher.cli.options import DEFAULT_HOME, HomeOption, entered
 
 if TYPE_CHECKING:
@@ -75,12 +73,8 @@ def datasets(
             ],
         },
         view,
-        *(
-            [Text(visible(f"the same everywhere: {', '.join(common) or 'no column'}"))]
-            if wanted and alone
-            else []
-        ),
-        *(Text(visible(f"differs: {one}")) for one in differences),
+        *([plain(f"the same everywhere: {', '.join(common) or 'no column'}")] if wanted and alone else []),
+        *(plain(f"differs: {one}") for one in differences),
         as_json=as_json,
     )
 

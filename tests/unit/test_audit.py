@@ -204,18 +204,19 @@ def test_nothing_is_appended_to_a_log_that_lost_its_end(log, folder):
     assert before == file_of(folder).read_bytes()
 
 
-def test_a_record_that_a_crash_cut_off_is_removed_and_the_log_says_so(log, folder):
+@pytest.mark.parametrize("cut_off", [18, 5000], ids=["shorter than what is written next", "longer"])
+def test_a_record_that_a_crash_cut_off_is_removed_and_the_log_says_so(log, folder, cut_off):
     log.append(entry(1))
     with file_of(folder).open("ab") as file:
-        file.write(b'{"action":"task_as')
-    assert 18 == verify(folder).unfinished_bytes
+        file.write(b'{"action":"task_as'.ljust(cut_off, b"k"))
+    assert cut_off == verify(folder).unfinished_bytes
 
     AuditLog(folder, NORTH).append(entry(2))
 
     found = list(read_records(folder))
     assert [Action.LOG_REPAIRED, Action.TASK_ASKED] == [record.action for record in found[-2:]]
-    assert 18 == found[-2].bytes
-    assert 4 == verify(folder).records
+    assert cut_off == found[-2].bytes
+    assert (4, 0) == (verify(folder).records, verify(folder).unfinished_bytes)
 
 
 def test_what_was_not_synced_is_vouched_for_by_the_next_durable_append(log, folder):
@@ -263,6 +264,15 @@ def test_an_export_is_one_file_that_can_be_checked_by_itself(folder, tmp_path):
 
 
 # Several writers
+
+
+def test_a_writer_sees_that_another_has_begun_the_next_file(folder):
+    writers = [AuditLog(folder, NORTH, file_bytes=1) for _ in range(2)]
+    for number in range(6):
+        writers[number % 2].append(entry(number))
+
+    assert 6 == len(list(folder.glob("*.jsonl")))
+    assert [None, *range(6)] == [record.round for record in read_records(folder)]
 
 
 def _append_many(folder, writer):

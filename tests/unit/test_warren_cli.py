@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from common.cli import AsJson, emit, new_app, reported, show_error, table
+from common.cli import AsJson, emit, new_app, plain, reported, show_error, table
 from common.errors import PartyExistsError, catalogue
 from deploy.cli import app
 from deploy.errors_page import error_document, errors_page
@@ -146,6 +146,7 @@ def test_names_that_others_chose_move_no_terminal():
         lambda: emit(
             {}, table(f"[red]{HOSTILE}", rows=[[HOSTILE], [f"two\nlines {HOSTILE}"]]), as_json=False
         ),
+        lambda: emit({}, plain(f"one\n{HOSTILE}"), as_json=False),
         lambda: show_error(error),
     )
     for show in shown:
