@@ -82,7 +82,8 @@ def process(folder, **policy):
     ours.settimeout(DEADLINE_S)
     with theirs:
         command = [sys.executable, "-P", "-s", "-m", "node.worker.child", str(theirs.fileno())]
-        child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=subprocess.PIPE)
+        variables = os.environ | {"TMPDIR": str(folder)}  # as the pool does
+        child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=subprocess.PIPE, env=variables)
     with child:
         try:
             with ours:

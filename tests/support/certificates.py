@@ -53,6 +53,19 @@ class Issued:
         return Issued(key, builder.sign(self.key, SHA256()))
 
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 def make_authority(common_name: str = "trial", *, days: float = 3650, now: float | None = None) -> Issued:
     """Return a self-signed authority."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -60,6 +73,7 @@ def make_authority(common_name: str = "trial", *, days: float = 3650, now: float
         _builder(common_name, key, days, now)
         .issuer_name(_name(common_name))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_SIGNS, critical=True)  # Python 3.13 insists on it
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     return Issued(key, builder.sign(key, SHA256()))
